@@ -1,0 +1,31 @@
+"""The one error that bad input raises, and the helpers that word it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Input that cannot be used: the message names what, where, what was expected, and what to do.
+
+    The command line prints the message alone and exits with code 2.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
+    """The error for a name that is not among the known ones; it offers the nearest."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return UserError(f"unknown {kind} {name!r}.{guess} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise `UserError` unless `value` lies in [0, 1]."""
+    if not 0.0 <= value <= 1.0:
+        raise UserError(f"{name} must lie between 0 and 1; got {value}.")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise `UserError` unless `value` is finite and greater than 0."""
+    if not 0.0 < value < float("inf"):
+        raise UserError(f"{name} must be greater than 0; got {value}.")
