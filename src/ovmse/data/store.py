@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Any, Self, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import zarr
@@ -162,7 +162,7 @@ class Dataset:
                 )
 
     @classmethod
-    def open(cls, path_or_name: str | os.PathLike[str]) -> Self:
+    def open(cls, path_or_name: str | os.PathLike[str]) -> "Dataset":
         """Read a dataset and check all of it: a directory, or the name of a dataset shipped with the package.
 
         Raises `UserError` where nothing is found, where files are missing, damaged or contradict one another,
@@ -203,7 +203,7 @@ class Dataset:
         command: str = "",
         created: str | None = None,
         float_dtype: str = "float32",
-    ) -> Self:
+    ) -> "Dataset":
         """Write a dataset to a directory that does not exist or is empty, and return it.
 
         The arrays have the axes of `Flat` (`pack` makes them from padded episodes). `float_dtype`, float32 or
@@ -411,14 +411,17 @@ def _typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
     """The values of the named types, out of a JSON object that may hold more."""
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected a JSON object, got {values!r}.")
+    found = {}
     for name, kind in types.items():
         kinds = {get_origin(k) or k for k in (get_args(kind) if isinstance(kind, UnionType) else (kind,))}
-        if float in kinds:
-            kinds.add(int)
-        if name not in values or type(values[name]) not in kinds:
-            names = " or ".join(sorted(k.__name__ for k in kinds))
-            raise UserError(f"{where}: {name}: expected {names}, got {values.get(name, 'nothing')!r}.")
-    return {name: values[name] for name in types}
+        value = values.get(name, "nothing")
+        if float in kinds and type(value) is int:
+            value = float(value)  # JSON need not tell 5 from 5.0
+        if name not in values or type(value) not in kinds:
+            names = " or ".join(sorted(k.__name__ for k in kinds)).replace("NoneType", "null")
+            raise UserError(f"{where}: {name}: expected {names}, got {value!r}.")
+        found[name] = value
+    return found
 
 
 def _read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
