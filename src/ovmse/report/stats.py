@@ -1,0 +1,142 @@
+"""Statistics of a run: pure functions of arrays, each with one definition that the report and the docs share.
+
+Axes: ``S`` seeds, ``K`` evaluations of one seed, ``G`` points of a common grid, ``B`` bootstrap resamples.
+A *score* is a win rate (a share in [0, 1]) or, where an environment cannot be won, a return.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+MAX_GRID = 200
+
+
+class Estimate(NamedTuple):
+    """An interquartile mean over ``n`` seeds and its 95 % bootstrap interval (None with one seed)."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Curve(NamedTuple):
+    """Interquartile mean and pointwise 95 % interval on a common grid (no interval with one seed)."""
+
+    x: Float[np.ndarray, " G"]
+    middle: Float[np.ndarray, " G"]
+    low: Float[np.ndarray, " G"] | None
+    high: Float[np.ndarray, " G"] | None
+
+
+def iqm(values: Float[np.ndarray, "..."], axis: int = 0) -> np.ndarray:
+    """Interquartile mean along `axis`: the mean of what is left without the lowest and highest quarter.
+
+    A quarter is rounded down to whole values, so up to three seeds it is the plain mean.
+    Equals ``scipy.stats.trim_mean(values, 0.25, axis)`` (Agarwal et al. 2021, rliable).
+    """
+    ordered = np.sort(values, axis=axis)
+    n = values.shape[axis]
+    cut = n // 4
+    return np.asarray(np.take(ordered, np.arange(cut, n - cut), axis=axis).mean(axis=axis))
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "S *rest"], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """95 % percentile bootstrap interval of the interquartile mean over the first axis (seeds).
+
+    Seeds are drawn with replacement, whole; `seed` fixes the draw, so a report is reproducible.
+    None with fewer than two seeds. With few seeds the interval is too narrow: read it as a lower bound.
+    """
+    n = values.shape[0]
+    if n < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    means = iqm(values[drawn], axis=1)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    return np.asarray(low), np.asarray(high)
+
+
+def estimate(values: Sequence[float] | np.ndarray) -> Estimate | None:
+    """Interquartile mean of one number per seed, with its interval; None without values."""
+    array = np.asarray(values, dtype=float)
+    if array.size == 0:
+        return None
+    interval = bootstrap_interval(array)
+    low, high = (None, None) if interval is None else (float(interval[0]), float(interval[1]))
+    return Estimate(float(iqm(array)), low, high, array.size)
+
+
+def common_grid(xs: Sequence[np.ndarray]) -> Float[np.ndarray, " G"]:
+    """The x values of all seeds within the range that every seed covers.
+
+    More than 200 of them are replaced by 200 even steps over the same range.
+    Where the ranges do not meet, the grid is the one point that the shortest seed ends at.
+    """
+    start, end = max(x[0] for x in xs), min(x[-1] for x in xs)
+    if start >= end:
+        return np.array([end], dtype=float)
+    grid = np.unique(np.concatenate(xs)).astype(float)
+    grid = grid[(grid >= start) & (grid <= end)]
+    return grid if grid.size <= MAX_GRID else np.linspace(start, end, MAX_GRID)
+
+
+def curve(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> Curve:
+    """Interquartile mean over seeds whose evaluations fall on slightly different x values.
+
+    xs, ys: one increasing (K,) array of positions and one of scores for each seed. Every seed is read by
+    linear interpolation on `common_grid(xs)`.
+    """
+    grid = common_grid(xs)
+    scores = np.stack([np.interp(grid, x, y) for x, y in zip(xs, ys, strict=True)])
+    interval = bootstrap_interval(scores, resamples=RESAMPLES // 2)
+    low, high = (None, None) if interval is None else interval
+    return Curve(grid, iqm(scores), low, high)
+
+
+def area_under_curve(steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]) -> float:
+    """Mean score over the environment steps spent: the trapezoid area divided by the span of `steps`.
+
+    With one evaluation it is that evaluation's score.
+    """
+    span = steps[-1] - steps[0]
+    return float(np.trapezoid(scores, steps) / span) if span > 0 else float(scores[-1])
+
+
+def dip(before: float, scores: Float[np.ndarray, " K"]) -> float:
+    """The score before the handover minus the lowest score of the online phase; 0 if it never fell."""
+    return max(0.0, before - float(scores.min()))
+
+
+def recovered_at(
+    before: float, steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]
+) -> float | None:
+    """Environment steps of the first evaluation after the lowest point whose score is at least `before`.
+
+    0 if the score never fell below `before`; None if it never came back. Where the lowest score occurs more
+    than once, its last occurrence counts.
+    """
+    if scores.min() >= before:
+        return 0.0
+    lowest = scores.size - 1 - int(np.argmin(scores[::-1]))
+    back = np.flatnonzero(scores[lowest:] >= before)
+    return float(steps[lowest + back[0]]) if back.size else None
+
+
+def median_recovery(recovered: Sequence[float | None]) -> float | None:
+    """Upper median of the environment steps until recovered; never counts as infinite, then None."""
+    ordered = sorted(np.inf if r is None else r for r in recovered)
+    median = ordered[len(ordered) // 2] if ordered else np.inf
+    return float(median) if np.isfinite(median) else None
+
+
+def probability_of_improvement(x: Float[np.ndarray, " S1"], y: Float[np.ndarray, " S2"]) -> float:
+    """Share of seed pairs in which a score of `x` beats one of `y`; a tie counts one half."""
+    difference = x[:, None] - y[None, :]
+    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))

@@ -1,0 +1,132 @@
+"""A run's result in plain sentences, and what to do next."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovmse.report import format as fmt
+from ovmse.report.results import Result
+from ovmse.report.runs import Run, counted, series, setting
+
+
+def reading(run: Run, result: Result) -> str:
+    """One paragraph that a newcomer can read: where it started, how deep it fell, where it ended."""
+    name, final = fmt.SCORE_NAMES[result.score].capitalize(), result.final
+    brackets = fmt.interval(final, result.score)
+    several = f"IQM over {fmt.seeds(final.n)}" + (f", 95 % interval {brackets}" if brackets else "")
+    spread = f"({several})" if final.n > 1 else "(one seed: no interval)"
+    end = f"{fmt.score(final.value, result.score)} at the end {spread}"
+    if result.phase == "offline":
+        return f"{name} {end}, after {_budget(result)} offline gradient updates. There was no online phase."
+    after = f"after {_budget(result)} online environment steps"
+    if result.before is None:
+        start = _first_online(run, result)
+        at_start = f"{name} {fmt.score(start, result.score)} at the start"
+        return f"{at_start}, {end}, {after}. No offline phase came before."
+    before, dip = fmt.score(result.before.value, result.score), result.dip
+    fell = f"deepest dip {fmt.difference(dip.value if dip else None, result.score)}"
+    text = f"{name} {before} before the handover, {fell}, {end}, {after}. "
+    return text + " ".join(filter(None, (_recovery(result), _handover(result))))
+
+
+def _budget(result: Result) -> str:
+    return fmt.steps(float(np.median([s.last for s in result.seeds if s.counts])))
+
+
+def _first_online(run: Run, result: Result) -> float:
+    return float(np.mean([y[0] for _, _, y in series(counted(run.online), result.score)]))
+
+
+def _recovery(result: Result) -> str:
+    mine = [s for s in result.seeds if s.counts and s.dip is not None]
+    fell = [s for s in mine if s.dip]
+    back = [s for s in fell if s.recovered is not None]
+    if not fell:
+        return "No seed ever fell below its score before the handover."
+    share = f"All {len(fell)}" if len(back) == len(fell) else f"{len(back)} of {len(fell)}"
+    whole = f"{share} seeds that fell came back to their score before the handover"
+    if len(mine) == 1:
+        whole = (
+            "It came back to its score before the handover" if back else "It did not come back to that score"
+        )
+    if not back:
+        return f"{whole}."
+    when = fmt.steps(float(np.median([s.recovered or 0 for s in back])))
+    return f"{whole}, after {when} environment steps{' (median)' if len(back) > 1 else ''}."
+
+
+def _handover(result: Result) -> str:
+    checks = [s.agree for s in result.seeds if s.agree is not None]
+    if not checks:
+        return ""
+    if all(checks):
+        return "The handover itself changed nothing: greedy play before and after agreed."
+    return f"The handover check FAILED for {checks.count(False)} of {len(checks)} seeds: greedy play changed."
+
+
+def next_steps(run: Run, result: Result) -> list[str]:
+    """At most three things worth doing next, the most pressing first."""
+    final, found = result.final, []
+    if any(s.agree is False for s in result.seeds):
+        found.append(
+            "Find out why greedy play changed at the handover before reading anything else: "
+            "the networks or the environment are not the same on both sides."
+        )
+    budget = setting(run.config, "online_env_steps")
+    slowest = min(result.seeds, key=lambda s: s.last)
+    reached = slowest.last if result.phase == "online" else 0.0
+    if isinstance(budget, int | float) and reached < 0.9 * budget:
+        done = f"seed {slowest.seed} did {fmt.steps(reached)} of {fmt.steps(budget)} online environment steps"
+        found.append(f"Resume the run: {done}.")
+    if result.before is not None and final.value < result.before.value:
+        found.append(
+            "Online training lost ground. Deploy the offline policy for now; try a lower exploration rate, "
+            "a larger share of offline data, or a memory that decays more slowly."
+        )
+    elif result.dip is not None and result.dip.value > 0.1 * max(abs(final.value), 1e-9):
+        found.append(
+            "To make the dip shallower, lower the exploration rate or let the memory weight fall more slowly."
+        )
+    if _still_rising(run, result):
+        found.append("The score was still rising at the end: a longer online phase may pay off.")
+    if final.n < 5:
+        found.append(f"Run more seeds before comparing: {final.n} of the usual 5 or more.")
+    found.append(
+        "Write a deployable policy with `ovmse export`, or put runs side by side with `ovmse compare`."
+    )
+    return found[:3]
+
+
+def _still_rising(run: Run, result: Result) -> bool:
+    """Whether the last fifth of the online phase gained more than a tenth of the whole phase's range."""
+    found: Sequence[tuple[int, np.ndarray, np.ndarray]] = series(counted(run.online), result.score)
+    gains, ranges = [], []
+    for _, x, y in found:
+        gains.append(y[-1] - np.interp(0.8 * x[-1], x, y))
+        ranges.append(y.max() - y.min())
+    return bool(found) and float(np.mean(gains)) > 0.1 * float(np.mean(ranges)) > 0
+
+
+def learning_alt(run: Run, result: Result) -> str:
+    """Alternative text of the learning figure."""
+    name = fmt.SCORE_NAMES[result.score]
+    return f"Line chart of {name} over training. {reading(run, result)}"
+
+
+def q_value_reading(run: Run) -> str:
+    """How far Q_tot drifted from the frozen offline value on the fixed dataset steps."""
+    q, memory = (series(counted(run.online), n) for n in ("monitor_q_tot", "monitor_memory"))
+    wins = series(counted(run.online), "memory_wins")
+    parts = []
+    if q:
+        first, last = (float(np.mean([y[i] for _, _, y in q])) for i in (0, -1))
+        moved = f"from {fmt.number(first)} to {fmt.number(last)}"
+        parts.append(f"Mean Q_tot on the fixed dataset steps went {moved} online")
+        if memory:
+            frozen = float(np.mean([y[-1] for _, _, y in memory]))
+            parts[-1] += f"; the frozen offline value there is {fmt.number(frozen)}"
+        parts[-1] += "."
+    if wins:
+        share = float(np.mean([y[-1] for _, _, y in wins]))
+        parts.append(f"At the end the memory decides {100 * share:.0f} % of the targets.")
+    return " ".join(parts) or "Mean Q_tot over training."
