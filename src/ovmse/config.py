@@ -1,0 +1,165 @@
+"""What a run is: one frozen dataclass with a unit per field, its presets, and the changes to a method by path."""
+
+import ast
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ovmse import schedules
+from ovmse.errors import UserError, check_positive
+from ovmse.learner import LearnerConfig
+from ovmse.method import Method
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: a method, an environment, the data, and the budgets."""
+
+    env: str = "smax:3m"
+    """the environment, such as smax:5m_vs_6m, matrix:climbing, pettingzoo:mpe2.simple_spread_v3, or your own module:attribute"""
+    method: str = "ovmse"
+    """the method: ovmse, ovm, se, finetune, offline, scratch, or your own module:attribute"""
+    data: str | None = None
+    """the dataset to learn from: a directory, or the name of one that comes with the package (smax-3m-medium)"""
+    out: Path | None = None
+    """the directory to write the run into, empty or not there yet; by default the next free runs/ENV-METHOD"""
+    seeds: int = 1
+    """independent repetitions, all in one compiled program"""
+    seed: int = 0
+    """the first repetition's seed; the others follow it"""
+    offline_updates: int = 5_000
+    """gradient updates of the offline phase"""
+    online_env_steps: int = 50_000
+    """environment steps of the online phase, per seed"""
+    episodes_per_collect: int = 8
+    """episodes played side by side between two rounds of updates"""
+    updates_per_collect: int = 8
+    """gradient updates after each round of collecting"""
+    batch_episodes: int = 32
+    """episodes in a training batch"""
+    replay_env_steps: int = 100_000
+    """environment steps that the replay holds, per seed"""
+    evaluate_every_updates: int = 1_000
+    """gradient updates between two evaluations in the offline phase"""
+    evaluate_every_env_steps: int = 5_000
+    """environment steps between two evaluations in the online phase"""
+    evaluate_episodes: int = 128
+    """greedy episodes per evaluation and seed"""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """networks and optimiser"""
+    change: tuple[str, ...] = ()
+    """changes to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5"""
+    env_settings: tuple[str, ...] = ()
+    """options handed to the environment, such as max_steps=60"""
+    keep_teams: bool = False
+    """write the teams at every evaluation, not only the last ones"""
+    allow_version_mismatch: bool = False
+    """learn from a dataset that another version of the environment, or other settings, made"""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, int) and not isinstance(value, bool) and name != "seed":
+                check_positive(name.replace("_", "-"), value)
+        if self.seed < 0:
+            raise UserError(f"seed must be 0 or more; got {self.seed}.")
+        if self.replay_env_steps < self.batch_episodes:
+            raise UserError(
+                f"replay-env-steps ({self.replay_env_steps}) must at least hold one batch ({self.batch_episodes})."
+            )
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "demo": {
+        "data": "smax-3m-medium",
+        "seeds": 2,
+        "offline_updates": 1_500,
+        "online_env_steps": 30_000,
+        "evaluate_every_updates": 500,
+        "evaluate_every_env_steps": 2_500,
+    },
+    "paper": {
+        "seeds": 5,
+        "offline_updates": 20_000,
+        "online_env_steps": 200_000,
+        "evaluate_every_updates": 2_000,
+        "evaluate_every_env_steps": 10_000,
+    },
+}
+"""Named starting points: `demo` shows the whole pipeline in minutes, `paper` has the length of a published study."""
+
+
+def change_method(method: Method, changes: tuple[str, ...]) -> Method:
+    """The method with each ``path=value`` put in place, such as ``online_target.weight.end=0.2``.
+
+    A value is a number, a string, None, or a schedule such as ``cosine(1.0, 0.1)``. Raises `UserError` for a path that
+    is not there, with the nearest names, or a value that can't be read.
+    """
+    for change in changes:
+        path, separator, text = change.partition("=")
+        if not separator:
+            raise UserError(f"a change reads path=value, such as explore.epsilon.start=0.2; got {change!r}.")
+        method = _replace(method, path.strip().split("."), _value(text.strip()), change)
+    return method
+
+
+def _replace(part: Any, path: list[str], value: Any, change: str) -> Any:
+    known = [f.name for f in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
+    if path[0] not in known:
+        near = difflib.get_close_matches(path[0], known, n=1, cutoff=0.4)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(
+            f"{change!r}: {type(part).__name__} has no setting {path[0]!r}.{guess} It has: {', '.join(known) or 'none'}."
+        )
+    inner = value if len(path) == 1 else _replace(getattr(part, path[0]), path[1:], value, change)
+    if path == ["start"] and getattr(part, "shape", None) == "constant":
+        return dataclasses.replace(part, start=value, end=value)
+    try:
+        return dataclasses.replace(part, **{path[0]: inner})
+    except TypeError as error:
+        raise UserError(f"{change!r}: {error}.") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        node = ast.parse(text, mode="eval").body
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            make = {name: getattr(schedules, name) for name in ("constant", "linear", "cosine", "exponential", "step")}
+            arguments = [ast.literal_eval(a) for a in node.args]
+            named = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+            return make[node.func.id](*arguments, **named)
+        return ast.literal_eval(node)
+    except (SyntaxError, KeyError, TypeError):
+        raise UserError(f"can't read the value {text!r}; write a number, None, or a schedule like linear(1.0, 0.1).") from None
+    except UserError:
+        raise
+    except ValueError:
+        return text
+
+
+def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``name=value`` pairs as keyword arguments."""
+    found = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise UserError(f"an environment's setting reads name=value, such as max_steps=60; got {pair!r}.")
+        found[name.strip()] = _value(text.strip())
+    return found
+
+
+def describe(value: Any) -> Any:
+    """Any part of a configuration as JSON: dataclasses become dictionaries that name their type."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **inner}
+    if isinstance(value, dict):
+        return {str(k): describe(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [describe(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if callable(value):
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
+    return value

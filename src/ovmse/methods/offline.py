@@ -1,0 +1,8 @@
+"""Offline only: QMIX with CQL on the dataset (the first phase of OVMSE), and no online phase."""
+
+from dataclasses import replace
+
+from ovmse.methods.ovmse import OVMSE
+from ovmse.schedules import constant
+
+OFFLINE = replace(OVMSE, online_target=None, offline_share=constant(0.0))

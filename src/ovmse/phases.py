@@ -1,0 +1,252 @@
+"""The compiled part of each phase, for one seed: learn offline, hand over, learn online.
+
+Everything here is pure; progress, evaluation, files and interrupts live in `ovmse.train`.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ovmse import learner as learning
+from ovmse import replay as replays
+from ovmse.config import Config
+from ovmse.envs.protocol import Environment
+from ovmse.learner import Learner, Metrics, Regress
+from ovmse.method import Loss, Method
+from ovmse.networks import Team
+from ovmse.replay import Replay
+from ovmse.rollout import Rollout, collect
+from ovmse.seeds import any_over_seeds, max_over_seeds
+from ovmse.types import EnvSpec
+from ovmse.values import taken_q_tot
+
+REMEMBER_BLOCK = 32  # dataset episodes whose memory is computed at once
+
+
+class Offline(NamedTuple):
+    """What the offline phase changes."""
+
+    learner: Learner
+    key: PRNGKeyArray
+
+
+class Online(NamedTuple):
+    """What the online phase changes, and the team frozen at the handover.
+
+    data_memory: what is remembered beside each row of the dataset (None where it is not mixed in).
+    """
+
+    learner: Learner
+    offline: Team | None
+    replay: Replay
+    data_memory: Float[Array, " R"] | None
+    key: PRNGKeyArray
+    env_steps: Int[Array, ""]
+    episodes: Int[Array, ""]
+
+
+class Tally(NamedTuple):
+    """Sums of metrics and how many were summed."""
+
+    total: Metrics
+    count: Int[Array, ""]
+
+
+def no_tally() -> Tally:
+    """Nothing summed yet."""
+    zero = jnp.zeros(())
+    return Tally(Metrics(learning.Losses(*(zero for _ in learning.Losses._fields)), zero), jnp.zeros((), jnp.int32))
+
+
+def add(tally: Tally, metrics: Metrics) -> Tally:
+    """One more update's metrics."""
+    return Tally(jax.tree.map(jnp.add, tally.total, metrics), tally.count + 1)
+
+
+def batch_lengths(limit: int) -> list[int]:
+    """The few lengths at which batches are computed; a batch takes the shortest that holds its longest episode."""
+    return sorted({math.ceil(limit * share) for share in (0.25, 0.4, 0.63, 1.0)})
+
+
+def update(
+    config: Config,
+    spec: EnvSpec,
+    loss: Loss,
+    regress: Regress,
+    learner: Learner,
+    replay: Replay,
+    data: Replay | None,
+    data_share: Float[Array, ""] | float,
+    key: PRNGKeyArray,
+) -> tuple[Learner, Metrics]:
+    """One gradient update on episodes from the replay, a share of them from the dataset instead."""
+    k_draw, k_data, k_share, k_loss = jax.random.split(key, 4)
+    size = config.batch_episodes
+    slots = replays.draw(replay.index, k_draw, size)
+    lengths = replay.index.length[slots]
+    if data is not None:
+        # the share of a batch holds on average, whatever the batch's size
+        from_data = (jnp.arange(size) + jax.random.uniform(k_share)) / size < data_share
+        data_slots = replays.draw(data.index, k_data, size)
+        lengths = jnp.where(from_data, data.index.length[data_slots], lengths)
+
+    def read(steps: int) -> PyTree:
+        here = jax.vmap(lambda slot: replays.read(replay, slot, steps))(slots)
+        if data is None:
+            return here
+        there = jax.vmap(lambda slot: replays.read(data, slot, steps))(data_slots)
+        return jax.vmap(lambda own, a, b: jax.tree.map(lambda x, y: jnp.where(own, x, y), a, b))(from_data, there, here)
+
+    def gradient_at(steps: int):
+        def compute() -> tuple[Team, learning.Losses]:
+            episodes, memory = read(steps)
+            return learning.gradient(config.learner, loss, regress, learner, episodes, memory, k_loss)
+
+        return compute
+
+    choices = batch_lengths(spec.episode_limit)
+    longest = max_over_seeds(lengths.max())
+    which = jnp.searchsorted(jnp.asarray(choices), longest)
+    gradients, losses = jax.lax.switch(which, [gradient_at(steps) for steps in choices])
+    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients)))
+    return learning.apply(config.learner, learner, gradients), Metrics(losses, norm)
+
+
+def learn_offline(
+    config: Config, spec: EnvSpec, method: Method, state: Offline, data: Replay, updates: Int[Array, ""]
+) -> tuple[Offline, Tally]:
+    """Some gradient updates on the dataset."""
+    assert method.offline_loss is not None
+    loss = method.offline_loss
+
+    def one(_, carry: tuple[Offline, Tally]) -> tuple[Offline, Tally]:
+        (learner, key), tally = carry
+        key, k_update = jax.random.split(key)
+        learner, metrics = update(
+            config, spec, loss, lambda td, memory: td, learner, data, None, 0.0, k_update
+        )
+        return Offline(learner, key), add(tally, metrics)
+
+    return jax.lax.fori_loop(0, updates, one, (state, no_tally()))
+
+
+def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Float[Array, " R"]:
+    """What a team remembers beside each row of the dataset, computed once at the handover."""
+    assert method.memory is not None
+    remember, episodes = method.memory, data.index.start.shape[0]
+
+    def block(memory: Float[Array, " R"], first: Int[Array, ""]) -> tuple[Float[Array, " R"], None]:
+        slots = jnp.minimum(first + jnp.arange(REMEMBER_BLOCK), episodes - 1)
+        read = jax.vmap(lambda slot: replays.read(data, slot, spec.episode_limit)[0])(slots)
+        values = jax.vmap(lambda episode: remember(team, episode))(read)
+
+        def write(memory: Float[Array, " R"], x: tuple[Array, Array]) -> tuple[Float[Array, " R"], None]:
+            # in order of rows: what lies past an episode's end is overwritten by the next
+            return jax.lax.dynamic_update_slice_in_dim(memory, x[1], data.index.start[x[0]], axis=0), None
+
+        return jax.lax.scan(write, memory, (slots, values))[0], None
+
+    return jax.lax.scan(block, data.memory, jnp.arange(0, episodes, REMEMBER_BLOCK))[0]
+
+
+def handover(
+    config: Config, spec: EnvSpec, method: Method, state: Offline, data: Replay | None
+) -> Online:
+    """From the offline phase to the online one: θ_off ← θ, θ̄ ← θ, a fresh optimiser, and an empty replay."""
+    team = state.learner.team
+    remembers = method.memory is not None and method.offline_loss is not None
+    none = jnp.zeros((), jnp.int32)
+    return Online(
+        learner=learning.restart(config.learner, team)._replace(updates=state.learner.updates),
+        offline=team if remembers else None,
+        replay=replays.empty(spec, config.replay_env_steps),
+        data_memory=remember_data(method, spec, team, data) if remembers and method.mixes_data else None,
+        key=state.key,
+        env_steps=none,
+        episodes=none,
+    )
+
+
+def learn_online(
+    config: Config,
+    spec: EnvSpec,
+    method: Method,
+    state: Online,
+    played: Rollout,
+    data: Replay | None,
+) -> tuple[Online, Tally]:
+    """Store new episodes with what is remembered of them, then do the updates that they are worth.
+
+    Shared by the compiled loop and by environments on the host.
+    """
+    target = method.online_target
+    assert target is not None
+    episodes = played.episodes
+    if state.offline is not None and method.memory is not None:
+        offline, remember = state.offline, method.memory
+        memory = jax.vmap(lambda episode: remember(offline, episode))(episodes)
+    else:
+        memory = jnp.zeros(episodes.reward.shape)
+    replay = replays.insert_all(state.replay, episodes, memory)
+    env_steps = state.env_steps + episodes.valid.sum(dtype=jnp.int32)
+    progress = progress_of(config, env_steps)
+    mixed = None
+    if data is not None and method.mixes_data:
+        mixed = data if state.data_memory is None else data._replace(memory=state.data_memory)
+    key, k_updates = jax.random.split(state.key)
+
+    def one(carry: tuple[Learner, Tally], k: PRNGKeyArray) -> tuple[tuple[Learner, Tally], None]:
+        learner, tally = carry
+        share = method.offline_share(progress)
+        learner, metrics = update(
+            config, spec, method.online_loss, lambda td, m: target(td, m, progress), learner, replay, mixed, share, k
+        )
+        return (learner, add(tally, metrics)), None
+
+    keys = jax.random.split(k_updates, config.updates_per_collect)
+    (learner, tally), _ = jax.lax.scan(one, (state.learner, no_tally()), keys)
+    state = state._replace(
+        learner=learner, replay=replay, key=key, env_steps=env_steps, episodes=state.episodes + len(episodes.valid)
+    )
+    return state, tally
+
+
+def progress_of(config: Config, env_steps: Int[Array, ""]) -> Float[Array, ""]:
+    """The spent share of the online budget, in [0, 1]."""
+    return jnp.minimum(1.0, env_steps / config.online_env_steps)
+
+
+def finetune(
+    config: Config, env: Environment, method: Method, state: Online, data: Replay | None, until: Int[Array, ""]
+) -> tuple[Online, Tally]:
+    """Collect and learn in a JAX environment until that many environment steps are spent."""
+
+    def go_on(carry: tuple[Online, Tally]) -> Array:
+        return any_over_seeds(carry[0].env_steps < until)
+
+    def one(carry: tuple[Online, Tally]) -> tuple[Online, Tally]:
+        state, tally = carry
+        key, k_play = jax.random.split(state.key)
+        progress = progress_of(config, state.env_steps)
+        played = collect(
+            env,
+            state.learner.team.agent,
+            lambda k, q, avail: method.explore(k, q, avail, progress),
+            jax.random.split(k_play, config.episodes_per_collect),
+            any_over_seeds,
+        )
+        state, new = learn_online(config, env.spec, method, state._replace(key=key), played, data)
+        return state, jax.tree.map(jnp.add, tally, new)
+
+    return jax.lax.while_loop(go_on, one, (state, no_tally()))
+
+
+def monitored(team: Team, data: Replay, spec: EnvSpec, episodes: int) -> Float[Array, ""]:
+    """The mean Q_tot at the taken actions of the dataset's first `episodes` episodes: the unlearning monitor."""
+    slots = jnp.arange(min(episodes, data.index.start.shape[0]))
+    read = jax.vmap(lambda slot: replays.read(data, slot, spec.episode_limit)[0])(slots)
+    q_tot = jax.vmap(lambda episode: taken_q_tot(team, episode))(read)
+    return jnp.where(read.valid, q_tot, 0.0).sum() / read.valid.sum()

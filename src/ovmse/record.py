@@ -1,0 +1,73 @@
+"""What a run writes down: one row per evaluation and seed, and the handover check."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ovmse.config import Config
+from ovmse.evaluate import Scores
+from ovmse.method import Method
+from ovmse.phases import Tally
+
+
+def score_row(scores: Scores, seed: int, has_win: bool) -> dict[str, float | None]:
+    """Means over the greedy episodes of one seed."""
+    return {
+        "win_rate": float(scores.won[seed].mean()) if has_win else None,
+        "return": float(scores.returns[seed].mean()),
+        "episode_length": float(scores.length[seed].mean()),
+    }
+
+
+def tally_row(tally: Tally, seed: int, remembers: bool) -> dict[str, float | None]:
+    """Means over the updates since the last row; nulls where there was none."""
+    count = int(tally.count[seed])
+
+    def mean(total: Any) -> float | None:
+        return float(total[seed]) / count if count else None
+
+    losses = tally.total.losses
+    return {
+        "loss": mean(losses.loss),
+        "td_error": mean(losses.td_error),
+        "cql": mean(losses.regulariser),
+        "q_tot": mean(losses.q_tot),
+        "target": mean(losses.target),
+        "grad_norm": mean(tally.total.grad_norm),
+        "memory_wins": mean(losses.memory_wins) if remembers else None,
+    }
+
+
+def schedule_row(method: Method, progress: float, online: bool) -> dict[str, float | None]:
+    """ε and λ at this progress, where the method has them."""
+    epsilon, weight = getattr(method.explore, "epsilon", None), getattr(method.online_target, "weight", None)
+    return {
+        "epsilon": float(epsilon(progress)) if online and epsilon else None,
+        "lambda": float(weight(progress)) if online and weight else None,
+    }
+
+
+def handover_report(before: Scores, after: Scores, config: Config, has_win: bool) -> dict[str, Any]:
+    """The handover check: greedy scores of the same episodes just before and just after the switch, by seed."""
+    seeds = []
+    for i in range(config.seeds):
+        same = all(np.array_equal(b[i], a[i]) for b, a in zip(before, after, strict=True))
+        was, now = score_row(before, i, has_win), score_row(after, i, has_win)
+        seeds.append(
+            {
+                "seed": config.seed + i,
+                "win_rate_before": was["win_rate"],
+                "win_rate_after": now["win_rate"],
+                "return_before": was["return"],
+                "return_after": now["return"],
+                "agree": same,
+                "max_abs_return_difference": float(np.abs(before.returns[i] - after.returns[i]).max()),
+            }
+        )
+    return {"episodes": config.evaluate_episodes, "seeds": seeds}
+
+
+def first_seeds(tree: Any, seeds: int) -> Any:
+    """Without the extra seeds that only fill the devices."""
+    return jax.tree.map(lambda x: np.asarray(x)[:seeds], tree)

@@ -1,0 +1,175 @@
+"""The replay: episodes in one flat ring of rows, so that it holds steps and not padding.
+
+An episode of n steps takes n + 1 rows (the last holds the final observation). It is written as one padded block whose
+tail the next block overwrites. Positions count on for ever; the row of a position is its remainder by the ring's size.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
+
+from ovmse.data.store import Dataset
+from ovmse.types import EnvSpec, Episode
+
+
+class Rows(NamedTuple):
+    """The steps of all episodes, one row each; a final row's action, reward and terminal mean nothing."""
+
+    obs: Float[Array, "R N O"]
+    state: Float[Array, "R S"]
+    avail: Bool[Array, "R N A"]
+    action: UInt[Array, "R N"]
+    reward: Float[Array, " R"]
+    terminal: Bool[Array, " R"]
+
+
+class Index(NamedTuple):
+    """Where the episodes lie.
+
+    start: position of the first row of the episode in each slot; length: its steps. Episode k sits in slot
+    k mod E. Episodes oldest … written − 1 are there. head: the position that the next episode gets.
+    """
+
+    start: Int[Array, " E"]
+    length: Int[Array, " E"]
+    oldest: Int[Array, ""]
+    written: Int[Array, ""]
+    head: Int[Array, ""]
+
+
+class Replay(NamedTuple):
+    """Stored episodes and what is remembered beside each of their steps."""
+
+    rows: Rows
+    memory: Float[Array, " R"]
+    index: Index
+
+
+def action_dtype(n_actions: int) -> type[np.unsignedinteger]:
+    """The smallest unsigned integer that holds an action."""
+    return np.uint8 if n_actions <= 256 else np.uint16
+
+
+def row_bytes(spec: EnvSpec) -> int:
+    """Bytes of one stored row, its memory included."""
+    n, a = spec.n_agents, spec.n_actions
+    return 4 * (n * spec.obs_size + spec.state_size) + n * a + n * np.dtype(action_dtype(a)).itemsize + 4 + 1 + 4
+
+
+def size_of(spec: EnvSpec, env_steps: int) -> int:
+    """Rows of a replay for the last `env_steps` steps or a little more: an eighth goes to the episodes' final rows."""
+    return env_steps + env_steps // 8 + spec.episode_limit + 1
+
+
+def empty(spec: EnvSpec, env_steps: int) -> Replay:
+    """A replay that holds the last `env_steps` steps or a little more."""
+    size = size_of(spec, env_steps)
+    n, a = spec.n_agents, spec.n_actions
+    rows = Rows(
+        obs=jnp.zeros((size, n, spec.obs_size)),
+        state=jnp.zeros((size, spec.state_size)),
+        avail=jnp.zeros((size, n, a), bool),
+        action=jnp.zeros((size, n), action_dtype(a)),
+        reward=jnp.zeros((size,)),
+        terminal=jnp.zeros((size,), bool),
+    )
+    slots = jnp.zeros((size // 2,), jnp.int32)  # an episode takes at least two rows
+    none = jnp.zeros((), jnp.int32)
+    return Replay(rows, jnp.zeros((size,)), Index(slots, slots, none, none, none))
+
+
+def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"]) -> Replay:
+    """Add an episode, dropping the oldest ones whose rows it needs."""
+    block = episode.valid.shape[0] + 1
+    size, index = replay.memory.shape[0], replay.index
+    length = episode.valid.sum(dtype=jnp.int32)
+    room = size - index.head % size
+    head = index.head + jnp.where(room < block, room, 0)  # no block wraps around the end
+
+    def write(ring: Array, values: Array) -> Array:
+        padded = jnp.pad(values.astype(ring.dtype), [(0, block - values.shape[0])] + [(0, 0)] * (values.ndim - 1))
+        return jax.lax.dynamic_update_slice_in_dim(ring, padded, head % size, axis=0)
+
+    rows = Rows(*(write(ring, getattr(episode, name)) for name, ring in zip(Rows._fields, replay.rows, strict=True)))
+    slots = index.start.shape[0]
+    start = index.start.at[index.written % slots].set(head)
+
+    def overwritten(oldest: Int[Array, ""]) -> Bool[Array, ""]:
+        return (oldest < index.written) & (start[oldest % slots] + size < head + block)
+
+    return Replay(
+        rows,
+        write(replay.memory, memory),
+        Index(
+            start=start,
+            length=index.length.at[index.written % slots].set(length),
+            oldest=jax.lax.while_loop(overwritten, lambda oldest: oldest + 1, index.oldest),
+            written=index.written + 1,
+            head=head + length + 1,
+        ),
+    )
+
+
+def insert_all(replay: Replay, episodes: Episode, memory: Float[Array, "B T"]) -> Replay:
+    """Add episodes stacked on a leading axis, in order."""
+    return jax.lax.scan(lambda r, x: (insert(r, *x), None), replay, (episodes, memory))[0]
+
+
+def draw(index: Index, key: PRNGKeyArray, episodes: int) -> Int[Array, " B"]:
+    """The slots of episodes drawn uniformly with replacement."""
+    return jax.random.randint(key, (episodes,), index.oldest, index.written) % index.start.shape[0]
+
+
+def read(replay: Replay, slot: Int[Array, ""], steps: int) -> tuple[Episode, Float[Array, " T"]]:
+    """The first `steps` steps of the episode in a slot and the memory beside them; what lies past its end is not valid."""
+    size = replay.memory.shape[0]
+    row = replay.index.start[slot] % size
+
+    def rows(ring: Array, count: int) -> Array:
+        return jax.lax.dynamic_slice_in_dim(ring, row, count, axis=0)
+
+    r = replay.rows
+    episode = Episode(
+        obs=rows(r.obs, steps + 1),
+        state=rows(r.state, steps + 1),
+        avail=rows(r.avail, steps + 1),
+        action=rows(r.action, steps).astype(jnp.int32),
+        reward=rows(r.reward, steps),
+        terminal=rows(r.terminal, steps),
+        valid=jnp.arange(steps) < replay.index.length[slot],
+    )
+    return episode, rows(replay.memory, steps)
+
+
+def from_dataset(dataset: Dataset) -> Replay:
+    """A dataset as a replay that is full: it is only read, and nothing is remembered beside it yet."""
+    lengths, limit = dataset.length, dataset.spec.episode_limit
+    size = int(lengths.sum()) + len(lengths) + limit + 1
+    last = np.cumsum(lengths + 1) - 1  # every episode's final row, which has no action, reward or end
+    step_rows = np.delete(np.arange(last[-1] + 1), last)
+
+    def at(rows: np.ndarray | slice, values: np.ndarray) -> Array:
+        out = np.zeros((size, *values.shape[1:]), values.dtype)
+        out[rows] = values
+        return jnp.asarray(out)
+
+    filled = slice(0, last[-1] + 1)
+    rows = Rows(
+        obs=at(filled, dataset.obs),
+        state=at(filled, dataset.state),
+        avail=at(filled, dataset.avail),
+        action=at(step_rows, dataset.action.astype(action_dtype(dataset.spec.n_actions))),
+        reward=at(step_rows, dataset.reward),
+        terminal=at(step_rows, dataset.terminal),
+    )
+    index = Index(
+        start=jnp.asarray(last - lengths, jnp.int32),
+        length=jnp.asarray(lengths, jnp.int32),
+        oldest=jnp.zeros((), jnp.int32),
+        written=jnp.asarray(len(lengths), jnp.int32),
+        head=jnp.asarray(last[-1] + 1, jnp.int32),
+    )
+    return Replay(rows, jnp.zeros((size,)), index)
