@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -338,6 +339,12 @@ def test_metadata_that_contradicts_the_data_is_refused(copy, change, says):
     assert str(copy) in text and any(part in text for part in says.split("|"))
 
 
+def test_no_wins_is_not_the_same_as_no_win_rate(tmp_path):
+    write(tmp_path / "lost", {**make_flat(), "won": np.zeros(3, bool)})
+    edit(tmp_path / "lost" / "zarr.json", lambda content: content["attributes"].update(win_rate=None))
+    assert "win_rate: the metadata says None, the data 0.0" in message(Dataset.open, tmp_path / "lost")
+
+
 def test_a_missing_attribute_is_named(copy):
     edit(copy / "zarr.json", lambda content: content["attributes"].pop("quality"))
     assert "quality: expected str" in message(Dataset.open, copy)
@@ -635,3 +642,13 @@ def test_another_version_or_settings_need_the_flag(sound, other):
 def test_metadata_cannot_be_changed(sound):
     with pytest.raises(dataclasses.FrozenInstanceError):
         Dataset.open(sound).metadata.steps = 3
+
+
+def test_the_documented_example_runs(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    (code,) = [
+        block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Dataset.write(" in block
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert Dataset.open("my-data").metadata.steps == 10
