@@ -85,7 +85,7 @@ def _line(phase: str, seed: int, env_steps: int, updates: int, win_rate: float) 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report([write_run(tmp_path_factory.mktemp("runs") / "full", seeds=3)])
+    return write_report([write_run(tmp_path_factory.mktemp("runs") / "full", seeds=2, evaluations=7)])
 
 
 def test_a_run_is_judged_by_hand_computed_numbers(tmp_path: Path) -> None:
@@ -146,8 +146,9 @@ def test_page_states_the_numbers(report: Path) -> None:
 
 def test_page_needs_nothing_from_elsewhere(report: Path) -> None:
     page, source = parse(report), report.read_text()
-    for reference in page.references:
-        assert reference.startswith("#") or (report.parent / reference).is_file(), reference
+    for reference in [*page.references, *re.findall(r"url\((#[^)]+)\)", source)]:
+        inside = reference.startswith("#") and reference[1:] in page.ids
+        assert inside or (report.parent / reference).is_file(), reference
     assert set(re.findall(r'https?://[^"\s<]+', source)) == {"http://www.w3.org/2000/svg"}
     assert "<script" not in source and "@import" not in source and "@font-face" not in source
 
@@ -178,9 +179,9 @@ def test_two_reports_of_a_run_are_equal(report: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"seeds": 1, "win_rate": False, "evaluations": 2},
+        {"seeds": 1, "win_rate": False, "evaluations": 2, "dataset": False},
         {"seeds": 2, "offline": False, "dataset": False, "memory": False},
-        {"seeds": 3, "drop_last": 25, "cut_off": True, "dataset": False},
+        {"seeds": 3, "evaluations": 8, "drop_last": 5, "cut_off": True, "dataset": False},
     ],
     ids=["one seed without wins", "from scratch", "interrupted"],
 )
@@ -200,11 +201,12 @@ def test_page_of_an_offline_run_with_unusable_profile(tmp_path: Path) -> None:
     assert "There was no online phase" in text and "episodes" in text
 
 
-def test_page_of_several_runs_has_unique_ids_and_a_comparison(report: Path, tmp_path: Path) -> None:
+def test_page_of_several_runs_has_unique_ids_and_a_comparison(tmp_path: Path) -> None:
+    first = small_run(tmp_path / "first", {0: [0.5, 0.3, 0.6]}, before=0.5, env="smax:3m")
     other = small_run(
         tmp_path / "other", {0: [0.5, 0.3, 0.6], 1: [0.5, 0.4, 0.8]}, before=0.5, env="smax:2s3z"
     )
-    page = parse(write_report([report.parent, other], tmp_path / "both"))
+    page = parse(write_report([first, other], tmp_path / "both"))
     assert len(page.ids) == len(set(page.ids))
     assert "Comparison of 2 runs" in page.text and "different environments" in page.text
     assert {"#run-1", "#run-2"} <= set(page.references)
@@ -278,6 +280,8 @@ def test_missing_runs_are_named(tmp_path: Path) -> None:
         write_report([])
     with pytest.raises(UserError, match="at least two run directories; got 1"):
         compare([tmp_path], None, Console())
+    with pytest.raises(UserError, match="give a folder"):
+        compare([tmp_path, tmp_path / "b"], tmp_path / "table.csv", Console())
 
 
 def test_a_value_that_is_not_finite_is_said_and_left_out(tmp_path: Path) -> None:

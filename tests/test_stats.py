@@ -72,7 +72,7 @@ def test_area_is_the_mean_over_steps_not_over_evaluations() -> None:
     [
         (0.5, [0.5, 0.3, 0.4, 0.6], 0.2, 300.0),
         (0.5, [0.5, 0.3, 0.5, 0.6], 0.2, 200.0),  # equal counts as recovered
-        (0.5, [0.5, 0.6, 0.7, 0.8], 0.0, 0.0),  # never fell
+        (0.5, [0.6, 0.6, 0.7, 0.8], 0.0, 0.0),  # never fell
         (0.5, [0.4, 0.3, 0.2, 0.1], 0.4, None),  # never came back
         (0.5, [0.3, 0.6, 0.3, 0.7], 0.2, 300.0),  # the last of equal lowest points counts
         (-2.0, [-5.0, -1.0, -3.0, -4.0], 3.0, 100.0),  # returns below zero

@@ -34,7 +34,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None, console: Console) -> Pat
     if len(dirs) < 2:
         raise UserError(f"a comparison needs at least two run directories; got {len(dirs)}.")
     folder = out if out is not None else dirs[0].parent / "comparison"
-    if folder.suffix or folder.is_file():
+    if folder.is_file() or folder.suffix.lower() in (".html", ".csv", ".md", ".svg", ".png"):
         raise UserError(f"{folder}: give a folder; the comparison is several files.")
     runs = [load_run(d) for d in dirs]
     results, names = judge_alike(runs), labels(runs)
