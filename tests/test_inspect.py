@@ -21,6 +21,7 @@ def make(path, has_win=True, n_actions=3, episodes=2, **fields):
     avail = np.ones((rows, 2, n_actions), bool)
     avail[..., 2] = False
     avail[0, 0, 1] = False  # episode 0, step 0: agent 0 can only take 0
+    avail[1] = False  # the row after the last step of episode 0: nobody acts there
     action = np.ones((steps, 2), int)
     action[0, 0] = 0
     terminal = np.zeros(steps, bool)
