@@ -1,0 +1,110 @@
+"""Environments by name: ``smax:MAP``, ``matrix:GAME``, ``pettingzoo:MODULE``, or your own."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ovmse.envs.check import check
+from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
+from ovmse.errors import UserError, unknown
+
+__all__ = ["AnyEnvironment", "Environment", "HostEnvironment", "check", "is_host", "make", "names"]
+
+BUILDERS = {
+    "smax": "ovmse.envs.smax:Smax",
+    "matrix": "ovmse.envs.matrix:MatrixGame",
+    "pettingzoo": "ovmse.envs.pettingzoo:from_module",
+}
+HINT = (
+    "Also: 'pettingzoo:MODULE' for a module with parallel_env, 'package.module:attribute' for your own. "
+    "See docs/environments.md."
+)
+_ACCEPTED = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
+
+
+def make(name: str, **settings: Any) -> AnyEnvironment:
+    """The environment called `name`.
+
+    `name` is ``smax:MAP``, ``matrix:GAME``, ``pettingzoo:MODULE`` (its ``parallel_env``), or
+    ``package.module:attribute`` for a callable of your own that returns an object with the methods of
+    `ovmse.envs.protocol`. `settings` go to it as keyword arguments; the resolved ones are in
+    ``spec.settings``.
+
+    Raises `UserError` for unknown names and settings, and for packages that are not installed.
+    """
+    prefix, _, rest = name.partition(":")
+    if not rest:
+        raise unknown("environment", name, names(), HINT)
+    ours = prefix in BUILDERS
+    build = load(BUILDERS[prefix] if ours else name)
+    checked = check_settings(name, build, settings, skip=1 if ours else 0)
+    settings = {key: checked.get(key, value) for key, value in settings.items()}
+    env = build(rest, **settings) if ours else build(**settings)
+    return _checked(name, env)
+
+
+def names() -> list[str]:
+    """All SMAX maps and matrix games (PettingZoo's modules and your own environments are open-ended)."""
+    from ovmse.envs import matrix, smax
+
+    return [f"smax:{m}" for m in smax.map_names()] + [f"matrix:{g}" for g in matrix.GAMES]
+
+
+def load(path: str) -> Callable[..., Any]:
+    """What ``package.module:attribute`` points to; raises `UserError` where it does not exist."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, TypeError) as error:
+        missing = getattr(error, "name", None) or module_name
+        if not f"{module_name}.".startswith(f"{missing}."):
+            raise  # the module is there; something that it imports is not
+        hint = f"No module {missing!r} to import either: is it installed, or on PYTHONPATH? {HINT}"
+        raise unknown("environment", path, names(), hint) from error
+    if not hasattr(module, attribute):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise unknown(f"attribute of {module_name}", attribute, public)
+    found = getattr(module, attribute)
+    if not callable(found):
+        raise UserError(f"{path} must be callable and return an environment; it is a {type(found).__name__}.")
+    return found
+
+
+def check_settings(
+    name: str, build: Callable[..., Any], settings: Mapping[str, Any], skip: int = 0
+) -> dict[str, Any]:
+    """All settings that `build` takes, resolved; its first `skip` parameters are not settings.
+
+    Raises `UserError` for unknown settings (unless `build` takes any), for missing ones, and for values of
+    another type than a plain annotation (int, float, bool, str) asks for.
+    """
+    try:
+        parameters = list(inspect.signature(build).parameters.values())[skip:]
+    except ValueError:  # some built-in callables have no signature
+        return dict(settings)
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for key, value in settings.items():
+        if key not in named and not takes_any:
+            raise unknown(f"setting of {name}", key, named, "" if named else "It takes no settings.")
+        accepted = _ACCEPTED.get(named[key].annotation) if key in named else None
+        wrong_bool = isinstance(value, bool) and accepted is not None and bool not in accepted
+        if accepted and (wrong_bool or not isinstance(value, accepted)):
+            raise UserError(f"setting {key!r} of {name} must be {accepted[-1].__name__}; got {value!r}.")
+    missing = [key for key, p in named.items() if p.default is p.empty and key not in settings]
+    if missing:
+        raise UserError(f"{name} needs the setting{'s' if len(missing) > 1 else ''} {', '.join(missing)}.")
+    resolved = {key: settings.get(key, p.default) for key, p in named.items()}
+    return {key: float(v) if named[key].annotation is float else v for key, v in resolved.items()}
+
+
+def _checked(name: str, env: Any) -> AnyEnvironment:
+    methods = ("reset_host", "step_host") if hasattr(env, "step_host") else ("reset", "step")
+    missing = [m for m in ("spec", *methods) if not hasattr(env, m)]
+    if missing:
+        raise UserError(
+            f"{name} made a {type(env).__name__} without {', '.join(missing)}; an environment has spec, "
+            "reset and step (JAX), or spec, reset_host and step_host (Python). See docs/environments.md."
+        )
+    return env

@@ -1,0 +1,542 @@
+"""Environments: the games' known answers, SMAX's endings and sizes, names, and what `check` catches."""
+
+import itertools
+import sys
+import types
+from pathlib import Path
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from ovmse import envs
+from ovmse.envs.matrix import GAMES, MatrixGame
+from ovmse.errors import UserError
+from ovmse.types import EnvSpec, Outcome, View
+
+SIZES = {
+    "3m": (75, 72, 8),
+    "2s3z": (127, 120, 10),
+    "3s_vs_5z": (101, 96, 10),
+    "5m_vs_6m": (140, 132, 11),
+    "6h_vs_8z": (179, 168, 13),
+    "3s5z_vs_3s6z": (218, 204, 14),
+    "10m_vs_11m": (270, 252, 16),
+    "27m_vs_30m": (738, 684, 35),
+}
+
+
+def play_all(env, plan):
+    """The return of a fixed plan of joint actions, and the last outcome."""
+    state, _ = env.reset(jax.random.key(0))
+    total = 0.0
+    for action in plan:
+        state, _, outcome = env.step(jax.random.key(0), state, jnp.asarray(action))
+        total += float(outcome.reward)
+        if outcome.terminal:
+            break
+    return total, outcome
+
+
+# Matrix games
+
+
+@pytest.mark.parametrize(("game", "best"), [("climbing", 11.0), ("penalty", 10.0), ("two_step", 8.0)])
+def test_optimum_by_brute_force(game, best):
+    env = envs.make(f"matrix:{game}")
+    joint = list(itertools.product(range(env.spec.n_actions), repeat=2))
+    results = {plan: play_all(env, plan) for plan in itertools.product(joint, repeat=env.spec.episode_limit)}
+    assert max(total for total, _ in results.values()) == best == env.optimal_return
+    for total, outcome in results.values():
+        assert outcome.terminal and not outcome.truncated
+        assert bool(outcome.won) == (total == best)
+
+
+def test_two_step_game_needs_three_coordinated_choices():
+    env = envs.make("matrix:two_step")
+    assert play_all(env, [(1, 0), (1, 1)])[0] == 8
+    assert play_all(env, [(1, 0), (0, 1)])[0] == 1
+    assert play_all(env, [(0, 1), (1, 1)])[0] == 7  # agent 1's first action does not matter
+    np.testing.assert_array_equal(env.optimal_values[0], [[7, 7], [8, 8]])
+
+
+def test_matrix_observations_tell_the_stage_and_vanish_at_the_end():
+    env = envs.make("matrix:two_step")
+    state, view = env.reset(jax.random.key(0))
+    assert view.state.tolist() == [1, 0, 0]
+    state, view, outcome = env.step(jax.random.key(0), state, jnp.array([1, 0]))
+    assert view.obs.tolist() == [[0, 0, 1]] * 2
+    assert not outcome.terminal and not outcome.won
+    _, view, outcome = env.step(jax.random.key(0), state, jnp.array([0, 0]))
+    assert not view.state.any() and outcome.terminal
+
+
+@given(st.floats(-1e4, 0, allow_nan=False))
+@settings(max_examples=20, deadline=None)
+def test_penalty_game_is_symmetric_and_its_optimum_ignores_the_penalty(k):
+    env = envs.make("matrix:penalty", penalty=k)
+    np.testing.assert_array_equal(env.optimal_values[0], env.optimal_values[0].T)
+    assert env.optimal_values[0, 0, 2] == k
+    assert env.optimal_return == 10
+    assert env.spec.settings == {"penalty": k}
+
+
+# SMAX
+
+
+def rollout(env, seed, policy, n_steps):
+    """One episode of `n_steps`, played on after its end: the first view, views, outcomes, alive units."""
+    key, first = jax.random.split(seed)
+    state, view = env.reset(first)
+
+    def step(carry, key):
+        state, view = carry
+        act, move = jax.random.split(key)
+        state, view, outcome = env.step(move, state, policy(act, view.avail))
+        return (state, view), (view, outcome, state.state.unit_alive)
+
+    _, rows = jax.lax.scan(step, (state, view), jax.random.split(key, n_steps))
+    return view, *rows
+
+
+def shoot_or_hold(key, avail):
+    """Shoot, all at the first enemy in range, else stay (action 4) and let them come."""
+    action = jnp.arange(avail.shape[-1])
+    preference = jnp.where(action > 4, 20 - action, action == 4)
+    return jnp.argmax(jnp.where(avail, preference, -1.0), axis=-1)
+
+
+def anything(key, avail):
+    return jax.random.categorical(key, jnp.where(avail, 0.0, -jnp.inf))
+
+
+LIMIT = 17  # steps; some battles are decided before, some are not
+SHOOTERS = 128  # battles by `shoot_or_hold`, followed by as many at random
+
+
+@pytest.fixture(scope="module")
+def battles():
+    """First views, views, outcomes and alive units of battles; the first axis is the battle."""
+    env = envs.make("smax:3m", max_steps=LIMIT)
+
+    def one(key, shoots):
+        def policy(key, avail):
+            return jnp.where(shoots, shoot_or_hold(key, avail), anything(key, avail))
+
+        return rollout(env, key, policy, LIMIT)
+
+    keys, shoots = jax.random.split(jax.random.key(0), 2 * SHOOTERS), jnp.arange(2 * SHOOTERS) < SHOOTERS
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys, shoots))
+
+
+def test_a_won_battle_returns_20_and_any_other_at_most_10(battles):
+    _, _, outcome, alive = battles
+    lengths = np.argmax(outcome.terminal | outcome.truncated, axis=1) + 1
+    n_won = 0
+    for reward, won, end, units in zip(outcome.reward, outcome.won, lengths, alive, strict=True):
+        assert not won[: end - 1].any()
+        total = reward[:end].sum()
+        if won[end - 1]:
+            n_won += 1
+            assert total == pytest.approx(20, abs=1e-3)
+            assert not units[end - 1, 3:].any() and units[end - 1, :3].any()
+        else:
+            assert 0 <= total <= 10 + 1e-3
+    assert 0 < n_won < SHOOTERS
+
+
+def test_terminal_means_that_a_side_is_dead_and_truncated_that_none_is(battles):
+    _, _, outcome, alive = battles
+    dead_side = ~alive[:, :, :3].any(-1) | ~alive[:, :, 3:].any(-1)
+    np.testing.assert_array_equal(outcome.terminal, dead_side)
+    np.testing.assert_array_equal(outcome.truncated[:, -1], ~dead_side[:, -1])
+    assert not outcome.truncated[:, :-1].any()
+    assert 0 < outcome.truncated.sum() < len(alive)
+
+
+def test_observations_and_state_are_of_order_one(battles):
+    first, view, _, _ = battles
+    for rows in (first, view):
+        assert np.abs(rows.obs).max() <= 1.0 + 1e-5
+        assert rows.state.min() >= 0.0 and rows.state.max() <= 1.0 + 1e-5
+    units = first.state[:, :60].reshape(-1, 6, 10)
+    assert (units[:, :, 0] == 1).all()  # health
+    assert (np.abs(units[:, :3, 1] - 0.25) < 0.1).all()  # the allies start a quarter in from the left
+    assert (np.abs(units[:, 3:, 1] - 0.75) < 0.1).all()
+
+
+def test_dead_agents_may_only_stop(battles):
+    _, view, _, alive = battles
+    dead = ~alive[:, :, :3]
+    assert dead.any()
+    assert (view.avail[dead] == np.eye(8, dtype=bool)[4]).all()
+    assert (view.obs[dead] == 0).all()
+    assert view.avail[~dead][:, :5].all()
+
+
+def test_time_limit_is_not_terminal_and_steps_compile_once():
+    env = envs.make("smax:3m", max_steps=2)
+    step, key, hold = jax.jit(env.step), jax.random.key(0), jnp.full(3, 4)
+    state, _ = env.reset(key)
+    state, _, first = step(key, state, hold)
+    state, _, last = step(key, state, hold)
+    assert step._cache_size() == 1
+    assert not first.truncated and last.truncated
+    assert not (first.terminal or last.terminal or last.won)
+
+
+def test_smax_settings_reach_the_game():
+    rules = {"reward_scale": 1, "enemy_shoots": False, "walls_cause_death": False, "attack_mode": "random"}
+    env = envs.make("smax:3m", **rules)
+    assert env.spec.settings.items() >= rules.items()
+    play = jax.jit(lambda key: rollout(env, key, shoot_or_hold, 100))
+    _, _, outcome, alive = play(jax.random.key(0))
+    assert alive[:, :3].all()  # neither enemies nor walls kill
+    assert outcome.won.any()
+    assert outcome.reward[: int(np.argmax(outcome.won)) + 1].sum() == pytest.approx(2, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["smax:3m", "smax:smacv2_5_units"])
+def test_types_after_reset_equal_types_after_step(name):
+    env = envs.make(name)
+    key, action = jax.random.key(0), jnp.zeros(env.spec.n_agents, jnp.int32)
+    state, view = jax.eval_shape(env.reset, key)
+    later, later_view, _ = jax.eval_shape(env.step, key, state, action)
+
+    def types(tree):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
+
+    assert types((state, view)) == types((later, later_view))
+
+
+@pytest.mark.parametrize("map_name", SIZES)
+def test_smax_sizes(map_name):
+    spec = envs.make(f"smax:{map_name}").spec
+    assert (spec.obs_size, spec.state_size, spec.n_actions) == SIZES[map_name]
+    assert spec.has_win and spec.episode_limit == 100 and spec.version.startswith("jaxmarl ")
+
+
+def test_jaxmarl_is_silent_and_leaves_the_streams_alone(capsys):
+    stdout, stderr, first = sys.stdout, sys.stderr, sys.__stdout__
+    for module in [m for m in sys.modules if m.startswith("jaxmarl.environments.mabrax")]:
+        del sys.modules[module]
+    envs.make("smax:3m")
+    assert (sys.stdout, sys.stderr, sys.__stdout__) == (stdout, stderr, first)
+    assert capsys.readouterr().out == ""
+
+
+# make
+
+
+def test_names_can_be_made():
+    listed = envs.names()
+    assert {"smax:3m", "smax:smacv2_20_units", "matrix:two_step"} <= set(listed)
+    for name in listed:
+        env = envs.make(name)
+        assert env.spec.name == name
+        assert envs.make(name, **env.spec.settings).spec == env.spec
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("smax:3n", {}, r"unknown SMAX map '3n'\. Did you mean '3m'"),
+        ("matrix:climb", {}, r"unknown matrix game 'climb'\. Did you mean 'climbing'"),
+        ("smaks:3m", {}, r"unknown environment 'smaks:3m'.* 'smax:3m'"),
+        ("3m", {}, r"unknown environment '3m'.*package\.module:attribute"),
+        ("smax:", {}, r"unknown environment 'smax:'"),
+        ("smax:3m", {"max_step": 3}, r"unknown setting of smax:3m 'max_step'\. Did you mean 'max_steps'"),
+        ("smax:3m", {"max_steps": "3"}, r"'max_steps' of smax:3m must be int; got '3'"),
+        ("smax:3m", {"max_steps": True}, r"'max_steps' of smax:3m must be int; got True"),
+        ("smax:3m", {"max_steps": 0}, r"max_steps must be greater than 0"),
+        ("smax:3m", {"attack_mode": "closer"}, r"unknown attack_mode 'closer'\. Did you mean 'closest'"),
+        (
+            "matrix:climbing",
+            {"penalty": 1.0},
+            r"unknown setting of matrix:climbing 'penalty'.*takes no settings",
+        ),
+        ("matrix:penalty", {"penalty": 1.0}, r"must be at most 0"),
+        ("pettingzoo:nothing_here.at_all", {}, r"pip install 'ovmse\[pettingzoo\]'"),
+        ("ovmse.envs.matrix:Nothing", {}, r"unknown attribute of ovmse\.envs\.matrix 'Nothing'"),
+        ("ovmse.envs.matrix:GAMES", {}, r"must be callable"),
+        ("builtins:dict", {}, r"made a dict without spec, reset, step"),
+    ],
+)
+def test_bad_names_and_settings_are_named(name, options, message):
+    with pytest.raises(UserError, match=message):
+        envs.make(name, **options)
+
+
+def test_own_environment_by_import_path(monkeypatch):
+    module = types.ModuleType("my_lab")
+    module.climb = lambda rounds=1: MatrixGame("climbing")
+    monkeypatch.setitem(sys.modules, "my_lab", module)
+    assert envs.make("my_lab:climb", rounds=2).spec.n_actions == 3
+    with pytest.raises(UserError, match="unknown setting of my_lab:climb 'round'.*'rounds'"):
+        envs.make("my_lab:climb", round=2)
+
+
+# check
+
+
+@pytest.mark.parametrize("name", [f"matrix:{game}" for game in GAMES] + ["smax:smacv2_5_units"])
+def test_check_passes_on_shipped_environments(name):
+    envs.check(envs.make(name), episodes=2)
+
+
+class Counter:
+    """A host environment that keeps to the protocol: two agents, four steps, cut off by the limit."""
+
+    def __init__(self, **changes):
+        self.spec = EnvSpec("counter", "1", {}, 2, 3, 4, 5, 4, False)._replace(**changes)
+
+    def reset_host(self, seed):
+        self.rng, self.t = np.random.default_rng(seed), 0
+        return self.view()
+
+    def view(self):
+        obs = self.rng.random((2, 4), np.float32)
+        return View(obs, np.full(5, self.t, np.float32), np.ones((2, 3), bool))
+
+    def step_host(self, action):
+        self.t += 1
+        flags = np.bool_(False), np.bool_(self.t == 4), np.bool_(False)
+        return self.view(), Outcome(np.float32(action.sum()), *flags)
+
+
+class Walk:
+    """A JAX environment that keeps to the protocol: a walk that is over after three steps."""
+
+    spec = EnvSpec("walk", "1", {}, 2, 3, 1, 1, 3, True)
+
+    def reset(self, key):
+        state = {"t": jnp.int32(0), "x": jax.random.uniform(key)}
+        return state, self.view(state)
+
+    def view(self, state):
+        return View(jnp.full((2, 1), state["x"]), state["x"][None], jnp.ones((2, 3), bool))
+
+    def step(self, key, state, action):
+        noise = jax.random.uniform(key)
+        state = {"t": state["t"] + 1, "x": state["x"] + noise + action.sum().astype(jnp.float32)}
+        over = state["t"] == 3
+        return state, self.view(state), Outcome(noise, over, jnp.array(False), over & (noise > 0.5))
+
+
+def test_check_passes_on_environments_that_keep_to_the_protocol():
+    envs.check(Counter())
+    envs.check(Walk())
+
+
+def broken_host(**parts):
+    """A Counter whose `view` or outcome is changed by functions of (environment, value)."""
+
+    class Broken(Counter):
+        def view(self):
+            return parts.get("view", lambda env, view: view)(self, super().view())
+
+        def step_host(self, action):
+            view, outcome = super().step_host(action)
+            return view, parts.get("outcome", lambda env, outcome: outcome)(self, outcome)
+
+    return Broken(**parts.get("spec", {}))
+
+
+def with_entry(array, index, value):
+    changed = array.copy()
+    changed[index] = value
+    return changed
+
+
+HOST_BREACHES = {
+    "obs shape": (
+        {"view": lambda env, v: v._replace(obs=v.obs[:, :3])},
+        r"check of counter: seed 0: reset_host: View.obs must have shape \(2, 4\), .*; got \(2, 3\)",
+    ),
+    "state dtype": (
+        {"view": lambda env, v: v._replace(state=v.state.astype(float))},
+        r"reset_host: View.state must have dtype float32; got float64",
+    ),
+    "avail dtype": (
+        {"view": lambda env, v: v._replace(avail=v.avail.astype(np.uint8))},
+        r"View.avail must have dtype bool; got uint8",
+    ),
+    "list": ({"view": lambda env, v: v._replace(state=[0.0] * 5)}, r"View.state must be an array; got list"),
+    "nan": (
+        {"view": lambda env, v: v._replace(obs=with_entry(v.obs, (1, 2), np.nan)) if env.t == 2 else v},
+        r"step_host at step 1: View.obs of agent 1, feature 2, is nan",
+    ),
+    "no legal action": (
+        {"view": lambda env, v: v._replace(avail=with_entry(v.avail, 1, False)) if env.t == 3 else v},
+        r"step_host at step 2: View.avail leaves agent 1 no legal action",
+    ),
+    "not a view": ({"view": lambda env, v: tuple(v)}, r"expected an ovmse.types.View; got tuple"),
+    "both ends": (
+        {"outcome": lambda env, o: o._replace(terminal=o.truncated)},
+        r"step_host at step 3: terminal and truncated are both true",
+    ),
+    "endless": (
+        {"outcome": lambda env, o: o._replace(truncated=np.bool_(False))},
+        r"step 3: the episode goes on after spec.episode_limit = 4 steps; set truncated at the limit",
+    ),
+    "float reward": (
+        {"outcome": lambda env, o: o._replace(reward=1.0)},
+        r"Outcome.reward must be an array; got float",
+    ),
+    "reward per agent": (
+        {"outcome": lambda env, o: o._replace(reward=np.ones(2, np.float32))},
+        r"Outcome.reward must have shape \(\)",
+    ),
+    "infinite reward": (
+        {"outcome": lambda env, o: o._replace(reward=np.float32(np.inf))},
+        r"step 0: Outcome.reward is inf",
+    ),
+    "won without has_win": (
+        {"outcome": lambda env, o: o._replace(won=o.truncated)},
+        r"Outcome.won is true although spec.has_win is False",
+    ),
+    "won early": (
+        {"outcome": lambda env, o: o._replace(won=np.bool_(True)), "spec": {"has_win": True}},
+        r"step 0: Outcome.won is true before the episode's last step",
+    ),
+    "own randomness": (
+        {"view": lambda env, v: v._replace(obs=np.random.default_rng().random((2, 4), np.float32))},
+        r"two episodes with seed 0 and equal actions differ: View.obs after reset",
+    ),
+    "no agents": ({"spec": {"n_agents": 0}}, r"spec.n_agents must be an int of at least 1; got 0"),
+    "settings": ({"spec": {"settings": {"f": print}}}, r"spec.settings must hold JSON values only"),
+    "tuple settings": ({"spec": {"settings": {"f": (1, 2)}}}, r"spec.settings must hold JSON values only"),
+}
+
+
+@pytest.mark.parametrize("case", HOST_BREACHES)
+def test_check_names_what_a_host_environment_breaks(case):
+    parts, message = HOST_BREACHES[case]
+    with pytest.raises(UserError, match=message):
+        envs.check(broken_host(**parts))
+
+
+def test_check_sees_a_reused_buffer():
+    buffer = np.zeros((2, 4), np.float32)
+
+    def view(env, v):
+        buffer[:] = env.t
+        return v._replace(obs=buffer)
+
+    with pytest.raises(
+        UserError, match=r"View.obs of row 0 was changed by a later step; return fresh arrays"
+    ):
+        envs.check(broken_host(view=view))
+
+
+def test_check_sees_a_host_environment_that_resets_itself():
+    class Resets(Counter):
+        def step_host(self, action):
+            _, outcome = super().step_host(action)
+            view = self.reset_host(0) if outcome.truncated else self.view()
+            return view, outcome
+
+        def view(self):
+            return super().view()._replace(obs=np.zeros((2, 4), np.float32))
+
+    with pytest.raises(UserError, match=r"every episode's last row equals its first row"):
+        envs.check(Resets())
+
+
+def test_check_sees_a_wrong_number_of_results():
+    env = Counter()
+    env.step_host = lambda action: (*Counter.step_host(env, action), {})
+    with pytest.raises(UserError, match=r"step_host must return a tuple of 2 values; got 3 values"):
+        envs.check(env)
+
+
+def test_check_sees_a_missing_spec():
+    with pytest.raises(UserError, match=r"check of object: object\.spec must be an .*EnvSpec; got None"):
+        envs.check(object())
+
+
+class WeakStart(Walk):
+    def reset(self, key):
+        state, view = super().reset(key)
+        return state | {"x": 0.5}, view
+
+
+class PythonBranch(Walk):
+    def step(self, key, state, action):
+        return super().step(key, state, -action if action[0] > 1 else action)
+
+
+class SecondState(Walk):
+    def step(self, key, state, action):
+        state, view, outcome = super().step(key, state, action)
+        return state | {"extra": key}, view, outcome
+
+
+class ResetsItself(Walk):
+    def step(self, key, state, action):
+        state, view, outcome = super().step(key, state, action)
+        fresh, fresh_view = self.reset(key)
+        state, view = jax.tree.map(
+            lambda new, old: jnp.where(outcome.terminal, new, old), (fresh, fresh_view), (state, view)
+        )
+        return state, view, outcome
+
+
+class ImpureReset(Walk):
+    def reset(self, key):
+        drawn = jax.pure_callback(lambda: np.float32(np.random.default_rng().random()), jnp.float32(0))
+        state = {"t": jnp.int32(0), "x": drawn}
+        return state, self.view(state)
+
+
+class CannotBatch(Walk):
+    def step(self, key, state, action):
+        state, view, outcome = super().step(key, state, action)
+        total = jax.pure_callback(lambda x: np.float32(x), jnp.float32(0), state["x"])
+        return state | {"x": total}, view, outcome
+
+
+class BatchesWrongly(Walk):
+    def step(self, key, state, action):
+        state, view, outcome = super().step(key, state, action)
+        last = jax.pure_callback(
+            lambda x: np.full(np.shape(x), np.max(x), np.float32),
+            jnp.float32(0),
+            state["x"],
+            vmap_method="broadcast_all",
+        )
+        return state, view._replace(state=last[None]), outcome
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            WeakStart,
+            r"state\['x'\] is float32\[\] \(weakly typed\) after reset but float32\[\] after.*twice",
+        ),
+        (PythonBranch, r"jax.jit cannot trace step: TracerBoolConversionError"),
+        (SecondState, r"state has the structure .* after reset, but .*extra.* after step"),
+        (ResetsItself, r"state\['t'\] counts steps and is back at 0 after the last"),
+        (ImpureReset, r"two episodes with seed 0 and equal actions differ: View.obs after reset"),
+        (CannotBatch, r"step fails under jax.vmap: NotImplementedError"),
+        (BatchesWrongly, r"View.state of step \d differs between jax.vmap and a single call"),
+    ],
+)
+def test_check_names_what_a_jax_environment_breaks(broken, message):
+    with pytest.raises(UserError, match=message):
+        envs.check(broken())
+
+
+def test_the_environment_of_the_documentation(monkeypatch):
+    page = Path(__file__).parents[1] / "docs" / "environments.md"
+    code = page.read_text().split("### Your own")[1].split("```python")[1].split("```")[0]
+    module = types.ModuleType("my_lab")
+    exec(code, vars(module))
+    monkeypatch.setitem(sys.modules, "my_lab", module)
+    env = envs.make("my_lab:Meet", limit=30)
+    envs.check(env, episodes=5)
+    assert envs.make(env.spec.name, **env.spec.settings).spec == env.spec
