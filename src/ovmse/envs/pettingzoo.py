@@ -1,0 +1,286 @@
+"""PettingZoo's parallel environments as a team: dictionaries in, arrays in a fixed agent order out."""
+
+import contextlib
+import importlib
+import importlib.metadata
+import inspect
+import io
+import json
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ovmse.errors import UserError, check_positive, unknown
+from ovmse.types import EnvSpec, Outcome, View
+
+REWARDS = ("mean", "sum")
+WIN_KEYS = ("won", "battle_won")
+INSTALL = "pip install 'ovmse[pettingzoo]'"
+
+# Views and outcomes of a host environment hold NumPy's arrays.
+_view: Callable[..., View] = View
+_outcome: Callable[..., Outcome] = Outcome
+
+
+class ParallelTeam:
+    """A parallel environment whose agents, in the order of ``possible_agents``, are one team.
+
+    Observations are flattened and padded with zeros to the longest; action counts are padded to the largest
+    with actions that are never legal. Masks come from ``infos[agent]["action_mask"]`` or from an observation
+    dictionary with ``observation`` and ``action_mask``; without one, every action is legal. The state is
+    ``env.state()`` or, where that is not implemented, all observations in a row. An agent that has left has a
+    zero observation and only action 0. After a time limit the last row keeps what the remaining agents saw.
+
+    Reward: the sum of all agents' rewards, or that sum over N (``mean``; an agent that has left counts as 0,
+    so nobody gains by leaving). Truncated: all agents are done and one of them was cut off, or
+    `episode_limit` steps are over; terminal: all are done otherwise. Won: an agent's info says so under
+    `win_key` at the last step; without `win_key`, ``won`` or ``battle_won`` is used where the first steps of
+    a trial episode show it.
+
+    Raises `UserError` for action spaces that are not discrete, and for illegal actions.
+    """
+
+    spec: EnvSpec
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        name: str,
+        version: str,
+        episode_limit: int,
+        reward: str = "mean",
+        win_key: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_positive("episode_limit", float(episode_limit))
+        if reward not in REWARDS:
+            raise unknown("reward", reward, REWARDS)
+        if not hasattr(env, "possible_agents"):
+            raise UserError(f"{name}: without possible_agents the agents have no fixed order.")
+        own = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
+        self._env = env
+        self._agents = list(env.possible_agents)
+        self._actions = [_discrete(name, a, env.action_space(a)) for a in self._agents]
+        self._spaces = [_inner(env.observation_space(a)) for a in self._agents]
+        self._share = 1 / len(self._agents) if reward == "mean" else 1.0
+        n_actions = max(int(space.n) for space in self._actions)
+        obs_size = max(_flat_size(name, a, s) for a, s in zip(self._agents, self._spaces, strict=True))
+        self.spec = EnvSpec(
+            name=name,
+            version=version,
+            settings=dict(settings or {}) | own,
+            n_agents=len(self._agents),
+            n_actions=n_actions,
+            obs_size=obs_size,
+            state_size=0,
+            episode_limit=episode_limit,
+            has_win=win_key is not None,
+        )
+        self._win_keys = WIN_KEYS if win_key is None else (win_key,)
+        self._has_state = True
+        self._probe()
+
+    def reset_host(self, seed: int) -> View:
+        """Start the episode that `seed` gives."""
+        observations, infos = self._env.reset(seed=seed)
+        self._t = 0
+        self._terminated = np.zeros(len(self._agents), bool)
+        self._truncated = np.zeros(len(self._agents), bool)
+        return self._seen(observations, infos, gone=self._terminated)
+
+    def step_host(self, action: np.ndarray) -> tuple[View, Outcome]:
+        """Act jointly; `action` has shape (N,), and agents that have left must take action 0."""
+        observations, rewards, terminations, truncations, infos = self._env.step(self._moves(action))
+        self._t += 1
+        self._terminated |= [bool(terminations.get(a, False)) for a in self._agents]
+        self._truncated |= [bool(truncations.get(a, False)) for a in self._agents]
+        over = not self._env.agents or bool(np.all(self._terminated | self._truncated))
+        late = self._t >= self.spec.episode_limit
+        cut = bool(np.any(self._truncated & ~self._terminated)) if over else late
+        ended = over or cut
+        outcome = _outcome(
+            reward=np.float32(sum(float(r) for r in rewards.values()) * self._share),
+            terminal=np.bool_(over and not cut),
+            truncated=np.bool_(cut),
+            won=np.bool_(self.spec.has_win and ended and self._tells_win(infos)),
+        )
+        gone = self._terminated if ended else self._terminated | self._truncated
+        return self._seen(observations, infos, gone), outcome
+
+    def _probe(self) -> None:
+        """Reset and step once, to learn the state's size and whether the infos tell of wins."""
+        view = self.reset_host(0)
+        self.spec = self.spec._replace(state_size=view.state.size)
+        first_legal = np.argmax(view.avail, axis=1)
+        infos = self._env.step(self._moves(first_legal))[4]
+        shown = any(key in infos.get(agent, {}) for agent in self._agents for key in self._win_keys)
+        self.spec = self.spec._replace(has_win=self.spec.has_win or shown)
+
+    def _moves(self, action: np.ndarray) -> dict[str, int]:
+        for i, agent in enumerate(self._agents):
+            if not 0 <= action[i] < self.spec.n_actions or not self._avail[i, action[i]]:
+                legal = np.flatnonzero(self._avail[i]).tolist()
+                where = f"{self.spec.name}, step {self._t}"
+                raise UserError(
+                    f"{where}: action {action[i]} of agent {i} ({agent}) is illegal; legal: {legal}."
+                )
+        moves = {a: int(x + s.start) for a, x, s in zip(self._agents, action, self._actions, strict=True)}
+        return {agent: moves[agent] for agent in self._env.agents}
+
+    def _tells_win(self, infos: Mapping[str, Any]) -> bool:
+        return any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
+
+    def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: np.ndarray) -> View:
+        from gymnasium.spaces import flatten
+
+        obs = np.zeros((self.spec.n_agents, self.spec.obs_size), np.float32)
+        avail = np.zeros((self.spec.n_agents, self.spec.n_actions), bool)
+        for i, agent in enumerate(self._agents):
+            if gone[i] or agent not in observations:
+                avail[i, 0] = True
+                continue
+            seen, mask = observations[agent], infos.get(agent, {}).get("action_mask")
+            if isinstance(seen, Mapping) and "action_mask" in seen:
+                seen, mask = seen["observation"], seen["action_mask"] if mask is None else mask
+            flat = np.asarray(flatten(self._spaces[i], seen), np.float32)
+            obs[i, : flat.size] = flat
+            avail[i, : self._actions[i].n] = True if mask is None else np.asarray(mask, bool)
+        self._avail = avail
+        return _view(obs, self._state(obs), avail.copy())
+
+    def _state(self, obs: np.ndarray) -> np.ndarray:
+        if self._has_state:
+            try:
+                return np.array(self._env.state(), np.float32).ravel()
+            except (NotImplementedError, AttributeError):
+                if self.spec.state_size:
+                    raise  # it had a state before
+                self._has_state = False
+        return obs.ravel().copy()
+
+
+def from_module(
+    module: str,
+    *,
+    reward: str = "mean",
+    episode_limit: int | None = None,
+    win_key: str | None = None,
+    **settings: Any,
+) -> ParallelTeam:
+    """``module.parallel_env(**settings)`` as a team, such as ``mpe2.simple_spread_v3``.
+
+    `episode_limit` (steps) is the environment's ``max_cycles`` where it has that setting, else required.
+
+    Raises `UserError` for modules that are missing or have no ``parallel_env``, and for unknown settings.
+    """
+    name = f"pettingzoo:{module}"
+    source = _import(name, module)
+    known = _settings_of(source)
+    own = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
+    for key, value in settings.items():
+        if known is not None and key not in known:
+            raise unknown(f"setting of {name}", key, [*known, *own])
+        if not _is_json(value):
+            raise UserError(
+                f"setting {key!r} of {name} must be a JSON value, to be written to datasets; got {value!r}."
+            )
+    resolved = {**{k: v for k, v in (known or {}).items() if _is_json(v)}, **settings}
+    limit = resolved.get("max_cycles") if episode_limit is None else episode_limit
+    if limit is None:
+        raise UserError(f"{name} has no setting max_cycles, so it needs the setting episode_limit, in steps.")
+    try:
+        env = source.parallel_env(**settings)
+    except (TypeError, AssertionError) as error:
+        raise UserError(f"{name} could not be made with the settings {settings}: {error}") from error
+    return ParallelTeam(
+        env,
+        name=name,
+        version=_version(module),
+        episode_limit=limit,
+        reward=reward,
+        win_key=win_key,
+        settings=resolved,
+    )
+
+
+def _import(name: str, module: str) -> Any:
+    """The module; some of them print a greeting on import."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            source = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        parent = module.rpartition(".")[0]
+        if error.name == module and parent:
+            folder = getattr(importlib.import_module(parent), "__path__", [])
+            siblings = [f"pettingzoo:{parent}.{m.name}" for m in pkgutil.iter_modules(folder)]
+            raise unknown("PettingZoo module", name, siblings) from error
+        raise UserError(
+            f"{name} needs the package {error.name!r}: {INSTALL} (or install that package)."
+        ) from error
+    if not hasattr(source, "parallel_env"):
+        raise UserError(
+            f"{name}: the module has no parallel_env; only PettingZoo's parallel API is supported."
+        )
+    return source
+
+
+def _settings_of(source: Any) -> dict[str, Any] | None:
+    """The settings of ``parallel_env`` and their defaults; None where the module does not tell.
+
+    PettingZoo's wrapper around ``parallel_env`` takes anything; then ``raw_env`` knows.
+    """
+    for maker in (source.parallel_env, getattr(source, "raw_env", None)):
+        if maker is None:
+            continue
+        parameters = inspect.signature(maker).parameters.values()
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return {p.name: p.default for p in parameters}
+    return None
+
+
+def _version(module: str) -> str:
+    top = module.partition(".")[0]
+    distributions = importlib.metadata.packages_distributions().get(top)
+    return (
+        f"{distributions[0]} {importlib.metadata.version(distributions[0])}"
+        if distributions
+        else f"{top} unknown"
+    )
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _discrete(name: str, agent: str, space: Any) -> Any:
+    from gymnasium.spaces import Discrete
+
+    if not isinstance(space, Discrete):
+        raise UserError(
+            f"{name}: agent {agent} has the action space {space}; only Discrete ones are supported "
+            "(many environments have a setting such as continuous_actions=False)."
+        )
+    return space
+
+
+def _inner(space: Any) -> Any:
+    """The observation's own space, where it comes in a dictionary with its action mask."""
+    from gymnasium.spaces import Dict
+
+    return space["observation"] if isinstance(space, Dict) and "action_mask" in space.spaces else space
+
+
+def _flat_size(name: str, agent: str, space: Any) -> int:
+    from gymnasium.spaces import flatdim
+
+    try:
+        return int(flatdim(space))
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"{name}: agent {agent}'s observation space {space} has no fixed size.") from error
