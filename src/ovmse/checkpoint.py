@@ -57,7 +57,7 @@ def _data(leaf: Any) -> np.ndarray:
 
 def _undata(path: Path, name: str, array: np.ndarray, like: Any) -> Any:
     if _is_key(like):
-        return jax.random.wrap_key_data(array)
+        return jax.random.wrap_key_data(jax.numpy.asarray(array))
     if array.shape != like.shape or array.dtype != like.dtype:
         raise UserError(
             f"{path} does not fit: {name} is {array.dtype}{list(array.shape)}, expected {like.dtype}{list(like.shape)}."

@@ -18,11 +18,13 @@ class Config:
     """One run: a method, an environment, the data, and the budgets."""
 
     env: str = "smax:3m"
-    """the environment, such as smax:5m_vs_6m, matrix:climbing, pettingzoo:mpe2.simple_spread_v3, or your own module:attribute"""
+    """environment: smax:5m_vs_6m, matrix:climbing, pettingzoo:mpe2.simple_spread_v3, or your own module:attribute"""
     method: str = "ovmse"
     """the method: ovmse, ovm, se, finetune, offline, scratch, or your own module:attribute"""
     data: str | None = None
     """the dataset to learn from: a directory, or the name of one that comes with the package (smax-3m-medium)"""
+    pretrained: Path | None = None
+    """a run whose offline phase is taken over instead of pretraining anew"""
     out: Path | None = None
     """the directory to write the run into, empty or not there yet; by default the next free runs/ENV-METHOD"""
     seeds: int = 1
@@ -110,7 +112,7 @@ def _replace(part: Any, path: list[str], value: Any, change: str) -> Any:
         near = difflib.get_close_matches(path[0], known, n=1, cutoff=0.4)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         raise UserError(
-            f"{change!r}: {type(part).__name__} has no setting {path[0]!r}.{guess} It has: {', '.join(known) or 'none'}."
+            f"{change!r}: {type(part).__name__} has no setting {path[0]!r}.{guess} Known: {', '.join(known) or 'none'}."
         )
     inner = value if len(path) == 1 else _replace(getattr(part, path[0]), path[1:], value, change)
     if path == ["start"] and getattr(part, "shape", None) == "constant":
@@ -131,7 +133,9 @@ def _value(text: str) -> Any:
             return make[node.func.id](*arguments, **named)
         return ast.literal_eval(node)
     except (SyntaxError, KeyError, TypeError):
-        raise UserError(f"can't read the value {text!r}; write a number, None, or a schedule like linear(1.0, 0.1).") from None
+        raise UserError(
+            f"can't read the value {text!r}; write a number, None, or a schedule like linear(1.0, 0.1)."
+        ) from None
     except UserError:
         raise
     except ValueError:

@@ -63,7 +63,15 @@ class Display:
         if self._bar is None:
             return
         chunk = clock.spent[self._phase]
-        left = "" if done <= self._first else _time((self._total - done) * (time.monotonic() - self._began - min(chunk.compiling, time.monotonic() - self._began)) / (done - self._first))
+        left = (
+            ""
+            if done <= self._first
+            else _time(
+                (self._total - done)
+                * (time.monotonic() - self._began - min(chunk.compiling, time.monotonic() - self._began))
+                / (done - self._first)
+            )
+        )
         self._bars.update(self._bar, completed=done, left=f"{left} left" if left else "")
         if self._live is None and time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._line(f"{self._phase} {done}/{self._total} {self._unit}, {left} left")
@@ -106,8 +114,6 @@ class Display:
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
         self.say(text)
-
-
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

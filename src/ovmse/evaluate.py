@@ -40,3 +40,7 @@ def evaluate(env: Environment, agent: Agent, key: PRNGKeyArray, episodes: int) -
     return jax.tree.map(lambda x: x.reshape(-1)[:episodes], played)
 
 
+def recorded(env: Environment, agent: Agent, key: PRNGKeyArray, epsilon: Float[Array, ""]) -> Rollout:
+    """A block of episodes in which each agent acts at random with probability ε."""
+    keys = jax.random.split(key, BLOCK)
+    return collect(env, agent, lambda k, q, avail: explore.epsilon_greedy(k, q, avail, epsilon), keys, any_over_seeds)

@@ -96,7 +96,12 @@ def make_optimiser(config: LearnerConfig) -> optax.GradientTransformation:
 def init(config: LearnerConfig, spec: EnvSpec, key: PRNGKeyArray) -> Learner:
     """A learner with fresh networks; the target network starts equal to the online one."""
     team = make_team(
-        spec, mixer=config.mixer, hidden=config.hidden, embedding=config.embedding, hyper=config.hyper, key=key
+        spec,
+        mixer=config.mixer,
+        hidden=config.hidden,
+        embedding=config.embedding,
+        hyper=config.hyper,
+        key=key,
     )
     return restart(config, team)
 
@@ -145,9 +150,9 @@ def batch_loss(
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], Losses]:
     """Means over the valid steps of a batch of episodes (leading axis B)."""
-    each = jax.vmap(
-        lambda episode, m, k: episode_loss(config, loss, regress, team, slow, episode, m, k)
-    )(episodes, memory, jax.random.split(key, memory.shape[0]))
+    each = jax.vmap(lambda episode, m, k: episode_loss(config, loss, regress, team, slow, episode, m, k))(
+        episodes, memory, jax.random.split(key, memory.shape[0])
+    )
     steps = jnp.maximum(1, episodes.valid.sum())
     means = jax.tree.map(lambda x: x.sum() / steps, each)
     return means.loss, means

@@ -133,9 +133,9 @@ class _Compiling:
 
     seconds: float = 0.0
 
-    def __call__(self, event: str, duration: float, **_: Any) -> None:
+    def __call__(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
-            self.seconds += duration
+            self.seconds += duration_secs
 
 
 _compiling = _Compiling()

@@ -77,9 +77,7 @@ class MixWeights(eqx.Module):
     b2: Float[Array, "*rows"]
 
 
-def make_team(
-    spec: EnvSpec, *, mixer: MixerName, hidden: int, embedding: int, hyper: int, key: PRNGKeyArray
-) -> Team:
+def make_team(spec: EnvSpec, *, mixer: MixerName, hidden: int, embedding: int, hyper: int, key: PRNGKeyArray) -> Team:
     """Fresh networks for an environment of the given sizes."""
     k_agent, k_mixer = jax.random.split(key)
     make_mixer = QMIX(spec, embedding, hyper, key=k_mixer) if mixer == "qmix" else VDN()
@@ -102,7 +100,10 @@ def gru(cell: eqx.nn.GRUCell, h: Float[Array, "*rows H"], x: Float[Array, "*rows
 
 
 def agent_step(
-    agent: Agent, hidden: Float[Array, "*b N H"], obs: Float[Array, "*b N O"], last_action: Float[Array, "*b N A"]
+    agent: Agent,
+    hidden: Float[Array, "*b N H"],
+    obs: Float[Array, "*b N O"],
+    last_action: Float[Array, "*b N A"],
 ) -> tuple[Float[Array, "*b N H"], Float[Array, "*b N A"]]:
     """One row for all agents: the next hidden state and the utilities of every action.
 

@@ -49,10 +49,10 @@ class Online(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Sums of metrics and how many were summed."""
+    """Sums of metrics over so many updates."""
 
     total: Metrics
-    count: Int[Array, ""]
+    updates: Int[Array, ""]
 
 
 def no_tally() -> Tally:
@@ -63,7 +63,7 @@ def no_tally() -> Tally:
 
 def add(tally: Tally, metrics: Metrics) -> Tally:
     """One more update's metrics."""
-    return Tally(jax.tree.map(jnp.add, tally.total, metrics), tally.count + 1)
+    return Tally(jax.tree.map(jnp.add, tally.total, metrics), tally.updates + 1)
 
 
 def batch_lengths(limit: int) -> list[int]:
@@ -125,9 +125,7 @@ def learn_offline(
     def one(_, carry: tuple[Offline, Tally]) -> tuple[Offline, Tally]:
         (learner, key), tally = carry
         key, k_update = jax.random.split(key)
-        learner, metrics = update(
-            config, spec, loss, lambda td, memory: td, learner, data, None, 0.0, k_update
-        )
+        learner, metrics = update(config, spec, loss, lambda td, memory: td, learner, data, None, 0.0, k_update)
         return Offline(learner, key), add(tally, metrics)
 
     return jax.lax.fori_loop(0, updates, one, (state, no_tally()))
@@ -152,21 +150,18 @@ def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Fl
     return jax.lax.scan(block, data.memory, jnp.arange(0, episodes, REMEMBER_BLOCK))[0]
 
 
-def handover(
-    config: Config, spec: EnvSpec, method: Method, state: Offline, data: Replay | None
-) -> Online:
+def handover(config: Config, spec: EnvSpec, method: Method, state: Offline, data: Replay | None) -> Online:
     """From the offline phase to the online one: θ_off ← θ, θ̄ ← θ, a fresh optimiser, and an empty replay."""
     team = state.learner.team
     remembers = method.memory is not None and method.offline_loss is not None
-    none = jnp.zeros((), jnp.int32)
     return Online(
         learner=learning.restart(config.learner, team)._replace(updates=state.learner.updates),
         offline=team if remembers else None,
         replay=replays.empty(spec, config.replay_env_steps),
-        data_memory=remember_data(method, spec, team, data) if remembers and method.mixes_data else None,
+        data_memory=remember_data(method, spec, team, data) if remembers and data and method.mixes_data else None,
         key=state.key,
-        env_steps=none,
-        episodes=none,
+        env_steps=jnp.zeros((), jnp.int32),
+        episodes=jnp.zeros((), jnp.int32),
     )
 
 
@@ -190,7 +185,7 @@ def learn_online(
         memory = jax.vmap(lambda episode: remember(offline, episode))(episodes)
     else:
         memory = jnp.zeros(episodes.reward.shape)
-    replay = replays.insert_all(state.replay, episodes, memory)
+    replay = replays.insert_all(state.replay, episodes, memory, played.won)
     env_steps = state.env_steps + episodes.valid.sum(dtype=jnp.int32)
     progress = progress_of(config, env_steps)
     mixed = None
@@ -202,14 +197,26 @@ def learn_online(
         learner, tally = carry
         share = method.offline_share(progress)
         learner, metrics = update(
-            config, spec, method.online_loss, lambda td, m: target(td, m, progress), learner, replay, mixed, share, k
+            config,
+            spec,
+            method.online_loss,
+            lambda td, m: target(td, m, progress),
+            learner,
+            replay,
+            mixed,
+            share,
+            k,
         )
         return (learner, add(tally, metrics)), None
 
     keys = jax.random.split(k_updates, config.updates_per_collect)
     (learner, tally), _ = jax.lax.scan(one, (state.learner, no_tally()), keys)
     state = state._replace(
-        learner=learner, replay=replay, key=key, env_steps=env_steps, episodes=state.episodes + len(episodes.valid)
+        learner=learner,
+        replay=replay,
+        key=key,
+        env_steps=env_steps,
+        episodes=state.episodes + len(episodes.valid),
     )
     return state, tally
 
@@ -220,7 +227,12 @@ def progress_of(config: Config, env_steps: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def finetune(
-    config: Config, env: Environment, method: Method, state: Online, data: Replay | None, until: Int[Array, ""]
+    config: Config,
+    env: Environment,
+    method: Method,
+    state: Online,
+    data: Replay | None,
+    until: Int[Array, ""],
 ) -> tuple[Online, Tally]:
     """Collect and learn in a JAX environment until that many environment steps are spent."""
 

@@ -22,10 +22,10 @@ def score_row(scores: Scores, seed: int, has_win: bool) -> dict[str, float | Non
 
 def tally_row(tally: Tally, seed: int, remembers: bool) -> dict[str, float | None]:
     """Means over the updates since the last row; nulls where there was none."""
-    count = int(tally.count[seed])
+    updates = int(tally.updates[seed])
 
     def mean(total: Any) -> float | None:
-        return float(total[seed]) / count if count else None
+        return float(total[seed]) / updates if updates else None
 
     losses = tally.total.losses
     return {

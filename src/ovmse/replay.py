@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
+from ovmse.data.doctor import Flat
 from ovmse.data.store import Dataset
 from ovmse.types import EnvSpec, Episode
 
@@ -29,12 +30,13 @@ class Rows(NamedTuple):
 class Index(NamedTuple):
     """Where the episodes lie.
 
-    start: position of the first row of the episode in each slot; length: its steps. Episode k sits in slot
-    k mod E. Episodes oldest … written − 1 are there. head: the position that the next episode gets.
+    start: position of the first row of the episode in each slot; length: its steps; won: whether it was won.
+    Episode k sits in slot k mod E. Episodes oldest … written − 1 are there. head: the position of the next one.
     """
 
     start: Int[Array, " E"]
     length: Int[Array, " E"]
+    won: Bool[Array, " E"]
     oldest: Int[Array, ""]
     written: Int[Array, ""]
     head: Int[Array, ""]
@@ -45,7 +47,7 @@ class Replay(NamedTuple):
 
     rows: Rows
     memory: Float[Array, " R"]
-    index: Index
+    index: Index  # type: ignore[assignment]  # not tuple.index
 
 
 def action_dtype(n_actions: int) -> type[np.unsignedinteger]:
@@ -76,12 +78,12 @@ def empty(spec: EnvSpec, env_steps: int) -> Replay:
         reward=jnp.zeros((size,)),
         terminal=jnp.zeros((size,), bool),
     )
-    slots = jnp.zeros((size // 2,), jnp.int32)  # an episode takes at least two rows
-    none = jnp.zeros((), jnp.int32)
-    return Replay(rows, jnp.zeros((size,)), Index(slots, slots, none, none, none))
+    slots = (size // 2,)  # an episode takes at least two rows
+    index = Index(*(jnp.zeros(shape, jnp.int32) for shape in (slots, slots, (), (), ())))  # no two share memory
+    return Replay(rows, jnp.zeros((size,)), index)
 
 
-def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"]) -> Replay:
+def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"], won: Bool[Array, ""] | bool = False) -> Replay:
     """Add an episode, dropping the oldest ones whose rows it needs."""
     block = episode.valid.shape[0] + 1
     size, index = replay.memory.shape[0], replay.index
@@ -106,6 +108,7 @@ def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"]) -> Repl
         Index(
             start=start,
             length=index.length.at[index.written % slots].set(length),
+            won=index.won.at[index.written % slots].set(won),
             oldest=jax.lax.while_loop(overwritten, lambda oldest: oldest + 1, index.oldest),
             written=index.written + 1,
             head=head + length + 1,
@@ -113,9 +116,9 @@ def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"]) -> Repl
     )
 
 
-def insert_all(replay: Replay, episodes: Episode, memory: Float[Array, "B T"]) -> Replay:
+def insert_all(replay: Replay, episodes: Episode, memory: Float[Array, "B T"], won: Bool[Array, " B"]) -> Replay:
     """Add episodes stacked on a leading axis, in order."""
-    return jax.lax.scan(lambda r, x: (insert(r, *x), None), replay, (episodes, memory))[0]
+    return jax.lax.scan(lambda r, x: (insert(r, *x), None), replay, (episodes, memory, won))[0]
 
 
 def draw(index: Index, key: PRNGKeyArray, episodes: int) -> Int[Array, " B"]:
@@ -124,7 +127,7 @@ def draw(index: Index, key: PRNGKeyArray, episodes: int) -> Int[Array, " B"]:
 
 
 def read(replay: Replay, slot: Int[Array, ""], steps: int) -> tuple[Episode, Float[Array, " T"]]:
-    """The first `steps` steps of the episode in a slot and the memory beside them; what lies past its end is not valid."""
+    """The first `steps` steps of the episode in a slot and the memory beside them; past its end nothing is valid."""
     size = replay.memory.shape[0]
     row = replay.index.start[slot] % size
 
@@ -168,8 +171,28 @@ def from_dataset(dataset: Dataset) -> Replay:
     index = Index(
         start=jnp.asarray(last - lengths, jnp.int32),
         length=jnp.asarray(lengths, jnp.int32),
+        won=jnp.asarray(dataset.won),
         oldest=jnp.zeros((), jnp.int32),
         written=jnp.asarray(len(lengths), jnp.int32),
         head=jnp.asarray(last[-1] + 1, jnp.int32),
     )
     return Replay(rows, jnp.zeros((size,)), index)
+
+
+def to_flat(replay: Replay, episodes: range) -> Flat:
+    """The episodes in those slots as the arrays of a dataset."""
+    index = replay.index
+    start, length, won = (np.asarray(x)[list(episodes)] for x in (index.start, index.length, index.won))
+    rows = np.concatenate([np.arange(s, s + n + 1) for s, n in zip(start, length, strict=True)])
+    steps = np.delete(rows, np.cumsum(length + 1) - 1)
+    obs, state, avail, action, reward, terminal = (np.asarray(ring) for ring in replay.rows)
+    return Flat(
+        obs=obs[rows],
+        state=state[rows],
+        avail=avail[rows],
+        action=action[steps],
+        reward=reward[steps],
+        terminal=terminal[steps],
+        length=length,
+        won=won,
+    )

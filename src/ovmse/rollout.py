@@ -4,7 +4,7 @@ Only this file differs between the two worlds; what is learned from the episodes
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,11 @@ def episode_keys(keys: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
 
 
 def collect(
-    env: Environment, agent: Agent, pick: Pick, keys: PRNGKeyArray, any_seed: Callable[[Array], Array] = jnp.any
+    env: Environment,
+    agent: Agent,
+    pick: Pick,
+    keys: PRNGKeyArray,
+    any_seed: Callable[[Array], Array] = jnp.any,
 ) -> Rollout:
     """Play one episode per key in a JAX environment; steps after the last episode's end are skipped.
 
@@ -115,32 +119,35 @@ def collect_host(envs: list[HostEnvironment], act_at: ActHost, acting: Acting, s
     """Play one episode in each host environment, in lock-step, so that one call acts for all of them."""
     spec, count = envs[0].spec, len(envs)
     limit = spec.episode_limit
-    episodes = Episode(
-        obs=np.zeros((count, limit + 1, spec.n_agents, spec.obs_size), np.float32),
-        state=np.zeros((count, limit + 1, spec.state_size), np.float32),
-        avail=np.ones((count, limit + 1, spec.n_agents, spec.n_actions), bool),
-        action=np.zeros((count, limit, spec.n_agents), np.int32),
-        reward=np.zeros((count, limit), np.float32),
-        terminal=np.zeros((count, limit), bool),
-        valid=np.zeros((count, limit), bool),
-    )
+    rows: dict[str, np.ndarray] = {
+        "obs": np.zeros((count, limit + 1, spec.n_agents, spec.obs_size), np.float32),
+        "state": np.zeros((count, limit + 1, spec.state_size), np.float32),
+        "avail": np.ones((count, limit + 1, spec.n_agents, spec.n_actions), bool),
+    }
+    steps: dict[str, np.ndarray] = {
+        "action": np.zeros((count, limit, spec.n_agents), np.int32),
+        "reward": np.zeros((count, limit), np.float32),
+        "terminal": np.zeros((count, limit), bool),
+        "valid": np.zeros((count, limit), bool),
+    }
     won, going = np.zeros(count, bool), np.ones(count, bool)
 
     def record(i: int, t: int, view: View) -> None:
         for name, value in view._asdict().items():
-            getattr(episodes, name)[i, t:] = value  # the last view stays
+            rows[name][i, t:] = value  # the last view stays
 
     for i, (env, seed) in enumerate(zip(envs, seeds, strict=True)):
         record(i, 0, env.reset_host(seed))
     for t in range(limit):
         if not going.any():
             break
-        acting, action = act_at(t, acting, episodes.obs[:, t], episodes.avail[:, t])
-        for i in np.flatnonzero(going):
+        acting, action = act_at(t, acting, rows["obs"][:, t], rows["avail"][:, t])
+        for i in np.flatnonzero(going).tolist():
             view, outcome = envs[i].step_host(action[i])
             record(i, t + 1, view)
-            episodes.action[i, t], episodes.valid[i, t] = action[i], True
-            episodes.reward[i, t], episodes.terminal[i, t] = outcome.reward, outcome.terminal
+            steps["action"][i, t], steps["valid"][i, t] = action[i], True
+            steps["reward"][i, t], steps["terminal"][i, t] = outcome.reward, outcome.terminal
             won[i] |= bool(outcome.won)
             going[i] = not (outcome.terminal or outcome.truncated)
-    return Rollout(episodes, won)
+    arrays: Any = {**rows, **steps}
+    return Rollout(Episode(**arrays), cast(Any, won))

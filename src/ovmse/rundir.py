@@ -1,6 +1,7 @@
 """A run's directory: what was asked, what it ran on, its metrics, its teams. `docs/metrics.md` describes the files."""
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -29,6 +30,13 @@ def create(out: Path) -> Path:
     except OSError as error:
         raise UserError(f"can't create {out}: {error.strerror}. Choose another --out.") from error
     return out
+
+
+def next_free(name: str, parent: Path = Path("runs")) -> Path:
+    """``runs/NAME``, or with the next number after it where that is in use."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+    return next(path for ending in endings if not (path := parent / f"{stem}{ending}").exists())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -109,5 +117,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The rows of a file of JSON lines. Raises `UserError` if it is missing or a line can't be read."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {path.parent} is not a run's directory.")
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: can't be read as JSON ({error}).") from error
+    return rows

@@ -31,7 +31,9 @@ class Schedule:
         if not 0.0 < self.share <= 1.0:
             raise UserError(f"a schedule's share must be greater than 0 and at most 1; got {self.share}.")
         if self.shape not in ("constant", "linear", "cosine", "exponential", "step"):
-            raise UserError(f"unknown schedule shape {self.shape!r}; known: constant, linear, cosine, exponential, step.")
+            raise UserError(
+                f"unknown schedule shape {self.shape!r}; known: constant, linear, cosine, exponential, step."
+            )
         if self.shape == "constant" and self.start != self.end:
             raise UserError(f"a constant schedule has one value; got start {self.start} and end {self.end}.")
         if self.shape == "exponential" and not self.start * self.end > 0:

@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 AXIS = "seeds"
+# On a CPU the matrix products are library calls, so that LLVM's costlier passes make nothing but compilation slower:
+# at level 1 SMAX compiles in a third of the time, and updates are as fast.
+CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 def use_all_cores() -> None:
@@ -75,7 +78,7 @@ def _program(local: Callable[..., PyTree], seeds: int, donated: tuple[int, ...])
         specs = (split, *(whole for _ in shared))
         return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)(states, *shared)
 
-    return jax.jit(program, donate_argnums=donated)
+    return jax.jit(program, donate_argnums=donated, compiler_options=None if batched() else CPU_OPTIONS)
 
 
 def _as_batch(function: Callable[[PyTree], tuple[PyTree, PyTree]], states: PyTree) -> tuple[PyTree, PyTree]:

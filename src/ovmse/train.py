@@ -1,43 +1,24 @@
 """One run, top to bottom: prepare, pretrain, hand over, fine-tune, write."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, envs, learner, machine, methods, phases, record, rundir
-from ovmse.config import Config, change_method, describe, settings
-from ovmse.data import Dataset
-from ovmse.data.inspect import profile
+from ovmse import checkpoint, learner, machine, phases, record, rundir
+from ovmse.config import Config
 from ovmse.display import Display
-from ovmse.envs.protocol import AnyEnvironment
 from ovmse.errors import UserError
-from ovmse.evaluate import Scores
-from ovmse.interrupt import Interrupted, Stop
-from ovmse.method import Method
 from ovmse.networks import Team
-from ovmse.phases import Offline, Online, Tally
-from ovmse.replay import Replay, from_dataset
+from ovmse.phases import Offline, Online
+from ovmse.replay import Replay
+from ovmse.run import Run, State, after_chunk, begin, env_steps, judge, monitor, play, prepare, save_if_stopped
 from ovmse.seeds import each_seed, over_seeds, slots
-from ovmse.worlds import World, make_world
 
-MONITOR_EPISODES = 64  # the dataset's first episodes, on which unlearning is watched
 SECONDS_PER_CHUNK = 2.0  # how long a compiled chunk runs before the display and Ctrl-C are served
-
-
-@dataclass(frozen=True)
-class Task:
-    """A checked configuration with everything that it names."""
-
-    config: Config
-    env: AnyEnvironment
-    method: Method
-    dataset: Dataset | None
-    needed_bytes: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -50,101 +31,28 @@ class Result:
     teams: Team
 
 
-class State(NamedTuple):
-    """Everything that a run carries on, for all seeds (leading axis): the phase's own state, and what it tallied.
-
-    memory: per seed, the frozen offline value's mean on the monitored steps (nan before the handover).
-    """
-
-    inner: Offline | Online
-    tally: Tally
-    memory: jax.Array
-
-
-class Run(NamedTuple):
-    """A run's fixed parts and its record under way."""
-
-    task: Task
-    world: World
-    data: Replay | None
-    watch: Callable[[Team, Replay], jax.Array]
-    evaluation_keys: jax.Array
-    rows: list[dict[str, Any]]
-    clock: machine.Clock
-    display: Display
-    stop: Stop
-
-
-def prepare(config: Config) -> Task:
-    """Find everything that a configuration names and check that it fits together, before anything is written.
-
-    Raises `UserError` naming what does not.
-    """
-    method = change_method(methods.find(config.method), config.change)
-    dataset = None
-    if method.uses_data:
-        if config.data is None:
-            raise UserError(f"the method {config.method!r} learns from data: give --data (such as smax-3m-medium).")
-        dataset = Dataset.open(config.data)
-    env = envs.make(config.env, **settings(config.env_settings))
-    if dataset is not None:
-        dataset.check_env(env.spec, config.allow_version_mismatch)
-    return Task(config, env, method, dataset, machine.check_memory(config, env.spec, dataset, method))
-
-
 def train(config: Config, display: Display | None = None, resume: bool = False) -> Result:
     """Run a configuration to its end and write everything into ``config.out``.
 
     Raises `UserError` on bad input before anything is written, and `Interrupted` after Ctrl-C, with the run saved;
     `resume` goes on from there.
     """
+    return finish(*play_out(config, display, resume))
+
+
+def play_out(config: Config, display: Display | None = None, resume: bool = False) -> tuple[Run, State]:
+    """All phases of a run, up to its last state."""
     machine.use()
     task = prepare(config)
-    method = task.method
     run, state = begin(task, display or Display(), resume)
     with run.stop, run.display:
-        if method.offline_loss is not None and isinstance(state.inner, Offline):
-            state = pretrain(run, state)
-        if method.online_target is not None:
+        if task.method.offline_loss is not None and isinstance(state.inner, Offline):
+            state = take_over(run, state) if config.pretrained else pretrain(run, state)
+        if task.method.online_target is not None:
             if isinstance(state.inner, Offline):
                 state = hand_over(run, state)
             state = finetune(run, state)
-        return finish(run, state)
-
-
-def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
-    """Open the run's directory and make, or restore, the first state."""
-    config = task.config
-    keys = jnp.stack([jax.random.key(config.seed + i) for i in range(slots(config.seeds))])
-    spec = task.env.spec
-    run = Run(
-        task=task,
-        world=make_world(config, task.env, task.method),
-        data=None if task.dataset is None else from_dataset(task.dataset),
-        watch=each_seed(lambda team, data: phases.monitored(team, data, spec, MONITOR_EPISODES), config.seeds),
-        evaluation_keys=jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys),
-        rows=[],
-        clock=machine.Clock(),
-        display=display,
-        stop=Stop(display.stopping),
-    )
-    fresh = jax.jit(jax.vmap(lambda key: start(task, key)))
-    if resume:
-        return run, restore(run, jax.eval_shape(fresh, keys))
-    rundir.create(config.out)
-    described = describe(config) | {"method_value": describe(task.method), "env_spec": task.env.spec._asdict()}
-    rundir.write_json(config.out / "config.json", described)
-    rundir.write_json(config.out / "versions.json", rundir.versions())
-    if task.dataset is not None:
-        rundir.write_json(config.out / "dataset.json", profile(task.dataset))
-    return run, fresh(keys)
-
-
-def start(task: Task, key: jax.Array) -> State:
-    """One seed's state before the first update."""
-    k_init, k_learn = jax.random.split(jax.random.fold_in(key, 0))
-    fresh = learner.init(task.config.learner, task.env.spec, k_init)
-    return State(Offline(fresh, k_learn), phases.no_tally(), jnp.float32(jnp.nan))
+    return run, state
 
 
 def pretrain(run: Run, state: State) -> State:
@@ -152,6 +60,7 @@ def pretrain(run: Run, state: State) -> State:
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
 
     def learn_some(state: State, data: Replay, updates: jax.Array) -> tuple[State, None]:
+        assert isinstance(state.inner, Offline)
         inner, new = phases.learn_offline(config, spec, method, state.inner, data, updates)
         return State(inner, jax.tree.map(jnp.add, state.tally, new), state.memory), None
 
@@ -172,7 +81,33 @@ def pretrain(run: Run, state: State) -> State:
         if done >= mark:
             state = judge(run, state)
         save_if_stopped(run, state)
+    checkpoint.save(run.out / "offline.safetensors", record.first_seeds(state.inner.learner.team, config.seeds))
     return state
+
+
+def take_over(run: Run, state: State) -> State:
+    """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own.
+
+    Raises `UserError` if that run lacks them, or one of the seeds.
+    """
+    config, inner = run.task.config, state.inner
+    assert config.pretrained is not None
+    rows = [row for row in rundir.read_rows(config.pretrained / "metrics.jsonl") if row["phase"] == "offline"]
+    there = sorted({row["seed"] for row in rows})
+    wanted = [config.seed + i for i in range(config.seeds)]
+    if missing := sorted(set(wanted) - set(there)):
+        raise UserError(f"{config.pretrained} has no offline phase of seeds {missing}; it has {there or 'none'}.")
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), inner.learner.team)
+    teams = checkpoint.restore(config.pretrained / "offline.safetensors", like)
+    order = np.asarray([there.index(seed) for seed in wanted])
+    order = np.resize(order, slots(config.seeds))  # the extra seeds that fill the devices repeat the first
+    team = jax.tree.map(lambda x: x[order], teams)
+    rows = [row for row in rows if row["seed"] in wanted]
+    rundir.append(run.out / "metrics.jsonl", rows)
+    run.rows.extend(rows)
+    updates = jnp.full_like(inner.learner.updates, max(row["updates"] for row in rows))
+    fresh = jax.vmap(lambda t: learner.restart(config.learner, t))(team)
+    return state._replace(inner=Offline(fresh._replace(updates=updates), inner.key))
 
 
 def hand_over(run: Run, state: State) -> State:
@@ -182,14 +117,14 @@ def hand_over(run: Run, state: State) -> State:
     switch = each_seed(lambda inner, data: phases.handover(config, spec, method, inner, data), config.seeds)
     pretrained = method.offline_loss is not None
     before = play(run, team) if pretrained else None
-    if pretrained and method.memory is not None:
-        memory = monitor(run, team)
+    watched = monitor(run, team)
+    if pretrained and method.memory is not None and watched is not None:
+        memory = watched
     inner: Online = switch(state.inner, run.data)
     if before is not None:
         after = play(run, inner.learner.team)
         found = record.handover_report(before, after, config, spec.has_win)
-        rundir.write_json(config.out / "handover.json", found)
-        checkpoint.save(config.out / "offline.safetensors", record.first_seeds(team, config.seeds))
+        rundir.write_json(run.out / "handover.json", found)
         run.display.handover(found)
     return State(inner, state.tally, memory)
 
@@ -206,10 +141,11 @@ def finetune(run: Run, state: State) -> State:
         mark = next_mark(int(steps.min()), config.evaluate_every_env_steps, budget)
         until = min(mark, int(steps.min()) + pace.amount())
         with run.clock.measure("online") as chunk:
+            assert isinstance(state.inner, Online)
             inner, new = jax.block_until_ready(run.world.finetune(state.inner, run.data, until))
             state = State(inner, jax.tree.map(jnp.add, state.tally, new), state.memory)
             now = env_steps(run, state)
-            chunk.env_steps, chunk.updates = int((now - steps).sum()), int(new.count[: config.seeds].sum())
+            chunk.env_steps, chunk.updates = int((now - steps).sum()), int(new.updates[: config.seeds].sum())
         pace.note(int(now.min() - steps.min()), chunk)
         steps = now
         after_chunk(run, state, min(budget, int(steps.min())))
@@ -223,102 +159,15 @@ def finish(run: Run, state: State) -> Result:
     """Write the teams and the summary."""
     config = run.task.config
     teams = record.first_seeds(state.inner.learner.team, config.seeds)
-    checkpoint.save(config.out / "teams.safetensors", teams)
-    rundir.write_json(config.out / "summary.json", run.clock.summary())
+    checkpoint.save(run.out / "teams.safetensors", teams)
+    rundir.write_json(run.out / "summary.json", run.clock.summary())
     for leftover in ("interrupted.json", "interrupted.safetensors"):
-        (config.out / leftover).unlink(missing_ok=True)
-    handover = rundir.read_json(config.out / "handover.json")
-    run.display.finish(config.out, run.rows, run.clock.summary())
-    return Result(config.out, run.rows, handover, teams)
-
-
-def judge(run: Run, state: State) -> State:
-    """Evaluate every seed, write a row for each, and start a new tally."""
-    config, spec, method, inner = run.task.config, run.task.env.spec, run.task.method, state.inner
-    online = isinstance(inner, Online)
-    scores, watched = play(run, inner.learner.team), monitor(run, inner.learner.team)
-    steps = env_steps(run, state)
-    remembers = online and bool(np.isfinite(state.memory[0]))
-    rows = []
-    for i in range(config.seeds):
-        row: dict[str, Any] = {
-            "phase": "online" if online else "offline",
-            "seed": config.seed + i,
-            "env_steps": int(steps[i]),
-            "updates": int(inner.learner.updates[i]),
-            "episodes": int(inner.episodes[i]) if isinstance(inner, Online) else 0,
-            "wall_s": round(run.clock.elapsed(), 3),
-        }
-        row |= record.score_row(scores, i, spec.has_win) | record.tally_row(state.tally, i, remembers)
-        row |= record.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
-        row["monitor_q_tot"] = None if watched is None else float(watched[i])
-        row["monitor_memory"] = float(state.memory[i]) if remembers else None
-        rows.append(row)
-    rundir.append(config.out / "metrics.jsonl", rows)
-    run.rows.extend(rows)
-    run.display.rows(rows)
-    return state._replace(tally=jax.tree.map(jnp.zeros_like, state.tally))
-
-
-def play(run: Run, teams: Team) -> Scores:
-    """Greedy scores of every seed, always on the same episodes."""
-    with run.clock.measure("evaluation"):
-        return jax.tree.map(np.asarray, run.world.evaluate(teams.agent, run.evaluation_keys))
-
-
-def monitor(run: Run, teams: Team) -> jax.Array | None:
-    """Mean Q_tot on a fixed set of dataset steps, by seed; None without a dataset."""
-    return None if run.data is None else run.watch(teams, run.data)
-
-
-def env_steps(run: Run, state: State) -> np.ndarray:
-    """Online environment steps of every seed so far."""
-    seeds = run.task.config.seeds
-    return np.asarray(state.inner.env_steps)[:seeds] if isinstance(state.inner, Online) else np.zeros(seeds, int)
+        (run.out / leftover).unlink(missing_ok=True)
+    handover = rundir.read_json(run.out / "handover.json")
+    run.display.finish(run.out, run.rows, run.clock.summary())
+    return Result(run.out, run.rows, handover, teams)
 
 
 def next_mark(done: int, every: int, end: int) -> int:
     """Where the next evaluation is due."""
     return min(end, (done // every + 1) * every)
-
-
-def after_chunk(run: Run, state: State, done: int) -> None:
-    """Show progress; raise `UserError` if a loss is no longer a number."""
-    run.display.advance(done, run.clock)
-    config = run.task.config
-    broken = np.flatnonzero(~np.isfinite(np.asarray(state.tally.total.losses.loss)[: config.seeds]))
-    if len(broken):
-        seed = int(broken[0])
-        raise UserError(
-            f"the loss of seed {config.seed + seed} is no longer a number, at update "
-            f"{int(state.inner.learner.updates[seed])} and environment step {int(env_steps(run, state)[seed])}. Try a "
-            "lower --learner.learning-rate (a tenth) or a lower alpha (--change offline_loss.alpha=…). "
-            f"What was measured until then is in {config.out}."
-        )
-
-
-def save_if_stopped(run: Run, state: State) -> None:
-    """Where Ctrl-C was pressed, save the run so that it can be resumed, and raise `Interrupted`."""
-    if not run.stop.asked:
-        return
-    out = run.task.config.out
-    checkpoint.save(out / "interrupted.safetensors", state)
-    online = isinstance(state.inner, Online)
-    rundir.write_json(out / "interrupted.json", {"online": online, "rows": len(run.rows), "clock": run.clock.saved()})
-    raise Interrupted(out)
-
-
-def restore(run: Run, like: State) -> State:
-    """The state of an interrupted run; its metrics stay. Raises `UserError` if there is nothing to resume."""
-    config, out = run.task.config, run.task.config.out
-    found = rundir.read_json(out / "interrupted.json")
-    if found is None:
-        raise UserError(f"{out} holds no interrupted run: it ended, or it never began.")
-    if found["online"]:
-        hand = jax.vmap(
-            lambda inner, data: phases.handover(config, run.task.env.spec, run.task.method, inner, data), (0, None)
-        )
-        like = like._replace(inner=jax.eval_shape(hand, like.inner, run.data))
-    run.rows.extend(rundir.read_rows(out / "metrics.jsonl"))
-    run.clock.restore(found["clock"])
-    return checkpoint.restore(out / "interrupted.safetensors", like)

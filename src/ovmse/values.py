@@ -141,7 +141,10 @@ def counterfactual_q_tot(
 
 
 def cql_counterfactual(
-    weights: MixWeights | None, q: Float[Array, "T N A"], avail: Bool[Array, "T N A"], action: Int[Array, "T N"]
+    weights: MixWeights | None,
+    q: Float[Array, "T N A"],
+    avail: Bool[Array, "T N A"],
+    action: Int[Array, "T N"],
 ) -> Float[Array, " T"]:
     """Σ_i (1/N) [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)] (CFCQL, Shao et al. 2023, equal weights)."""
     q_tot = counterfactual_q_tot(weights, q, action)

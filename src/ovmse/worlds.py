@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from ovmse import explore, phases
 from ovmse.config import Config, settings
 from ovmse.envs import make
 from ovmse.envs.protocol import AnyEnvironment, HostEnvironment, is_host
-from ovmse.evaluate import Scores, evaluate, scores
+from ovmse.evaluate import Scores, evaluate, recorded, scores
 from ovmse.method import Method
 from ovmse.phases import Online, Tally
 from ovmse.replay import Replay
@@ -23,33 +23,43 @@ from ovmse.seeds import each_seed, over_seeds, slots
 
 @dataclass(frozen=True)
 class World:
-    """The two things that need the environment, for all seeds at once (leading axis: seed).
+    """The three things that need the environment, for all seeds at once (leading axis: seed).
 
     evaluate: (teams' agents, keys) → `Scores` with axes [seed, episode].
     finetune: (online states, dataset, until env steps) → (states, tallies).
+    record: (teams' agents, keys, ε) → episodes in which each agent acts at random with probability ε.
     """
 
     evaluate: Callable[[PyTree, PyTree], Scores]
     finetune: Callable[[Online, Replay | None, int], tuple[Online, Tally]]
+    record: Callable[[PyTree, PyTree, float], Rollout]
 
 
 def make_world(config: Config, env: AnyEnvironment, method: Method) -> World:
     """The world of an environment; compilation happens at the first call."""
-    return _host_world(config, env, method) if is_host(env) else _compiled_world(config, env, method)
+    return (
+        _host_world(config, cast(HostEnvironment, env), method)
+        if is_host(env)
+        else _compiled_world(config, env, method)
+    )
 
 
 def _compiled_world(config: Config, env: Any, method: Method) -> World:
     play = each_seed(lambda x: evaluate(env, x[0], x[1], config.evaluate_episodes), config.seeds)
-    learn = over_seeds(lambda state, data, until: phases.finetune(config, env, method, state, data, until), config.seeds)
+    learn = over_seeds(
+        lambda state, data, until: phases.finetune(config, env, method, state, data, until), config.seeds
+    )
+    watch = each_seed(lambda x, epsilon: recorded(env, x[0], x[1], epsilon), config.seeds)
     return World(
         evaluate=lambda agents, keys: play((agents, keys)),
         finetune=lambda states, data, until: learn(states, data, jnp.int32(until)),
+        record=lambda agents, keys, epsilon: watch((agents, keys), jnp.float32(epsilon)),
     )
 
 
 def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
     seeds, batch, spec = slots(config.seeds), config.episodes_per_collect, env.spec
-    envs = [make(config.env, **settings(config.env_settings)) for _ in range(seeds * batch)]
+    envs = [cast(HostEnvironment, make(config.env, **settings(config.env_settings))) for _ in range(seeds * batch)]
 
     def acting_in(pick_at: Callable[..., Any]) -> Callable[..., Any]:
         def one(x: tuple, t: Any) -> Any:
@@ -59,6 +69,7 @@ def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
         return each_seed(one, config.seeds)
 
     explore_step = acting_in(lambda progress: lambda k, q, avail: method.explore(k, q, avail, progress))
+    random_step = acting_in(lambda epsilon: lambda k, q, avail: explore.epsilon_greedy(k, q, avail, epsilon))
     greedy_step = acting_in(lambda progress: lambda k, q, avail: explore.greedy(q, avail))
     begin = each_seed(lambda agent: start_acting(agent, spec, batch), config.seeds)
     split = jax.jit(jax.vmap(lambda k: jax.random.split(k)))
@@ -96,7 +107,10 @@ def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
             tally = new if tally is None else jax.tree.map(jnp.add, tally, new)
         return states, tally
 
-    return World(evaluate_host, finetune_host)
+    def record_host(agents: PyTree, keys: PyTree, epsilon: float) -> Rollout:
+        return play(random_step, agents, keys, np.full(seeds, epsilon, np.float32))
+
+    return World(evaluate_host, finetune_host, record_host)
 
 
 def _keep(played: Rollout, result: tuple[Online, Tally]) -> tuple[tuple[Online, Rollout], Tally]:

@@ -212,7 +212,7 @@ class Dataset:
         `spec`, with each other, or hold values that cannot be used.
         """
         path = Path(path).resolve()
-        _check_free(path)
+        check_free(path)
         if float_dtype not in FLOAT_DTYPES:
             raise unknown("float_dtype", float_dtype, FLOAT_DTYPES)
         spec = spec._replace(settings=plain_settings(spec.settings))
@@ -330,7 +330,7 @@ def _read_only(flat: Flat) -> Flat:
     return cast("Flat", views)
 
 
-def _check_free(path: Path) -> None:
+def check_free(path: Path) -> None:
     """Raise `UserError` unless `path` does not exist or is an empty directory."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path}: output directory in use. Choose another, or remove it first.")
@@ -344,7 +344,7 @@ def _write_whole(path: Path, metadata: Metadata, flat: Flat) -> None:
         _write_files(partial, metadata, flat)
         for entry in (*partial.rglob("*"), partial):
             _sync(entry)
-        _check_free(path)
+        check_free(path)
         partial.rename(path)
         _sync(path.parent)
     except OSError as error:

@@ -1,6 +1,6 @@
 """The two shapes of environment: one that JAX can compile, one that runs on the host."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
@@ -8,6 +8,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from ovmse.types import EnvSpec, EnvState, Outcome, View
 
 
+@runtime_checkable
 class Environment(Protocol):
     """A JAX environment: pure functions, so the whole training loop compiles with it.
 
@@ -20,11 +21,14 @@ class Environment(Protocol):
         """A first state and what the team sees of it."""
         ...
 
-    def step(self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, View, Outcome]:
+    def step(
+        self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]
+    ) -> tuple[EnvState, View, Outcome]:
         """The state after the joint action, what the team sees of it, and what the action led to."""
         ...
 
 
+@runtime_checkable
 class HostEnvironment(Protocol):
     """An environment that runs in Python, one episode at a time; arrays are NumPy's."""
 

@@ -1,0 +1,7 @@
+"""``python -m ovmse``."""
+
+import sys
+
+from ovmse.cli import main
+
+sys.exit(main())

@@ -1,0 +1,216 @@
+"""The command line: one function per command."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ovmse.config import PRESETS, Config
+from ovmse.data.collect import Collecting
+from ovmse.display import Display
+from ovmse.errors import UserError, unknown
+from ovmse.interrupt import Interrupted
+from ovmse.learner import LearnerConfig
+
+DESCRIPTION = "Train a team from logged play, hand it over, improve it online, and see what it forgot."
+
+
+def collect(collecting: tyro.conf.OmitArgPrefixes[Collecting]) -> None:
+    """Train a behaviour team and record how it plays, as a dataset."""
+    from ovmse.data.collect import collect as run
+
+    console = Console()
+    dataset = run(collecting, Display(console))
+    found = dataset.metadata
+    won = "" if found.win_rate is None else f", win rate {100 * found.win_rate:.1f} %"
+    console.print(
+        f"{found.episodes} episodes, {found.steps} steps, return {found.return_mean:.2f}{won}: {dataset.path}"
+    )
+    console.print(f"Next: ovmse inspect {collecting.out}", highlight=False)
+
+
+def inspect(data: tyro.conf.Positional[str], figure: Path | None = None) -> None:
+    """Show what is in a dataset, in a table and a figure.
+
+    Args:
+        data: the dataset's directory, or the name of one that comes with the package.
+        figure: where to write the figure (.png, .svg or .pdf); by default NAME-profile.png in this directory.
+    """
+    from ovmse.data import Dataset
+    from ovmse.data.inspect import plot_profile, print_profile, profile
+
+    console = Console()
+    dataset = Dataset.open(data)
+    print_profile(dataset, console)
+    path = figure or Path(f"{dataset.path.name}-profile.png")
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--figure must end in .png, .svg or .pdf; got {path}.")
+    plot_profile(profile(dataset)).savefig(path)
+    console.print(f"Figure: {path}", highlight=False)
+    console.print(f"Next: ovmse train --method ovmse --env {dataset.spec.name} --data {data}", highlight=False)
+
+
+def train(
+    config: tyro.conf.OmitArgPrefixes[Config],
+    preset: Literal["demo", "paper"] | None = None,
+    resume: Path | None = None,
+) -> None:
+    """Pre-train a team on a dataset, hand it over, fine-tune it online, and write everything down.
+
+    Args:
+        config: the run.
+        preset: start from these settings; what else is given goes on top.
+        resume: go on with an interrupted run in this directory; all other settings are the run's own.
+    """
+    from ovmse.train import train as run
+
+    if resume is not None:
+        config = read_config(resume)
+    run(config, Display(Console()), resume=resume is not None)
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path],
+    episodes: int = 512,
+    seed: int = 1_000_000,
+    teams: Literal["last", "offline"] = "last",
+) -> None:
+    """Play greedily with a run's teams, on episodes that training never evaluated on.
+
+    Args:
+        run: the run's directory.
+        episodes: greedy episodes per team.
+        seed: seed of these episodes.
+        teams: the teams at the run's end, or as they left the offline phase.
+    """
+    from ovmse.judge import judge_run
+
+    console = Console()
+    rows = judge_run(read_config(run), run, episodes, seed, teams, Display(console))
+    table = Table("seed", "win rate", "return", "length", title=f"{run}: {episodes} greedy episodes per team")
+    for row in rows:
+        won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
+        table.add_row(str(row["seed"]), won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
+    console.print(table)
+    console.print(f"Written: {run / 'evaluation.json'}", highlight=False)
+    console.print(f"Next: ovmse report {run}", highlight=False)
+
+
+def report(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+    """Write one page on one or several runs; it opens without a network.
+
+    Args:
+        runs: the runs' directories.
+        out: where to write the page; by default report.html in the run's directory.
+    """
+    from ovmse.report import write_report
+
+    need_runs(runs)
+    page = write_report(list(runs), out)
+    Console().print(f"Written: {page}\nNext: open it in a browser", highlight=False)
+
+
+def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+    """Put several runs in one table and one figure.
+
+    Args:
+        runs: the runs' directories, two or more.
+        out: the directory to write into; by default comparison/ beside the first run.
+    """
+    from ovmse.report import compare as run
+
+    need_runs(runs)
+    console = Console()
+    where = run(list(runs), out, console)
+    console.print(f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}", highlight=False)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "collect": collect,
+    "inspect": inspect,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+    "compare": compare,
+}
+
+
+def need_runs(runs: tuple[Path, ...]) -> None:
+    """Raise `UserError` unless there is a run and each is a directory."""
+    if not runs:
+        raise UserError("name at least one run's directory, such as runs/smax-3m-ovmse.")
+    for run in runs:
+        if not run.is_dir():
+            raise UserError(f"{run} is not there; a run's directory is what `ovmse train` writes.")
+
+
+def read_config(run: Path) -> Config:
+    """The configuration that a run was started with. Raises `UserError` if there is none."""
+    from ovmse.rundir import read_json
+
+    need_runs((run,))
+    found = read_json(run / "config.json")
+    if not isinstance(found, dict):
+        raise UserError(f"{run / 'config.json'} is missing: {run} is not a run's directory.")
+    values: dict[str, Any] = {}
+    for name in Config.__dataclass_fields__:
+        value = found[name]
+        values[name] = tuple(value) if isinstance(value, list) else value
+    values["learner"] = LearnerConfig(**{k: v for k, v in found["learner"].items() if k != "type"})
+    values["pretrained"] = Path(found["pretrained"]) if found["pretrained"] else None
+    return Config(**{**values, "out": run})
+
+
+def with_preset(arguments: list[str]) -> Config:
+    """The defaults of `train`: those of the preset that is asked for."""
+    name = None
+    for i, word in enumerate(arguments):
+        if word == "--preset" and i + 1 < len(arguments):
+            name = arguments[i + 1]
+        elif word.startswith("--preset="):
+            name = word.partition("=")[2]
+    if name is None:
+        return Config()
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return replace(Config(), **PRESETS[name])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    errors = Console(stderr=True)
+    try:
+        commands = dict(COMMANDS)
+        default = with_preset(arguments)
+
+        def train_from_preset(
+            config: tyro.conf.OmitArgPrefixes[Config] = default,
+            preset: Literal["demo", "paper"] | None = None,
+            resume: Path | None = None,
+        ) -> None:
+            train(config, preset, resume)
+
+        train_from_preset.__doc__ = train.__doc__
+        commands["train"] = train_from_preset
+        tyro.extras.subcommand_cli_from_dict(commands, prog="ovmse", description=DESCRIPTION, args=arguments)
+    except UserError as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        return 2
+    except Interrupted as stopped:
+        errors.print(str(stopped), highlight=False, markup=False, soft_wrap=True)
+        return 130
+    except KeyboardInterrupt:
+        errors.print("stopped at once; nothing was saved", highlight=False)
+        return 130
+    return 0
+
+
+def run() -> None:
+    """The installed command."""
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Judge the teams of a finished run on fresh episodes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ovmse import checkpoint, envs, learner, machine, methods, record, rundir
+from ovmse.config import Config, change_method, settings
+from ovmse.display import Display
+from ovmse.errors import UserError, check_positive
+from ovmse.networks import Team
+from ovmse.seeds import slots
+from ovmse.worlds import make_world
+
+FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
+
+
+def judge_run(
+    config: Config, run: Path, episodes: int, seed: int, teams: Literal["last", "offline"], display: Display
+) -> list[dict[str, Any]]:
+    """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
+
+    Raises `UserError` if the run has no such teams, or another version of the environment is installed.
+    """
+    machine.use()
+    check_positive("episodes", float(episodes))
+    config = replace(config, evaluate_episodes=episodes)
+    env = envs.make(config.env, **settings(config.env_settings))
+    made = rundir.read_json(run / "config.json")["env_spec"]
+    if made["version"] != env.spec.version and not config.allow_version_mismatch:
+        raise UserError(f"{run} was trained in {made['name']} ({made['version']}); installed is {env.spec.version}.")
+    path = run / FILES[teams]
+    if not path.exists():
+        raise UserError(f"{path} is missing: the run did not get there. Was it interrupted? ovmse train --resume {run}")
+    team = restore_teams(path, config, env.spec)
+    world = make_world(config, env, change_method(methods.find(config.method), config.change))
+    fill = np.resize(np.arange(config.seeds), slots(config.seeds))
+    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), config.seed + int(i)) for i in fill])
+    display.say(f"playing {episodes} episodes with each of {config.seeds} teams …")
+    scores = jax.tree.map(np.asarray, world.evaluate(jax.tree.map(lambda x: x[fill], team.agent), keys))
+    rows = [
+        {"seed": config.seed + i, "episodes": episodes, "teams": teams, "episodes_seed": seed}
+        | record.score_row(scores, i, env.spec.has_win)
+        for i in range(config.seeds)
+    ]
+    rundir.write_json(run / "evaluation.json", rows)
+    return rows
+
+
+def restore_teams(path: Path, config: Config, spec: Any) -> Team:
+    """The networks of all seeds (leading axis) in a file."""
+
+    def one(key: Any) -> Team:
+        return learner.init(config.learner, spec, key).team
+
+    like = jax.eval_shape(lambda keys: jax.vmap(one)(keys), jax.random.split(jax.random.key(0), config.seeds))
+    return checkpoint.restore(path, like)

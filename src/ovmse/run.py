@@ -1,0 +1,214 @@
+"""A run under way: what it holds fixed, what it carries on, how it is judged, stopped and taken up again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ovmse import checkpoint, envs, learner, machine, methods, phases, record, rundir
+from ovmse.config import Config, change_method, describe, settings
+from ovmse.data import Dataset
+from ovmse.data.inspect import profile
+from ovmse.display import Display
+from ovmse.envs.protocol import AnyEnvironment
+from ovmse.errors import UserError
+from ovmse.evaluate import Scores
+from ovmse.interrupt import Interrupted, Stop
+from ovmse.method import Method
+from ovmse.networks import Team
+from ovmse.phases import Offline, Online, Tally
+from ovmse.replay import Replay, from_dataset
+from ovmse.seeds import each_seed, slots
+from ovmse.worlds import World, make_world
+
+MONITOR_EPISODES = 64  # the dataset's first episodes, on which unlearning is watched
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checked configuration with everything that it names."""
+
+    config: Config
+    env: AnyEnvironment
+    method: Method
+    dataset: Dataset | None
+    needed_bytes: dict[str, int]
+
+
+class State(NamedTuple):
+    """Everything that a run carries on, for all seeds (leading axis): the phase's own state, and what it tallied.
+
+    memory: per seed, the frozen offline value's mean on the monitored steps (nan before the handover).
+    """
+
+    inner: Offline | Online
+    tally: Tally
+    memory: jax.Array
+
+
+class Run(NamedTuple):
+    """A run's fixed parts and its record under way. out: its directory."""
+
+    task: Task
+    out: Path
+    world: World
+    data: Replay | None
+    watch: Callable[[Team, Replay], jax.Array]
+    evaluation_keys: jax.Array
+    rows: list[dict[str, Any]]
+    clock: machine.Clock
+    display: Display
+    stop: Stop
+
+
+def prepare(config: Config) -> Task:
+    """Find everything that a configuration names and check that it fits together, before anything is written.
+
+    Raises `UserError` naming what does not.
+    """
+    method = change_method(methods.find(config.method), config.change)
+    dataset = None
+    if method.uses_data:
+        if config.data is None:
+            raise UserError(f"the method {config.method!r} learns from data: give --data (such as smax-3m-medium).")
+        dataset = Dataset.open(config.data)
+    env = envs.make(config.env, **settings(config.env_settings))
+    if dataset is not None:
+        dataset.check_env(env.spec, config.allow_version_mismatch)
+    return Task(config, env, method, dataset, machine.check_memory(config, env.spec, dataset, method))
+
+
+def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
+    """Open the run's directory and make, or restore, the first state."""
+    config = task.config
+    keys = jnp.stack([jax.random.key(config.seed + i) for i in range(slots(config.seeds))])
+    spec = task.env.spec
+    run = Run(
+        task=task,
+        out=config.out or rundir.next_free(f"{config.env}-{config.method}"),
+        world=make_world(config, task.env, task.method),
+        data=None if task.dataset is None else from_dataset(task.dataset),
+        watch=each_seed(lambda team, data: phases.monitored(team, data, spec, MONITOR_EPISODES), config.seeds),
+        evaluation_keys=jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys),
+        rows=[],
+        clock=machine.Clock(),
+        display=display,
+        stop=Stop(display.stopping),
+    )
+    fresh = jax.jit(jax.vmap(lambda key: start(task, key)))
+    if resume:
+        return run, restore(run, jax.eval_shape(fresh, keys))
+    rundir.create(run.out)
+    described = describe(config) | {
+        "method_value": describe(task.method),
+        "env_spec": task.env.spec._asdict(),
+    }
+    rundir.write_json(run.out / "config.json", described)
+    rundir.write_json(run.out / "versions.json", rundir.versions())
+    if task.dataset is not None:
+        rundir.write_json(run.out / "dataset.json", profile(task.dataset))
+    return run, fresh(keys)
+
+
+def start(task: Task, key: jax.Array) -> State:
+    """One seed's state before the first update."""
+    k_init, k_learn = jax.random.split(jax.random.fold_in(key, 0))
+    fresh = learner.init(task.config.learner, task.env.spec, k_init)
+    return State(Offline(fresh, k_learn), phases.no_tally(), jnp.float32(jnp.nan))
+
+
+def judge(run: Run, state: State) -> State:
+    """Evaluate every seed, write a row for each, and start a new tally."""
+    config, spec, method, inner = run.task.config, run.task.env.spec, run.task.method, state.inner
+    online = isinstance(inner, Online)
+    scores, watched = play(run, inner.learner.team), monitor(run, inner.learner.team)
+    steps = env_steps(run, state)
+    remembers = online and bool(np.isfinite(state.memory[0]))
+    rows = []
+    for i in range(config.seeds):
+        row: dict[str, Any] = {
+            "phase": "online" if online else "offline",
+            "seed": config.seed + i,
+            "env_steps": int(steps[i]),
+            "updates": int(inner.learner.updates[i]),
+            "episodes": int(inner.episodes[i]) if isinstance(inner, Online) else 0,
+            "wall_s": round(run.clock.elapsed(), 3),
+        }
+        row |= record.score_row(scores, i, spec.has_win) | record.tally_row(state.tally, i, remembers)
+        row |= record.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
+        row["monitor_q_tot"] = None if watched is None else float(watched[i])
+        row["monitor_memory"] = float(state.memory[i]) if remembers else None
+        rows.append(row)
+    rundir.append(run.out / "metrics.jsonl", rows)
+    run.rows.extend(rows)
+    run.display.rows(rows)
+    if config.keep_teams:
+        done = int(steps.min()) if online else int(inner.learner.updates[0])
+        kept = run.out / "teams" / f"{rows[0]['phase']}-{done:09d}.safetensors"
+        kept.parent.mkdir(exist_ok=True)
+        checkpoint.save(kept, record.first_seeds(inner.learner.team, config.seeds))
+    return state._replace(tally=jax.tree.map(jnp.zeros_like, state.tally))
+
+
+def play(run: Run, teams: Team) -> Scores:
+    """Greedy scores of every seed, always on the same episodes."""
+    with run.clock.measure("evaluation"):
+        return jax.tree.map(np.asarray, run.world.evaluate(teams.agent, run.evaluation_keys))
+
+
+def monitor(run: Run, teams: Team) -> jax.Array | None:
+    """Mean Q_tot on a fixed set of dataset steps, by seed; None without a dataset."""
+    return None if run.data is None else run.watch(teams, run.data)
+
+
+def env_steps(run: Run, state: State) -> np.ndarray:
+    """Online environment steps of every seed so far."""
+    seeds = run.task.config.seeds
+    return np.asarray(state.inner.env_steps)[:seeds] if isinstance(state.inner, Online) else np.zeros(seeds, int)
+
+
+def after_chunk(run: Run, state: State, done: int) -> None:
+    """Show progress; raise `UserError` if a loss is no longer a number."""
+    run.display.advance(done, run.clock)
+    config = run.task.config
+    broken = np.flatnonzero(~np.isfinite(np.asarray(state.tally.total.losses.loss)[: config.seeds]))
+    if len(broken):
+        seed = int(broken[0])
+        raise UserError(
+            f"the loss of seed {config.seed + seed} is no longer a number, at update "
+            f"{int(state.inner.learner.updates[seed])} and environment step {int(env_steps(run, state)[seed])}. Try a "
+            "lower --learner.learning-rate (a tenth) or a lower alpha (--change offline_loss.alpha=…). "
+            f"What was measured until then is in {run.out}."
+        )
+
+
+def save_if_stopped(run: Run, state: State) -> None:
+    """Where Ctrl-C was pressed, save the run so that it can be resumed, and raise `Interrupted`."""
+    if not run.stop.asked:
+        return
+    out = run.out
+    checkpoint.save(out / "interrupted.safetensors", state)
+    online = isinstance(state.inner, Online)
+    rundir.write_json(out / "interrupted.json", {"online": online, "rows": len(run.rows), "clock": run.clock.saved()})
+    raise Interrupted(out)
+
+
+def restore(run: Run, like: State) -> State:
+    """The state of an interrupted run; its metrics stay. Raises `UserError` if there is nothing to resume."""
+    out = run.out
+    found = rundir.read_json(out / "interrupted.json")
+    if found is None:
+        raise UserError(f"{out} holds no interrupted run: it ended, or it never began.")
+    if found["online"]:
+        hand = jax.vmap(
+            lambda inner, data: phases.handover(config, run.task.env.spec, run.task.method, inner, data),
+            (0, None),
+        )
+        like = like._replace(inner=jax.eval_shape(hand, like.inner, run.data))
+    run.rows.extend(rundir.read_rows(out / "metrics.jsonl"))
+    run.clock.restore(found["clock"])
+    return checkpoint.restore(out / "interrupted.safetensors", like)
