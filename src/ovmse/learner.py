@@ -31,7 +31,7 @@ class LearnerConfig:
     """units of QMIX's hypernetworks (E)"""
     gamma: float = 0.99
     """discount factor γ per environment step"""
-    td_lambda: float = 0.0
+    td_lambda: float = 0.6
     """λ of the λ-return; 0 is the one-step target"""
     optimiser: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 5e-4

@@ -86,11 +86,13 @@ def make_team(spec: EnvSpec, *, mixer: MixerName, hidden: int, embedding: int, h
 
 def affine(layer: eqx.nn.Linear, x: Float[Array, "*rows I"]) -> Float[Array, "*rows J"]:
     """``x Wᵀ + b`` over any leading axes: one matrix product, where mapping the layer would transpose."""
+    assert layer.bias is not None
     return x @ layer.weight.T + layer.bias
 
 
 def gru(cell: eqx.nn.GRUCell, h: Float[Array, "*rows H"], x: Float[Array, "*rows I"]) -> Float[Array, "*rows H"]:
     """One step of a gated recurrent unit (Cho et al. 2014): the state after input x."""
+    assert cell.bias is not None and cell.bias_n is not None
     r_x, z_x, n_x = jnp.split(x @ cell.weight_ih.T + cell.bias, 3, axis=-1)
     r_h, z_h, n_h = jnp.split(h @ cell.weight_hh.T, 3, axis=-1)
     reset = jax.nn.sigmoid(r_x + r_h)

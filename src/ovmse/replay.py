@@ -79,7 +79,8 @@ def empty(spec: EnvSpec, env_steps: int) -> Replay:
         terminal=jnp.zeros((size,), bool),
     )
     slots = (size // 2,)  # an episode takes at least two rows
-    index = Index(*(jnp.zeros(shape, jnp.int32) for shape in (slots, slots, (), (), ())))  # no two share memory
+    start, length, oldest, written, head = (jnp.zeros(x, jnp.int32) for x in (slots, slots, (), (), ()))
+    index = Index(start, length, jnp.zeros(slots, bool), oldest, written, head)
     return Replay(rows, jnp.zeros((size,)), index)
 
 

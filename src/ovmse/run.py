@@ -181,7 +181,7 @@ def after_chunk(run: Run, state: State, done: int) -> None:
         raise UserError(
             f"the loss of seed {config.seed + seed} is no longer a number, at update "
             f"{int(state.inner.learner.updates[seed])} and environment step {int(env_steps(run, state)[seed])}. Try a "
-            "lower --learner.learning-rate (a tenth) or a lower alpha (--change offline_loss.alpha=…). "
+            "lower --learning-rate (a tenth) or a lower alpha (--change offline_loss.alpha=…). "
             f"What was measured until then is in {run.out}."
         )
 

@@ -90,10 +90,10 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
     else:
         with TemporaryDirectory() as scratch:
             run, state = play_out(replace(config, out=collecting.behaviour or Path(scratch) / "run"), display)
-            medium, expert = choose(run.out, config, env.spec, state.inner.learner.team)
+            medium, expert, score = choose(run.out, config, env.spec, state.inner.learner.team)
         display.say(
             f"expert: {expert.score:.3g} at {expert.env_steps} env steps; "
-            f"medium: {medium.score:.3g} at {medium.env_steps} (greedy {'win rate' if env.spec.has_win else 'return'})"
+            f"medium: {medium.score:.3g} at {medium.env_steps} (greedy {score.replace('_', ' ')})"
         )
         if collecting.quality == "medium-replay":
             assert isinstance(state.inner, Online)
@@ -107,7 +107,9 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
                 for behaviour, count in zip(teams, counts, strict=True)
                 for part in record(world, behaviour.team, collecting, count, collecting.epsilon, display)
             ]
-            text = "; ".join(f"after {b.env_steps} env steps, greedy score {b.score:.4g}" for b in teams)
+            text = "; ".join(
+                f"after {b.env_steps} env steps, greedy {score.replace('_', ' ')} {b.score:.4g}" for b in teams
+            )
             text += f"; recorded with ε-greedy exploration at ε = {collecting.epsilon}"
         text = f"online QMIX ({BEHAVIOUR_METHOD}, seed {collecting.seed}): {text}"
 
@@ -138,30 +140,30 @@ def behaviour_config(collecting: Collecting) -> Config:
     )
 
 
-def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behaviour, Behaviour]:
+def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behaviour, Behaviour, str]:
     """The medium and the expert checkpoint of a training run.
 
-    The expert is the best one; medium the one whose score is nearest half of the expert's (where nothing can be won:
+    The expert is the best one; medium the one whose score is nearest half of the expert's (where nothing was won:
     half-way between the first checkpoint's return and the expert's).
     """
-    score = "win_rate" if spec.has_win else "return"
     rows = rundir.read_rows(run_dir / "metrics.jsonl")
+    score = "win_rate" if spec.has_win and any(row["win_rate"] for row in rows) else "return"
     kept = sorted((run_dir / "teams").glob("online-*.safetensors"))
     scores = np.asarray([row[score] for row in rows])
     best = int(scores.argmax())
-    floor = 0.0 if spec.has_win else scores[0]
+    floor = 0.0 if score == "win_rate" else scores[0]
     if scores[best] <= floor:
         raise UserError(
             f"after {config.online_env_steps} environment steps the behaviour team is no better than at first "
             f"({score} {scores[best]:.3g}); give it more --behaviour-env-steps."
         )
-    half = int(np.abs(scores[: best + 1] - (floor + scores[best]) / 2).argmin())
+    half = 1 + int(np.abs(scores[1 : best + 1] - (floor + scores[best]) / 2).argmin())  # 0 has played nothing yet
     one_seed = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), like)
 
     def behaviour(i: int) -> Behaviour:
         return Behaviour(checkpoint.restore(kept[i], one_seed), rows[i]["env_steps"], float(scores[i]))
 
-    return behaviour(half), behaviour(best)
+    return behaviour(half), behaviour(best), score
 
 
 def record(

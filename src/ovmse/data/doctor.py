@@ -127,8 +127,7 @@ def _action_out_of_range(log: Log) -> Finding | None:
     return Finding(
         "action out of range",
         int(bad.sum()),
-        f"{_place(log.step_start, int(step))}, agent {agent}: "
-        f"expected 0 to {n_actions - 1}, got {action[step, agent]}",
+        f"{_place(log.step_start, int(step))}, agent {agent}: expected 0 to {n_actions - 1}, got {action[step, agent]}",
     )
 
 
@@ -223,9 +222,7 @@ def check_values(where: str, flat: Flat, episode_limit: int) -> None:
     """
     if findings := examine(flat, episode_limit):
         faults = "\n  ".join(map(str, findings))
-        raise UserError(
-            f"{where}: the data cannot be used:\n  {faults}\nCorrect the log or leave these episodes out."
-        )
+        raise UserError(f"{where}: the data cannot be used:\n  {faults}\nCorrect the log or leave these episodes out.")
 
 
 def check_lengths(where: str, length: np.ndarray) -> None:
@@ -254,8 +251,7 @@ def conform(where: str, spec: EnvSpec, flat: Flat) -> Flat:
     arrays["length"] = arrays["length"].astype(np.int64)  # so that sums cannot wrap around
     expected = shapes(spec, len(arrays["length"]), int(arrays["length"].sum()))
     wrong = [
-        f"{field}: expected {KIND_NAMES[KINDS[field]]} of shape {expected[field]}, "
-        f"got {a.dtype} of shape {a.shape}"
+        f"{field}: expected {KIND_NAMES[KINDS[field]]} of shape {expected[field]}, got {a.dtype} of shape {a.shape}"
         for field, a in arrays.items()
         if a.shape != expected[field] or a.dtype.kind not in KINDS[field]
     ]
@@ -266,9 +262,7 @@ def conform(where: str, spec: EnvSpec, flat: Flat) -> Flat:
             + "\nobs, state and avail have one row more per episode than there are steps."
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is found below
-        arrays |= {
-            field: arrays[field].astype(np.float32, copy=False) for field in ("obs", "state", "reward")
-        }
+        arrays |= {field: arrays[field].astype(np.float32, copy=False) for field in ("obs", "state", "reward")}
     check_values(where, cast("Flat", arrays), spec.episode_limit)
     if not spec.has_win and arrays["won"].any():
         raise UserError(

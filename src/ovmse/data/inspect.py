@@ -166,9 +166,7 @@ def _actions(data: dict[str, Any], names: list[str]) -> Table:
         taken = use["share_when_legal"][action]
         agents = [f"{row[action]:.1%}" for row in use["by_agent"]] if few else []
         often = "–" if taken is None else f"{taken:.1%}"
-        table.add_row(
-            escape(name), f"{use['share'][action]:.1%}", f"{use['legal'][action]:.1%}", often, *agents
-        )
+        table.add_row(escape(name), f"{use['share'][action]:.1%}", f"{use['legal'][action]:.1%}", often, *agents)
     return table
 
 

@@ -249,9 +249,7 @@ def pack(episodes: Episode, won: np.ndarray) -> Flat:
     length = valid.sum(axis=1)
     gap = (valid != (np.arange(valid.shape[1]) < length[:, None])).any(axis=1)
     if gap.any():
-        raise UserError(
-            f"episode {int(gap.argmax())}: expected its valid steps first and padding after, got a gap."
-        )
+        raise UserError(f"episode {int(gap.argmax())}: expected its valid steps first and padding after, got a gap.")
     rows = np.arange(valid.shape[1] + 1) <= length[:, None]
     return Flat(
         obs=np.asarray(episodes.obs)[rows],
@@ -267,9 +265,7 @@ def pack(episodes: Episode, won: np.ndarray) -> Flat:
 
 def shipped() -> tuple[str, ...]:
     """The names of the datasets that come with the package."""
-    return tuple(
-        sorted(p.name for p in _shipped_root().glob("*") if p.is_dir() and not p.name.startswith("."))
-    )
+    return tuple(sorted(p.name for p in _shipped_root().glob("*") if p.is_dir() and not p.name.startswith(".")))
 
 
 def _shipped_root() -> Path:
@@ -389,9 +385,7 @@ def _read_metadata(path: Path) -> Metadata:
     try:
         attributes = dict(zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False).attrs)
     except Exception as error:
-        raise UserError(
-            f"{file}: expected the metadata of a Zarr v3 group, cannot read it: {error!r}"
-        ) from error
+        raise UserError(f"{file}: expected the metadata of a Zarr v3 group, cannot read it: {error!r}") from error
     if attributes.get("complete") is not True:
         raise UserError(f"{file}: not a complete dataset: no attribute complete = true. Write it again.")
     if attributes.get("schema_version") != SCHEMA_VERSION:
@@ -440,9 +434,7 @@ def _read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
             f"got {array.dtype} of shape {array.shape}. {again}"
         )
     if codecs[-1] != "crc32c":
-        raise UserError(
-            f"{directory}: expected crc32c as the last codec, got {codecs}. Write it with checksums."
-        )
+        raise UserError(f"{directory}: expected crc32c as the last codec, got {codecs}. Write it with checksums.")
     for coordinates, file in _chunks(directory, array):
         if not file.is_file():  # Zarr would take the fill value for it
             raise UserError(f"{file}: chunk {coordinates} of {field} is missing. {again}")

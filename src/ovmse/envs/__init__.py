@@ -71,9 +71,7 @@ def load(path: str) -> Callable[..., Any]:
     return found
 
 
-def check_settings(
-    name: str, build: Callable[..., Any], settings: Mapping[str, Any], skip: int = 0
-) -> dict[str, Any]:
+def check_settings(name: str, build: Callable[..., Any], settings: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:
     """All settings that `build` takes, resolved; its first `skip` parameters are not settings.
 
     Raises `UserError` for unknown settings (unless `build` takes any), for missing ones, and for values of

@@ -80,9 +80,7 @@ def _check_spec(env: Any) -> None:
         _require(isinstance(value, str) and value, f"spec.{field} must be a non-empty string; got {value!r}.")
     for field in COUNTS:
         value = getattr(spec, field)
-        _require(
-            type(value) is int and value >= 1, f"spec.{field} must be an int of at least 1; got {value!r}."
-        )
+        _require(type(value) is int and value >= 1, f"spec.{field} must be an int of at least 1; got {value!r}.")
     _require(isinstance(spec.has_win, bool), f"spec.has_win must be True or False; got {spec.has_win!r}.")
     _require(isinstance(spec.settings, dict), f"spec.settings must be a dictionary; got {spec.settings!r}.")
     try:
@@ -237,9 +235,7 @@ def _check_outcome(spec: EnvSpec, where: str, outcome: Any) -> None:
 def _check_array(where: str, field: str, value: Any, shape: tuple[int, ...], dtype: type) -> None:
     is_array = isinstance(value, np.ndarray | np.generic | jax.Array)
     _require(is_array, f"{where}: {field} must be an array; got {type(value).__name__}.")
-    _require(
-        value.shape == shape, f"{where}: {field} must have shape {shape}, by the spec; got {value.shape}."
-    )
+    _require(value.shape == shape, f"{where}: {field} must have shape {shape}, by the spec; got {value.shape}.")
     expected = np.dtype(dtype)
     _require(value.dtype == expected, f"{where}: {field} must have dtype {expected}; got {value.dtype}.")
 
@@ -291,9 +287,7 @@ def _check_no_reset(played: list[Played]) -> None:
         for path, first in counters[0].items():
             values = [c[path] for c in counters]
             counted = len(values) > 2 and all(v == first + t for t, v in enumerate(values[:-1]))
-            message = (
-                f"seed {p.seed}: state{path} counts steps and is back at {first} after the last; {advice}."
-            )
+            message = f"seed {p.seed}: state{path} counts steps and is back at {first} after the last; {advice}."
             _require(not counted or values[-1] != first, message)
 
 

@@ -124,9 +124,7 @@ class ParallelTeam:
             if not 0 <= action[i] < self.spec.n_actions or not self._avail[i, action[i]]:
                 legal = np.flatnonzero(self._avail[i]).tolist()
                 where = f"{self.spec.name}, step {self._t}"
-                raise UserError(
-                    f"{where}: action {action[i]} of agent {i} ({agent}) is illegal; legal: {legal}."
-                )
+                raise UserError(f"{where}: action {action[i]} of agent {i} ({agent}) is illegal; legal: {legal}.")
         moves = {a: int(x + s.start) for a, x, s in zip(self._agents, action, self._actions, strict=True)}
         return {agent: moves[agent] for agent in self._env.agents}
 
@@ -217,13 +215,9 @@ def _import(name: str, module: str) -> Any:
             folder = getattr(importlib.import_module(parent), "__path__", [])
             siblings = [f"pettingzoo:{parent}.{m.name}" for m in pkgutil.iter_modules(folder)]
             raise unknown("PettingZoo module", name, siblings) from error
-        raise UserError(
-            f"{name} needs the package {error.name!r}: {INSTALL} (or install that package)."
-        ) from error
+        raise UserError(f"{name} needs the package {error.name!r}: {INSTALL} (or install that package).") from error
     if not hasattr(source, "parallel_env"):
-        raise UserError(
-            f"{name}: the module has no parallel_env; only PettingZoo's parallel API is supported."
-        )
+        raise UserError(f"{name}: the module has no parallel_env; only PettingZoo's parallel API is supported.")
     return source
 
 
@@ -244,11 +238,7 @@ def _settings_of(source: Any) -> dict[str, Any] | None:
 def _version(module: str) -> str:
     top = module.partition(".")[0]
     distributions = importlib.metadata.packages_distributions().get(top)
-    return (
-        f"{distributions[0]} {importlib.metadata.version(distributions[0])}"
-        if distributions
-        else f"{top} unknown"
-    )
+    return f"{distributions[0]} {importlib.metadata.version(distributions[0])}" if distributions else f"{top} unknown"
 
 
 def _is_json(value: Any) -> bool:

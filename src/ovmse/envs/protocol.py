@@ -21,9 +21,7 @@ class Environment(Protocol):
         """A first state and what the team sees of it."""
         ...
 
-    def step(
-        self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]
-    ) -> tuple[EnvState, View, Outcome]:
+    def step(self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, View, Outcome]:
         """The state after the joint action, what the team sees of it, and what the action led to."""
         ...
 

@@ -80,9 +80,7 @@ class Smax:
         state = _strongly_typed(state)
         return state, self._view(obs, state)
 
-    def step(
-        self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]
-    ) -> tuple[EnvState, View, Outcome]:
+    def step(self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, View, Outcome]:
         """The battle after the allies' `action`; jaxmarl's own `step` would start a new battle at the end."""
         agents = self._env.agents
         obs, state, rewards, _, _ = self._env.step_env(

@@ -35,9 +35,7 @@ def find(name: str) -> Method:
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"method {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?"
-        ) from error
+        raise UserError(f"method {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
     except AttributeError as error:
         raise UserError(f"method {name!r}: module {module_name!r} has no attribute {attribute!r}.") from error
     if not isinstance(found, Method):

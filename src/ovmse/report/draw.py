@@ -66,9 +66,7 @@ def draw_curve(ax: Axes, curve: Curve, **style: Any) -> None:
     marks: dict[str, Any] = {"marker": "o", "markersize": 3.5} if curve.x.size <= 12 else {}
     ax.plot(curve.x, curve.middle, **(marks | style), zorder=3)
     if curve.low is not None and curve.high is not None:
-        ax.fill_between(
-            curve.x, curve.low, curve.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2
-        )
+        ax.fill_between(curve.x, curve.low, curve.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
 
 
 def progress_axis(ax: Axes, label: str, ticks: int) -> None:

@@ -29,8 +29,7 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], cl
     """A table with a caption and header cells for columns and rows; a wide one scrolls sideways."""
     head = "".join(tag("th", h, scope="col") for h in header)
     body = "".join(
-        wrap("tr", tag("th", first, scope="row") + "".join(tag("td", cell) for cell in rest))
-        for first, *rest in rows
+        wrap("tr", tag("th", first, scope="row") + "".join(tag("td", cell) for cell in rest)) for first, *rest in rows
     )
     markup = tag("caption", caption) + wrap("thead", wrap("tr", head)) + wrap("tbody", body)
     return wrap("div", wrap("table", markup, **({"cls": cls} if cls else {})), cls="wide")
@@ -38,9 +37,7 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], cl
 
 def pairs(caption: str, values: Mapping[str, Any], header: tuple[str, str] = ("setting", "value")) -> str:
     """A two-column table of names and values."""
-    return table(
-        caption, header, [(k, v if isinstance(v, str) else plain(v)) for k, v in values.items()], cls="pairs"
-    )
+    return table(caption, header, [(k, v if isinstance(v, str) else plain(v)) for k, v in values.items()], cls="pairs")
 
 
 def cards(values: Iterable[tuple[str, str, str]]) -> str:

@@ -75,15 +75,9 @@ def _comparison(runs: Sequence[Run], results: Sequence[Result], names: Sequence[
 
     figure = compare_figure(runs, results, names)
     rows = table_rows(results, names)
-    summary = "; ".join(
-        f"{n}: {fmt.with_interval(r.final, r.score)}" for n, r in zip(names, results, strict=True)
-    )
-    svg = inline_svg(
-        figure, "comparison", f"Line chart of several runs over training. Final scores: {summary}."
-    )
-    links = "".join(
-        html.wrap("li", html.tag("a", name, href=f"#run-{i}")) for i, name in enumerate(names, start=1)
-    )
+    summary = "; ".join(f"{n}: {fmt.with_interval(r.final, r.score)}" for n, r in zip(names, results, strict=True))
+    svg = inline_svg(figure, "comparison", f"Line chart of several runs over training. Final scores: {summary}.")
+    links = "".join(html.wrap("li", html.tag("a", name, href=f"#run-{i}")) for i, name in enumerate(names, start=1))
     return "\n".join([
         html.tag("p", "Interquartile means over seeds. The final score is the one that counts.", cls="lead"),
         html.box("Read with care", unlike(runs, results), warn=True),
@@ -124,9 +118,7 @@ def _run(run: Run, result: Result, base: Path, stem: str, level: int) -> str:
 def _subtitle(run: Run) -> str:
     known = {"method": setting(run.config, "method"), "environment": setting(run.config, "env")}
     known |= {"data": setting(run.config, "data"), "device": run.versions.get("device")}
-    return " · ".join(
-        [f"{k} {fmt.plain(v)}" for k, v in known.items() if v is not None] + [f"run {run.path.name}"]
-    )
+    return " · ".join([f"{k} {fmt.plain(v)}" for k, v in known.items() if v is not None] + [f"run {run.path.name}"])
 
 
 def _cards(result: Result) -> list[tuple[str, str, str]]:
@@ -144,9 +136,7 @@ def _cards(result: Result) -> list[tuple[str, str, str]]:
         found.append(("before", fmt.score(result.before.value, score), "at the handover"))
         found.append(("deepest dip", fmt.difference(result.dip.value, score), "below before"))
         recovered = fmt.recovery(result.recovered, True)
-        found.append(
-            ("recovered after", recovered, "environment steps" + (", median" if final.n > 1 else ""))
-        )
+        found.append(("recovered after", recovered, "environment steps" + (", median" if final.n > 1 else "")))
     if result.auc:
         found.append(("mean online", fmt.score(result.auc.value, score), "area under the curve"))
     found.append(("best evaluation", fmt.score(result.best.value, score), "for orientation only"))
@@ -162,9 +152,7 @@ def _learning(run: Run, result: Result, base: Path, stem: str) -> str:
     reach = " Curves reach as far as every seed that counts." if len(result.seeds) > 1 else ""
     caption = f"Greedy evaluation over training.{reach}"
     files = save(figure, base / "figures" / f"{stem}learning")
-    return html.figure(svg, caption, files, base) + html.fold(
-        "The numbers behind it", _curve_table(run, result)
-    )
+    return html.figure(svg, caption, files, base) + html.fold("The numbers behind it", _curve_table(run, result))
 
 
 def _curve_table(run: Run, result: Result) -> str:
@@ -239,9 +227,7 @@ def _profile_figure(profile: Mapping[str, Any], base: Path, stem: str) -> str:
         figure = plot_profile(dict(profile))
     except (ImportError, LookupError, TypeError, ValueError, AttributeError):
         return ""
-    svg = inline_svg(
-        figure, f"{stem}dataset", "Charts of the dataset's profile; the numbers are below.", themed=False
-    )
+    svg = inline_svg(figure, f"{stem}dataset", "Charts of the dataset's profile; the numbers are below.", themed=False)
     files = save(figure, base / "figures" / f"{stem}dataset")
     return html.figure(svg, "The dataset's profile.", files, base, cls="plot paper")
 

@@ -118,16 +118,12 @@ def _draw_finals(ax: Axes, results: Sequence[Result], labels: Sequence[str]) -> 
             zorder=2,
         )
         if result.final.low is not None and result.final.high is not None:
-            ax.plot(
-                [result.final.low, result.final.high], [i, i], color=colour, linewidth=5, alpha=0.35, zorder=1
-            )
+            ax.plot([result.final.low, result.final.high], [i, i], color=colour, linewidth=5, alpha=0.35, zorder=1)
         ax.plot(result.final.value, i, "D", color=colour, markersize=6, zorder=3)
     ax.set_yticks(range(len(labels)), [_short(label) for label in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel(
-        f"final {SCORE_LABELS[results[0].score]} (◆ interquartile mean, bar 95 % interval, ● seeds)"
-    )
+    ax.set_xlabel(f"final {SCORE_LABELS[results[0].score]} (◆ interquartile mean, bar 95 % interval, ● seeds)")
     if results[0].score == "win_rate":
         ax.set_xlim(-0.02, 1.02)
         ax.set_xticks(np.linspace(0, 1, 6), [f"{p} %" for p in range(0, 101, 20)])
@@ -168,9 +164,7 @@ def _learning_legend(figure: Figure, several: bool, both: bool) -> None:
             Line2D([], [], color=PALETTE[0], linewidth=0.7, alpha=0.6, label="single seeds"),
         ]
     if both:
-        handles.append(
-            Line2D([], [], color=MUTED, linestyle=BEFORE, linewidth=1.1, label="level before the handover")
-        )
+        handles.append(Line2D([], [], color=MUTED, linestyle=BEFORE, linewidth=1.1, label="level before the handover"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.2)
 
 
@@ -178,9 +172,7 @@ def _drawn(run: Run, lines: Mapping[str, tuple[str, dict[str, Any]]]) -> list[tu
     return [line for name, line in lines.items() if any(_has(run, p, name) for p in PHASES)]
 
 
-def _rows(
-    figure: Figure | SubFigure, phases: Sequence[str], heights: Sequence[float]
-) -> list[dict[str, Axes]]:
+def _rows(figure: Figure | SubFigure, phases: Sequence[str], heights: Sequence[float]) -> list[dict[str, Axes]]:
     """Rows of panels by phase: offline narrow at the left, online at the right, y shared within a row."""
     figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr,call-arg]
     widths = [1 if p == "offline" and len(phases) == 2 else 2.8 for p in phases]

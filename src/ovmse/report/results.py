@@ -62,9 +62,7 @@ def judge(run: Run, score: str | None = None) -> Result:
     score = score or score_name(run)
     traces = _scored(run.online, score) or _scored(run.offline, score)
     if not traces:
-        raise UserError(
-            f"{run.path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?"
-        )
+        raise UserError(f"{run.path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
     counts = {t.seed for t in counted(traces)}
     offline = {t.seed: t for t in _scored(run.offline, score)}
     seeds = tuple(_judge_seed(t, score, t.seed in counts, run.handover.get(t.seed), offline) for t in traces)
@@ -143,9 +141,7 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each configuration, its value of the first two settings that differ, seeds aside."""
     keys = [k for k in dict.fromkeys(k for c in configs for k in c) if k != "seeds"]
     differing = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1][:2]
-    return [
-        ", ".join(f"{k.rsplit('.', 1)[-1]} {_word(c.get(k)) or 'unset'}" for k in differing) for c in configs
-    ]
+    return [", ".join(f"{k.rsplit('.', 1)[-1]} {_word(c.get(k)) or 'unset'}" for k in differing) for c in configs]
 
 
 def _word(value: Any) -> str:

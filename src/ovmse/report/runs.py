@@ -60,14 +60,10 @@ def load_run(path: Path) -> Run:
     if not path.is_dir():
         raise UserError(f"{path}: no such run directory.")
     if not metrics.is_file():
-        raise UserError(
-            f"{path}: not a run directory, metrics.jsonl is missing. Give the folder that training wrote."
-        )
+        raise UserError(f"{path}: not a run directory, metrics.jsonl is missing. Give the folder that training wrote.")
     rows, notes = read_rows(metrics)
     if not rows:
-        raise UserError(
-            f"{metrics}: no evaluation yet. Let the run reach its first evaluation, then try again."
-        )
+        raise UserError(f"{metrics}: no evaluation yet. Let the run reach its first evaluation, then try again.")
     traces, rewound = _traces(rows)
     dataset = path / "dataset.json"
     return Run(
@@ -96,12 +92,8 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             if i != filled[-1][0]:
-                raise UserError(
-                    f"{path}, line {i}: not valid JSON ({error.msg}). Remove or repair the line."
-                ) from None
-            notes.append(
-                f"Line {i} of {path.name} is cut off (the run was interrupted while writing); it is left out."
-            )
+                raise UserError(f"{path}, line {i}: not valid JSON ({error.msg}). Remove or repair the line.") from None
+            notes.append(f"Line {i} of {path.name} is cut off (the run was interrupted while writing); it is left out.")
             continue
         bad = _check_row(row, f"{path}, line {i}")
         if bad and len(notes) < 5:
@@ -167,9 +159,7 @@ def _unfinished(traces: Sequence[Trace]) -> list[str]:
         left_out = sorted({t.seed for t in mine} - {t.seed for t in counted(mine)})
         if left_out:
             names = ", ".join(map(str, left_out))
-            notes.append(
-                f"Seed {names} did not finish the {phase} phase: drawn, but left out of all averages."
-            )
+            notes.append(f"Seed {names} did not finish the {phase} phase: drawn, but left out of all averages.")
     missing = sorted({t.seed for t in traces} - {t.seed for t in traces if t.phase == "online"})
     if missing and any(t.phase == "online" for t in traces):
         notes.append(f"Seed {', '.join(map(str, missing))} has no online evaluation yet.")
@@ -250,9 +240,5 @@ def _read_handover(path: Path) -> dict[int, Mapping[str, Any]]:
                     f"{path}: seed {record['seed']}: {name} must be a number or null; got {record[name]!r}."
                 )
         if not isinstance(record.get("agree"), bool | None):
-            raise UserError(
-                f"{path}: seed {record['seed']}: agree must be true or false; got {record['agree']!r}."
-            )
-    return {
-        r["seed"]: r | {n: float(r[n]) for n in HANDOVER_NUMBERS if r.get(n) is not None} for r in records
-    }
+            raise UserError(f"{path}: seed {record['seed']}: agree must be true or false; got {record['agree']!r}.")
+    return {r["seed"]: r | {n: float(r[n]) for n in HANDOVER_NUMBERS if r.get(n) is not None} for r in records}

@@ -114,9 +114,7 @@ def dip(before: float, scores: Float[np.ndarray, " K"]) -> float:
     return max(0.0, before - float(scores.min()))
 
 
-def recovered_at(
-    before: float, steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]
-) -> float | None:
+def recovered_at(before: float, steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]) -> float | None:
     """Environment steps of the first evaluation after the lowest point whose score is at least `before`.
 
     0 if the score never fell below `before`; None if it never came back. Where the lowest score occurs more

@@ -46,9 +46,7 @@ def _recovery(result: Result) -> str:
     share = f"All {len(fell)}" if len(back) == len(fell) else f"{len(back)} of {len(fell)}"
     whole = f"{share} seeds that fell came back to their score before the handover"
     if len(mine) == 1:
-        whole = (
-            "It came back to its score before the handover" if back else "It did not come back to that score"
-        )
+        whole = "It came back to its score before the handover" if back else "It did not come back to that score"
     if not back:
         return f"{whole}."
     when = fmt.steps(float(np.median([s.recovered or 0 for s in back])))
@@ -84,16 +82,12 @@ def next_steps(run: Run, result: Result) -> list[str]:
             "a larger share of offline data, or a memory that decays more slowly."
         )
     elif result.dip is not None and result.dip.value > 0.1 * max(abs(final.value), 1e-9):
-        found.append(
-            "To make the dip shallower, lower the exploration rate or let the memory weight fall more slowly."
-        )
+        found.append("To make the dip shallower, lower the exploration rate or let the memory weight fall more slowly.")
     if _still_rising(run, result):
         found.append("The score was still rising at the end: a longer online phase may pay off.")
     if final.n < 5:
         found.append(f"Run more seeds before comparing: {final.n} of the usual 5 or more.")
-    found.append(
-        "Write a deployable policy with `ovmse export`, or put runs side by side with `ovmse compare`."
-    )
+    found.append("Write a deployable policy with `ovmse export`, or put runs side by side with `ovmse compare`.")
     return found[:3]
 
 
