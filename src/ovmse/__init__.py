@@ -1,3 +1,46 @@
-"""Offline-to-online multi-agent reinforcement learning."""
+"""Offline-to-online multi-agent reinforcement learning.
+
+A dataset goes in, a team is pre-trained on it, handed over, fine-tuned online, and judged::
+
+    import ovmse
+
+    result = ovmse.train(ovmse.Config(env="smax:3m", method="ovmse", data="smax-3m-medium"))
+"""
+
+from ovmse import envs, schedules
+from ovmse.config import Config
+from ovmse.data import Dataset
+from ovmse.errors import UserError
+from ovmse.learner import LearnerConfig
+from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
+from ovmse.methods import METHODS
+from ovmse.schedules import Schedule, constant, cosine, exponential, linear, step
+from ovmse.train import Result, train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CQL",
+    "METHODS",
+    "TD",
+    "Config",
+    "Dataset",
+    "EpsilonGreedy",
+    "Independent",
+    "LearnerConfig",
+    "Method",
+    "Remember",
+    "Result",
+    "Schedule",
+    "Sequential",
+    "SquaredError",
+    "UserError",
+    "constant",
+    "cosine",
+    "envs",
+    "exponential",
+    "linear",
+    "schedules",
+    "step",
+    "train",
+]

@@ -1,0 +1,41 @@
+# Two commands do all the set-up that they need: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= runs/demo
+
+.PHONY: demo test lint study lock clean
+
+demo: $(VENV)/run.done  ## pre-train a team on a shipped dataset, hand it over, fine-tune it, and write the report
+	$(BIN)/ovmse train --preset demo --out $(DEMO)
+	$(BIN)/ovmse report $(DEMO)
+
+test: $(VENV)/test.done  ## all tests
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/test.done  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+study: $(VENV)/run.done  ## the comparison of methods in studies/, about an hour on two cores
+	$(BIN)/python studies/methods.py
+
+lock:  ## compile the hash-pinned requirement files anew
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo -o requirements/run.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra test -o requirements/test.txt
+
+clean:  ## remove the environment and all runs
+	rm -rf $(VENV) runs
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.done: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+$(VENV)/test.done: requirements/test.txt $(VENV)/run.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	touch $@
