@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from rich.console import Console, Group
@@ -36,7 +36,7 @@ class Display:
         self._first = self._last_line = self._began = 0.0
         self._total = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Display":
         if self._console is not None and self._console.is_terminal:
             self._live = Live(Group(self._bars, self._status), console=self._console, refresh_per_second=4)
             self._live.__enter__()

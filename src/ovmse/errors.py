@@ -19,13 +19,13 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserE
     return UserError(f"unknown {kind} {name!r}.{guess} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
 
 
-def check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float | int) -> None:
     """Raise `UserError` unless `value` lies in [0, 1]."""
     if not 0.0 <= value <= 1.0:
         raise UserError(f"{name} must lie between 0 and 1; got {value}.")
 
 
-def check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float | int) -> None:
     """Raise `UserError` unless `value` is finite and greater than 0."""
     if not 0.0 < value < float("inf"):
         raise UserError(f"{name} must be greater than 0; got {value}.")

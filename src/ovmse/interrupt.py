@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 
 class Interrupted(Exception):
@@ -21,7 +21,7 @@ class Stop:
     def __init__(self, tell: Callable[[], None]):
         self.asked, self._tell = False, tell
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Stop":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             self._previous = signal.signal(signal.SIGINT, self._ask)

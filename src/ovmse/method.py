@@ -42,7 +42,7 @@ class CQL:
     alpha: strength α ≥ 0. samples: joint actions drawn per step, for the form ``joint`` alone.
     """
 
-    alpha: float = 1.0
+    alpha: float | int = 1.0
     form: Literal["per_agent", "joint", "counterfactual"] = "per_agent"
     samples: int = 10
 

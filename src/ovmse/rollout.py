@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ovmse.envs.protocol import Environment, HostEnvironment
 from ovmse.networks import Agent, agent_step, first_hidden
@@ -45,7 +45,7 @@ def start_acting(agent: Agent, spec: EnvSpec, episodes: int) -> Acting:
 def act(
     agent: Agent,
     pick: Pick,
-    seeds: PRNGKeyArray,
+    seeds: Key[Array, " B"],
     t: Int[Array, ""],
     acting: Acting,
     obs: Float[Array, "B N O"],
@@ -58,7 +58,7 @@ def act(
     return Acting(hidden, jax.nn.one_hot(action, q.shape[-1])), action
 
 
-def episode_keys(keys: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+def episode_keys(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, " B"]]:
     """Of each episode's key: the environment's, and the exploration seed that the team shares."""
     both = jax.vmap(jax.random.split)(keys)
     return both[:, 0], both[:, 1]
@@ -68,7 +68,7 @@ def collect(
     env: Environment,
     agent: Agent,
     pick: Pick,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " B"],
     any_seed: Callable[[Array], Array] = jnp.any,
 ) -> Rollout:
     """Play one episode per key in a JAX environment; steps after the last episode's end are skipped.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from ovmse.errors import UserError
 
+Number = float | int
 Shape = Literal["constant", "linear", "cosine", "exponential", "step"]
 
 
@@ -22,9 +23,9 @@ class Schedule:
     Raises `UserError` for a share outside (0, 1] or an exponential that touches 0.
     """
 
-    start: float
-    end: float
-    share: float = 1.0
+    start: Number
+    end: Number
+    share: Number = 1.0
     shape: Shape = "linear"
 
     def __post_init__(self) -> None:
@@ -39,7 +40,7 @@ class Schedule:
         if self.shape == "exponential" and not self.start * self.end > 0:
             raise UserError(f"an exponential schedule can't reach or cross 0; got {self.start} → {self.end}.")
 
-    def __call__(self, progress: float | Float[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, progress: Number | Float[Array, ""]) -> Float[Array, ""]:
         """The value at `progress` in [0, 1]."""
         spent = jnp.clip(jnp.asarray(progress, jnp.float32) / self.share, 0.0, 1.0)
         if self.shape == "cosine":
@@ -50,32 +51,32 @@ class Schedule:
             return jnp.where(spent < 1.0, self.start, self.end)
         return self.start + (self.end - self.start) * spent
 
-    def check_within(self, name: str, low: float, high: float) -> None:
+    def check_within(self, name: str, low: Number, high: Number) -> None:
         """Raise `UserError` unless every value lies in [low, high]; all shapes are monotone, so the ends decide."""
         if not (low <= min(self.start, self.end) and max(self.start, self.end) <= high):
             raise UserError(f"{name} must stay between {low} and {high}; got {self.start} → {self.end}.")
 
 
-def constant(value: float) -> Schedule:
+def constant(value: Number) -> Schedule:
     """The same value throughout."""
     return Schedule(value, value, 1.0, "constant")
 
 
-def linear(start: float, end: float, share: float = 1.0) -> Schedule:
+def linear(start: Number, end: Number, share: Number = 1.0) -> Schedule:
     """A straight line from `start` to `end` over the first `share` of the budget."""
     return Schedule(start, end, share, "linear")
 
 
-def cosine(start: float, end: float, share: float = 1.0) -> Schedule:
+def cosine(start: Number, end: Number, share: Number = 1.0) -> Schedule:
     """Half a cosine wave: slow at both ends."""
     return Schedule(start, end, share, "cosine")
 
 
-def exponential(start: float, end: float, share: float = 1.0) -> Schedule:
+def exponential(start: Number, end: Number, share: Number = 1.0) -> Schedule:
     """A constant ratio per unit of progress; `start` and `end` need one sign and may not be 0."""
     return Schedule(start, end, share, "exponential")
 
 
-def step(start: float, end: float, share: float = 0.5) -> Schedule:
+def step(start: Number, end: Number, share: Number = 0.5) -> Schedule:
     """`start` until `share` of the budget is spent, then `end`."""
     return Schedule(start, end, share, "step")

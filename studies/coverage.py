@@ -1,0 +1,92 @@
+"""How many joint actions does exploration reach? Sequential exploration against ε-greedy at equal ε.
+
+    python studies/coverage.py runs/methods-3m/offline
+
+The paper's second experiment: the team as it left the offline phase plays the same number of steps with each, and
+nothing is learned. Printed: distinct joint actions, distinct pairs of a coarse state and a joint action, the share of steps in which
+none, one, or several agents deviate from the greedy action, and the win rate while exploring.
+"""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ovmse import envs, explore, machine
+from ovmse.cli import read_config
+from ovmse.config import settings
+from ovmse.judge import restore_teams
+from ovmse.networks import unroll
+from ovmse.rollout import collect
+
+EPSILONS = (0.1, 0.3, 1.0)
+WAYS = {"sequential": explore.sequential, "independent": explore.independent, "ε-greedy": explore.epsilon_greedy}
+BLOCK = 32
+CELLS = 4  # a coarse state: every state feature in one of so many cells
+
+
+def main(run: tyro.conf.Positional[Path], steps: int = 20_000, team: int = 0) -> None:
+    """Measure.
+
+    Args:
+        run: a run whose offline teams explore.
+        steps: environment steps of each kind of exploration.
+        team: which of the run's teams.
+    """
+    machine.use()
+    config = read_config(run)
+    env = envs.make(config.env, **settings(config.env_settings))
+    teams = restore_teams(run / "offline.safetensors", config, env.spec)
+    agent = jax.tree.map(lambda x: x[team], teams).agent
+    table = Table(
+        "ε",
+        "exploration",
+        "joint actions",
+        "state–action pairs",
+        "0 / 1 / several deviate",
+        "won",
+        title=f"{steps} steps",
+    )
+    for epsilon in EPSILONS:
+        for name, way in WAYS.items():
+            table.add_row(str(epsilon), name, *measure(env, agent, way, epsilon, steps))
+    Console().print(table)
+
+
+def measure(env, agent, way, epsilon: float, steps: int) -> list[str]:
+    """One row of the table."""
+
+    def play(key):
+        played = collect(env, agent, lambda k, q, a: way(k, q, a, jnp.float32(epsilon)), jax.random.split(key, BLOCK))
+        q = jax.vmap(partial(unroll, agent))(played.episodes)[:, :-1]
+        greedy = explore.greedy(q, played.episodes.avail[:, :-1])
+        return played, (greedy != played.episodes.action).sum(axis=-1)
+
+    program, won, seen = jax.jit(play), [], 0
+    actions, pairs, deviations = set(), set(), Counter()
+    for block in range(steps):
+        played, off = jax.tree.map(np.asarray, program(jax.random.key(block)))
+        valid = played.episodes.valid
+        joint = played.episodes.action[valid]
+        cells = (played.episodes.state[:, :-1][valid] * CELLS).astype(np.int8)
+        left = steps - seen
+        for u, s in zip(joint[:left], cells[:left], strict=True):
+            actions.add(u.tobytes())
+            pairs.add(s.tobytes() + u.tobytes())
+        deviations.update(np.minimum(off[valid][:left], 2).tolist())
+        won.append(played.won.mean())
+        seen += len(joint)
+        if seen >= steps:
+            break
+    shares = " / ".join(f"{100 * deviations[n] / steps:.0f} %" for n in range(3))
+    return [str(len(actions)), str(len(pairs)), shares, f"{100 * np.mean(won):.0f} %"]
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
