@@ -3,8 +3,8 @@
     python studies/coverage.py runs/methods-3m/offline
 
 The paper's second experiment: the team as it left the offline phase plays the same number of steps with each, and
-nothing is learned. Printed: distinct joint actions, distinct pairs of a coarse state and a joint action, the share of steps in which
-none, one, or several agents deviate from the greedy action, and the win rate while exploring.
+nothing is learned. Printed: distinct joint actions, distinct pairs of a coarse state and a joint action, the share of
+steps in which none, one, or several agents deviate from the greedy action, and the win rate while exploring.
 """
 
 from collections import Counter

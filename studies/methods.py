@@ -33,6 +33,8 @@ class Study:
     """gradient updates of the offline phase"""
     online_env_steps: int = 50_000
     """environment steps of the online phase, per seed"""
+    batch_episodes: int = 32
+    """episodes in a training batch"""
     out: Path = Path("runs/methods")
     """where the runs go"""
     results: Path | None = None
@@ -49,6 +51,7 @@ def main(study: Study) -> None:
         seeds=study.seeds,
         offline_updates=study.offline_updates,
         online_env_steps=study.online_env_steps,
+        batch_episodes=study.batch_episodes,
         evaluate_every_env_steps=2_500,
         evaluate_episodes=256,
         out=study.out / "offline",

@@ -28,9 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--episodes",
         "60",
         "--behaviour-env-steps",
-        "400",
+        "1600",
         "--evaluate-every-env-steps",
-        "100",
+        "400",
     ]
     assert main(["collect", *env, *collect, "--out", str(folder / "logs")]) == 0
     train = ["--offline-updates", "20", "--online-env-steps", "64", "--evaluate-every-env-steps", "32", "--seeds", "2"]
@@ -49,7 +49,7 @@ def test_collect_records_what_it_says(folder: Path) -> None:
 
 @pytest.mark.parametrize("quality", ["random", "medium", "expert", "medium-replay"])
 def test_every_quality_can_be_collected(quality: str, tmp_path: Path) -> None:
-    size = ["--episodes", "20", "--behaviour-env-steps", "400", "--evaluate-every-env-steps", "100"]
+    size = ["--episodes", "20", "--behaviour-env-steps", "1600", "--evaluate-every-env-steps", "400"]
     assert main(["collect", "--env", "matrix:two_step", "--quality", quality, *size, "--out", str(tmp_path / "d")]) == 0
     dataset = Dataset.open(tmp_path / "d")
     assert dataset.metadata.quality == quality
@@ -73,7 +73,7 @@ def test_a_run_writes_all_that_its_docs_name(folder: Path) -> None:
     assert handover["episodes"] == 16
 
 
-def test_evaluate_report_inspect_and_compare_read_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_report_and_inspect_read_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, logs = str(folder / "run"), str(folder / "logs")
     assert main(["evaluate", run, "--episodes", "8"]) == 0
     rows = json.loads((folder / "run" / "evaluation.json").read_text())
@@ -82,7 +82,6 @@ def test_evaluate_report_inspect_and_compare_read_the_run(folder: Path, capsys: 
     assert (folder / "page.html").read_text().startswith("<!doctype html>") or (folder / "page.html").exists()
     assert main(["inspect", logs, "--figure", str(folder / "profile.png")]) == 0
     assert (folder / "profile.png").read_bytes()[:4] == b"\x89PNG"
-    assert main(["compare", run, run, "--out", str(folder / "both")]) == 0
     assert "Next: " in capsys.readouterr().out
 
 
@@ -92,6 +91,8 @@ def test_another_runs_offline_phase_is_taken_over(folder: Path) -> None:
     assert main(["train", *arguments, *given]) == 0
     before = [json.loads((folder / run / "handover.json").read_text())["seeds"] for run in ("run", "taken")]
     assert before[0] == before[1]
+    assert main(["compare", str(folder / "run"), str(folder / "taken"), "--out", str(folder / "both")]) == 0
+    assert {"compare.csv", "compare.md", "compare.png", "compare.svg"} == {p.name for p in (folder / "both").iterdir()}
 
 
 BAD = [

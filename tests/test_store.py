@@ -15,7 +15,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovmse.data import Dataset, Metadata, pack, store
+from ovmse.data import Dataset, Metadata, files, pack, store
 from ovmse.data.doctor import KINDS, action_dtype, examine, starts, step_rows
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec, Episode
@@ -101,9 +101,7 @@ def test_round_trip(tmp_path_factory, n_agents, n_actions, obs_size, state_size,
         np.testing.assert_array_equal(getattr(written, field), expected)
         assert getattr(read, field).dtype == getattr(written, field).dtype
     ends = np.cumsum(lengths)
-    returns = [
-        flat["reward"][end - n : end].astype(float).sum() for end, n in zip(ends, lengths, strict=True)
-    ]
+    returns = [flat["reward"][end - n : end].astype(float).sum() for end, n in zip(ends, lengths, strict=True)]
     np.testing.assert_allclose(read.returns(), returns, rtol=1e-6, atol=1e-6)
     assert read.metadata.return_max == pytest.approx(max(returns), abs=1e-6)
     assert read.metadata.win_rate == (pytest.approx(flat["won"].mean()) if has_win else None)
@@ -175,7 +173,7 @@ def test_half_precision_is_read_as_float32(tmp_path):
 
 
 def test_several_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 100)
     flat = make_flat(lengths=(5, 7, 2))
     write(tmp_path / "many", flat)
     assert len(list((tmp_path / "many" / "obs").glob("c.*"))) > 5
@@ -289,9 +287,7 @@ def test_a_missing_file_is_found(copy, field):
 
 
 @pytest.mark.parametrize("where", ["", "obs", "length"])
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"zarr_format": 3}', "\x00\xff", '{"zarr_format": 2}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"zarr_format": 3}', "\x00\xff", '{"zarr_format": 2}'])
 def test_garbage_metadata_is_found(copy, where, text):
     file = copy / where / "zarr.json"
     file.write_bytes(text.encode("latin-1"))
@@ -299,7 +295,7 @@ def test_garbage_metadata_is_found(copy, where, text):
 
 
 def test_the_damaged_chunk_among_many_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 100)
     write(tmp_path / "many")
     file = tmp_path / "many" / "obs" / "c.4.0.0"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
@@ -353,9 +349,7 @@ def test_a_missing_attribute_is_named(copy):
 def test_lengths_that_contradict_the_arrays_are_refused(copy):
     length = zarr.open_group(copy, mode="r+")["length"]
     length[...] = np.array([3, 2, 4])
-    assert "expected floating-point of shape (12, 2, 5), got float32 of shape (11, 2, 5)" in message(
-        Dataset.open, copy
-    )
+    assert "expected floating-point of shape (12, 2, 5), got float32 of shape (11, 2, 5)" in message(Dataset.open, copy)
     length[...] = np.array([3, 0, 5])
     assert "episode 1: expected a length of at least 1, got 0 (1 in all)" in message(Dataset.open, copy)
 
@@ -369,9 +363,7 @@ def test_an_array_without_checksums_is_refused(copy):
 
 def test_values_are_checked_on_reading(copy):
     zarr.open_group(copy, mode="r+")["reward"][5] = np.nan
-    assert "reward is not finite: episode 2, step 1: expected a finite number, got nan" in message(
-        Dataset.open, copy
-    )
+    assert "reward is not finite: episode 2, step 1: expected a finite number, got nan" in message(Dataset.open, copy)
 
 
 # --- a writer that fails or is killed
@@ -380,13 +372,13 @@ def test_values_are_checked_on_reading(copy):
 @pytest.mark.parametrize("target", ["_write_files", "_sync"])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, target, error):
-    real = getattr(store, target)
+    real = getattr(files, target)
 
     def fail(*args):
         real(*args)
         raise error("stop")
 
-    monkeypatch.setattr(store, target, fail)
+    monkeypatch.setattr(files, target, fail)
     with pytest.raises(UserError if error is OSError else error, match="stop"):
         write(tmp_path / "out" / "play")
     assert list((tmp_path / "out").iterdir()) == []
@@ -396,7 +388,7 @@ def test_a_killed_write_leaves_nothing_that_opens(tmp_path):
     script = f"""
 import sys, time, numpy as np
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from ovmse.data import store
+from ovmse.data import files
 from test_store import write
 rows = []
 class Slow(dict):
@@ -406,8 +398,8 @@ class Slow(dict):
                 print("half", flush=True)
                 time.sleep(60)
             yield item
-real = store._write_files
-store._write_files = lambda path, metadata, flat: real(path, metadata, Slow(flat))
+real = files._write_files
+files._write_files = lambda path, metadata, flat: real(path, metadata, Slow(flat))
 write({str(tmp_path / "play")!r})
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
@@ -439,10 +431,8 @@ def test_a_directory_in_use_is_left_alone(tmp_path):
 def test_only_the_dataset_is_left_on_disk(tmp_path):
     write(tmp_path / "play")
     assert [entry.name for entry in tmp_path.iterdir()] == ["play"]
-    files = {
-        str(f.relative_to(tmp_path / "play").parent) for f in (tmp_path / "play").rglob("*") if f.is_file()
-    }
-    assert files == {".", *KINDS}
+    found = {str(f.relative_to(tmp_path / "play").parent) for f in (tmp_path / "play").rglob("*") if f.is_file()}
+    assert found == {".", *KINDS}
 
 
 # --- the doctor: every fault with its place
@@ -631,11 +621,7 @@ def test_another_name_is_refused(sound):
 def test_another_version_or_settings_need_the_flag(sound, other):
     dataset = Dataset.open(sound)
     text = message(dataset.check_env, SPEC._replace(**other))
-    assert (
-        next(iter(other)) in text
-        and "--allow-version-mismatch" in text
-        and repr(next(iter(other.values()))) in text
-    )
+    assert next(iter(other)) in text and "--allow-version-mismatch" in text and repr(next(iter(other.values()))) in text
     dataset.check_env(SPEC._replace(**other), allow_version_mismatch=True)
 
 
@@ -646,9 +632,7 @@ def test_metadata_cannot_be_changed(sound):
 
 def test_the_documented_example_runs(tmp_path, monkeypatch):
     text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
-    (code,) = [
-        block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Dataset.write(" in block
-    ]
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Dataset.write(" in block]
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert Dataset.open("my-data").metadata.steps == 10

@@ -62,17 +62,10 @@ class Display:
         """So much of the phase is done."""
         if self._bar is None:
             return
-        chunk = clock.spent[self._phase]
-        left = (
-            ""
-            if done <= self._first
-            else _time(
-                (self._total - done)
-                * (time.monotonic() - self._began - min(chunk.compiling, time.monotonic() - self._began))
-                / (done - self._first)
-            )
-        )
-        self._bars.update(self._bar, completed=done, left=f"{left} left" if left else "")
+        elapsed = time.monotonic() - self._began
+        busy = max(0.0, elapsed - clock.spent[self._phase].compiling)
+        left = _time((self._total - done) * busy / (done - self._first)) if done > self._first else "?"
+        self._bars.update(self._bar, completed=done, left=f"{left} left")
         if self._live is None and time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._line(f"{self._phase} {done}/{self._total} {self._unit}, {left} left")
 

@@ -6,73 +6,20 @@ N agents, A actions, O observation features, S state features. `docs/datasets.md
 
 import dataclasses
 import datetime
-import itertools
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from ovmse.data.doctor import KIND_NAMES, KINDS, Flat, conform, shapes, starts
+from ovmse.data.doctor import KINDS, Flat, conform, shapes, starts
+from ovmse.data.files import SCHEMA_VERSION, Metadata, check_free, read_array, read_metadata, write_whole
 from ovmse.errors import UserError, unknown
 from ovmse.types import EnvSpec, Episode
 
-SCHEMA_VERSION = 1
-CHUNK_BYTES = 2**20
 FLOAT_DTYPES = ("float32", "float16")
-SIZES = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit", "episodes", "steps")
-DIMENSIONS = {
-    "obs": ("row", "agent", "feature"),
-    "state": ("row", "feature"),
-    "avail": ("row", "agent", "action"),
-    "action": ("step", "agent"),
-    "reward": ("step",),
-    "terminal": ("step",),
-    "length": ("episode",),
-    "won": ("episode",),
-}
-
-# No shuffle: observations repeat whole floats (positions that all agents see, one-hot types), which a shuffle
-# tears apart. Logs of SMAX 3m shrink 13-fold with plain zstd, 8-fold with a byte shuffle, 4-fold with bits.
-COMPRESSION_LEVEL = 12
-
-
-@dataclasses.dataclass(frozen=True)
-class Metadata:
-    """Where a dataset comes from and what is in it. Returns are undiscounted sums of an episode's rewards."""
-
-    schema_version: int
-    """Version of the format; this library reads version 1."""
-    env: EnvSpec
-    """The environment that the play was collected in."""
-    behaviour: str
-    """Who played, in words."""
-    quality: str
-    """The name of the level of play, such as ``medium``."""
-    seed: int | None
-    """The seed the play was collected with; null where there was none."""
-    git_revision: str
-    """The revision of the code that collected the play."""
-    command: str
-    """The command that wrote the dataset."""
-    created: str
-    """The date of writing, YYYY-MM-DD."""
-    episodes: int
-    steps: int
-    return_mean: float
-    return_std: float
-    return_min: float
-    return_max: float
-    win_rate: float | None
-    """Share of episodes won, in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,9 +116,9 @@ class Dataset:
         and where values cannot be used (see `ovmse.data.doctor`).
         """
         path = find(path_or_name)
-        metadata = _read_metadata(path)
+        metadata = read_metadata(path)
         expected = shapes(metadata.env, metadata.episodes, metadata.steps)
-        stored = {field: _read_array(path, field, expected[field]) for field in KINDS}
+        stored = {field: read_array(path, field, expected[field]) for field in KINDS}
         flat = conform(str(path), metadata.env, cast("Flat", stored))
         del stored
         for name, value in _statistics(flat, metadata.env).items():
@@ -234,7 +181,7 @@ class Dataset:
             steps=len(flat["reward"]),
             **_statistics(flat, spec),
         )
-        _write_whole(path, metadata, flat)
+        write_whole(path, metadata, flat)
         flat["obs"] = flat["obs"].astype(np.float32, copy=False)
         flat["state"] = flat["state"].astype(np.float32, copy=False)
         return cls(path, metadata, **_read_only(flat))
@@ -324,137 +271,3 @@ def _read_only(flat: Flat) -> Flat:
     for view in views.values():
         view.flags.writeable = False
     return cast("Flat", views)
-
-
-def check_free(path: Path) -> None:
-    """Raise `UserError` unless `path` does not exist or is an empty directory."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{path}: output directory in use. Choose another, or remove it first.")
-
-
-def _write_whole(path: Path, metadata: Metadata, flat: Flat) -> None:
-    """Write into a hidden sibling directory, flush it to disk, and only then give it its name."""
-    partial = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        partial.mkdir(parents=True)
-        _write_files(partial, metadata, flat)
-        for entry in (*partial.rglob("*"), partial):
-            _sync(entry)
-        check_free(path)
-        partial.rename(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_files(path: Path, metadata: Metadata, flat: Flat) -> None:
-    """Write the arrays, then the metadata, whose `complete` says that everything before it is there."""
-    root = zarr.create_group(path, zarr_format=3)
-    for field, array in cast("dict[str, np.ndarray]", flat).items():
-        row_bytes = max(1, array[0].nbytes)
-        stored = root.create_array(
-            field,
-            shape=array.shape,
-            dtype=array.dtype,
-            chunks=(min(len(array), max(1, CHUNK_BYTES // row_bytes)), *array.shape[1:]),
-            filters=None,
-            compressors=[ZstdCodec(level=COMPRESSION_LEVEL), Crc32cCodec()],
-            chunk_key_encoding={"name": "default", "separator": "."},  # one directory per array
-            dimension_names=DIMENSIONS[field],
-            config={"write_empty_chunks": True},  # so that a missing chunk is always a loss
-        )
-        stored[...] = array
-    root.attrs.update({**dataclasses.asdict(metadata), "env": metadata.env._asdict(), "complete": True})
-
-
-def _read_metadata(path: Path) -> Metadata:
-    """The metadata of a complete dataset. Raises `UserError` naming the file and the attribute at fault."""
-    file = path / "zarr.json"
-    if not file.is_file():
-        raise UserError(f"{path}: not a dataset: {file.name} is missing.")
-    try:
-        attributes = dict(zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False).attrs)
-    except Exception as error:
-        raise UserError(f"{file}: expected the metadata of a Zarr v3 group, cannot read it: {error!r}") from error
-    if attributes.get("complete") is not True:
-        raise UserError(f"{file}: not a complete dataset: no attribute complete = true. Write it again.")
-    if attributes.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(
-            f"{file}: expected schema_version {SCHEMA_VERSION}, got {attributes.get('schema_version')!r}. "
-            "Use the version of ovmse that wrote it, or write it again."
-        )
-    env = EnvSpec(**_typed(f"{file}: env", get_type_hints(EnvSpec), attributes.get("env")))
-    values = _typed(f"{file}", {k: v for k, v in get_type_hints(Metadata).items() if k != "env"}, attributes)
-    sizes = {k: v for k, v in {**env._asdict(), **values}.items() if k in SIZES}
-    if wrong := [f"{name}: expected at least 1, got {value}" for name, value in sizes.items() if value < 1]:
-        raise UserError(f"{file}: {'; '.join(wrong)}.")
-    return Metadata(env=env, **values)
-
-
-def _typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
-    """The values of the named types, out of a JSON object that may hold more."""
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a JSON object, got {values!r}.")
-    found = {}
-    for name, kind in types.items():
-        kinds = {get_origin(k) or k for k in (get_args(kind) if isinstance(kind, UnionType) else (kind,))}
-        value = values.get(name, "nothing")
-        if float in kinds and type(value) is int:
-            value = float(value)  # JSON need not tell 5 from 5.0
-        if name not in values or type(value) not in kinds:
-            names = " or ".join(sorted(k.__name__ for k in kinds)).replace("NoneType", "null")
-            raise UserError(f"{where}: {name}: expected {names}, got {value!r}.")
-        found[name] = value
-    return found
-
-
-def _read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of the dataset, every chunk of it present and its checksum right, else `UserError`."""
-    directory = path / field
-    again = "Fetch or write the dataset again."
-    try:
-        array = zarr.open_array(directory, mode="r", zarr_format=3)
-        metadata: Any = array.metadata.to_dict()
-        codecs = [codec["name"] for codec in metadata["codecs"]]
-    except Exception as error:
-        raise UserError(f"{directory / 'zarr.json'}: missing or damaged: {error!r}. {again}") from error
-    if array.shape != shape or array.dtype.kind not in KINDS[field]:
-        raise UserError(
-            f"{directory}: the metadata of the dataset asks for {KIND_NAMES[KINDS[field]]} of shape {shape}, "
-            f"got {array.dtype} of shape {array.shape}. {again}"
-        )
-    if codecs[-1] != "crc32c":
-        raise UserError(f"{directory}: expected crc32c as the last codec, got {codecs}. Write it with checksums.")
-    for coordinates, file in _chunks(directory, array):
-        if not file.is_file():  # Zarr would take the fill value for it
-            raise UserError(f"{file}: chunk {coordinates} of {field} is missing. {again}")
-    try:
-        return np.asarray(array[...])
-    except Exception as error:
-        file, why = next(_broken(directory, array), (directory, error))
-        raise UserError(f"{file}: {field} is damaged: {why!r}. {again}") from error
-
-
-def _chunks(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path]]:
-    """The place and the file of every chunk."""
-    for coordinates in itertools.product(*map(range, array.cdata_shape)):
-        yield coordinates, directory / array.metadata.encode_chunk_key(coordinates)
-
-
-def _broken(directory: Path, array: Any) -> Iterator[tuple[Path, Exception]]:
-    """The files of the chunks that cannot be decoded, and why."""
-    for coordinates, file in _chunks(directory, array):
-        try:
-            array.blocks[coordinates]
-        except Exception as error:
-            yield file, error
