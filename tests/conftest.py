@@ -1,5 +1,19 @@
-"""Shared by all tests: figures are drawn without a screen."""
+"""Shared by all tests: figures without a screen; two devices on any CPU, light compilation, no cache left behind."""
 
+import atexit
+import os
+import shutil
+import tempfile
+
+import jax
 import matplotlib
 
 matplotlib.use("Agg")
+
+if "OVMSE_COMPILATION_CACHE" not in os.environ:
+    os.environ["OVMSE_COMPILATION_CACHE"] = tempfile.mkdtemp(prefix="ovmse-tests-")
+    atexit.register(shutil.rmtree, os.environ["OVMSE_COMPILATION_CACHE"], ignore_errors=True)
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_disable_most_optimizations", True)
+jax.devices()  # from here on the number of devices is fixed

@@ -1,0 +1,125 @@
+"""Configurations: changes by path, values from text, what is refused, and JSON."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ovmse.config import PRESETS, Config, change_method, describe, settings
+from ovmse.errors import UserError
+from ovmse.method import CQL
+from ovmse.methods import METHODS
+from ovmse.schedules import constant, cosine, step
+
+OVMSE = METHODS["ovmse"]
+
+
+def test_a_change_reaches_the_setting_and_nothing_else():
+    changed = change_method(OVMSE, ("offline_loss.alpha=5", "online_target.weight.end = 0.2"))
+    assert changed.offline_loss == CQL(alpha=5)
+    assert changed.online_target.weight.end == 0.2
+    assert changed.explore == OVMSE.explore and OVMSE.offline_loss.alpha == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "value"),
+    [
+        ("explore.epsilon=cosine(0.5, 0.1, share=0.5)", ("explore", "epsilon"), cosine(0.5, 0.1, 0.5)),
+        ("online_target.weight=step(1.0, 0.0)", ("online_target", "weight"), step(1.0, 0.0)),
+        ("offline_share=constant(0.25)", ("offline_share",), constant(0.25)),
+        ("offline_loss.form=joint", ("offline_loss", "form"), "joint"),
+        ("offline_loss.form='counterfactual'", ("offline_loss", "form"), "counterfactual"),
+        ("offline_share.start=0.5", ("offline_share",), constant(0.5)),
+        ("memory=None", ("memory",), None),
+    ],
+)
+def test_values_from_text(change, path, value):
+    part = change_method(dataclasses.replace(OVMSE, online_target=OVMSE.online_target), (change,))
+    for name in path:
+        part = getattr(part, name)
+    assert part == value
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("offline_loss.alpha", "path=value"),
+        ("offline_loss.alfa=1", "no setting 'alfa'. Did you mean 'alpha'"),
+        ("offline_loss.alpha.deeper=1", "float has no setting"),
+        ("explore.epsilon=linear(2.0, 0.0)", "ε must stay"),
+        ("explore.epsilon=lineal(0.2, 0.0)", "can't read the value"),
+        ("explore.epsilon=linear(0.2", "can't read the value"),
+        ("offline_loss.alpha=-1", "alpha must be 0 or more"),
+        ("offline_loss.form=jiont", "form"),
+    ],
+)
+def test_unusable_changes_are_refused(change, says):
+    with pytest.raises(UserError, match=says):
+        change_method(OVMSE, (change,))
+
+
+CHANGES = """
+import sys
+from ovmse.config import change_method
+from ovmse.errors import UserError
+from ovmse.methods import METHODS
+
+for change in sys.argv[1:]:
+    try:
+        change_method(METHODS["ovmse"], (change,))
+        print(change, "is accepted")
+    except UserError:
+        pass
+    except Exception as error:
+        print(change, "ends in", repr(error))
+"""
+
+
+@pytest.mark.xfail(strict=True, reason="a part's type is not checked: AttributeError, or no error until it is called")
+def test_values_of_another_type_are_refused():
+    """In a process of its own, where nothing but the package checks types."""
+    changes = ["offline_loss.alpha=high", "explore.epsilon=0.2", "online_target=3", "offline_share=0.5"]
+    done = subprocess.run([sys.executable, "-c", CHANGES, *changes], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+def test_environment_settings_from_text():
+    assert settings(("max_steps=60", "noise = 0.5", "map=small", "on=True")) == {
+        "max_steps": 60,
+        "noise": 0.5,
+        "map": "small",
+        "on": True,
+    }
+    with pytest.raises(UserError, match="name=value"):
+        settings(("max_steps",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"seeds": 0}, "seeds must be greater than 0"),
+        ({"online_env_steps": -5}, "online-env-steps"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"replay_env_steps": 10, "batch_episodes": 32}, "must at least hold one batch"),
+    ],
+)
+def test_unusable_budgets_are_refused(setting, says):
+    with pytest.raises(UserError, match=says):
+        Config(**setting)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_configurations(name):
+    config = Config(**PRESETS[name])
+    assert config.evaluate_every_updates <= config.offline_updates
+    assert config.evaluate_every_env_steps <= config.online_env_steps
+
+
+def test_a_configuration_is_described_in_json():
+    described = json.loads(json.dumps(describe(Config(out=Path("runs/one"), change=("memory=None",)))))
+    assert described["type"] == "Config" and described["out"] == "runs/one"
+    assert described["learner"]["hidden"] == 64 and described["change"] == ["memory=None"]
+    assert describe(OVMSE)["memory"] == "ovmse.method.offline_value"
