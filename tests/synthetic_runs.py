@@ -40,8 +40,7 @@ def write_run(
         mine = [] if not offline else [_offline_row(rng, seed, k, win_rate) for k in range(6)]
         before = mine[-1]["win_rate"] or mine[-1]["return"] / 20 if mine else 0.02
         online = [
-            _online_row(rng, seed, k, evaluations, budget, before, final, win_rate, memory)
-            for k in range(evaluations)
+            _online_row(rng, seed, k, evaluations, budget, before, final, win_rate, memory) for k in range(evaluations)
         ]
         if offline:
             online[0] |= {n: mine[-1][n] for n in ("win_rate", "return")}

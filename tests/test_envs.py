@@ -426,9 +426,7 @@ def test_check_sees_a_reused_buffer():
         buffer[:] = env.t
         return v._replace(obs=buffer)
 
-    with pytest.raises(
-        UserError, match=r"View.obs of row 0 was changed by a later step; return fresh arrays"
-    ):
+    with pytest.raises(UserError, match=r"View.obs of row 0 was changed by a later step; return fresh arrays"):
         envs.check(broken_host(view=view))
 
 

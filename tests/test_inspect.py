@@ -49,9 +49,7 @@ def test_numbers_known_by_hand(tmp_path):
     assert data["ended_by_task"] == 0.5
     returns = data["return"]
     assert (returns["mean"], returns["std"], returns["min"], returns["max"]) == (1.5, 0.5, 1, 2)
-    assert returns["quantiles"] == pytest.approx(
-        {"0.05": 1.05, "0.25": 1.25, "0.5": 1.5, "0.75": 1.75, "0.95": 1.95}
-    )
+    assert returns["quantiles"] == pytest.approx({"0.05": 1.05, "0.25": 1.25, "0.5": 1.5, "0.75": 1.75, "0.95": 1.95})
     assert (sum(returns["counts"]), sum(returns["won"]), returns["won"][0]) == (2, 1, 1)
     assert data["length"]["edges"] == [0.5, 1.5, 2.5]
     assert (data["length"]["counts"], data["length"]["won"]) == ([1, 1], [1, 0])
@@ -89,9 +87,7 @@ def text_of(dataset, width, names=None):
 
 
 def test_the_tables_fit_80_columns(tmp_path):
-    text = text_of(
-        make(tmp_path / "play", quality="medium"), 80, ["[red]stay", "go", "an action with a long name"]
-    )
+    text = text_of(make(tmp_path / "play", quality="medium"), 80, ["[red]stay", "go", "an action with a long name"])
     assert max(map(len, text.splitlines())) <= 80
     for part in (
         "toy:[bold]duel",

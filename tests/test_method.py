@@ -101,7 +101,6 @@ def test_unusable_parts_are_refused(make, says):
         make()
 
 
-@pytest.mark.xfail(strict=True, reason="without an offline phase the memory is 0, and Remember lifts targets to it")
 def test_remembering_nothing_is_refused():
     with pytest.raises(UserError):
         Method(offline_loss=None, online_target=Remember(constant(1.0)))

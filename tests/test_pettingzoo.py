@@ -40,9 +40,7 @@ class Convoy(ParallelEnv):
         }[agent]
 
     def action_space(self, agent):
-        return {"truck": spaces.Discrete(2), "bike": spaces.Discrete(4, start=1), "van": spaces.Discrete(3)}[
-            agent
-        ]
+        return {"truck": spaces.Discrete(2), "bike": spaces.Discrete(4, start=1), "van": spaces.Discrete(3)}[agent]
 
     def reset(self, seed=None, options=None):
         self.rng, self.t, self.agents = np.random.default_rng(seed), 0, list(self.possible_agents)
@@ -163,9 +161,7 @@ def test_illegal_actions_are_named():
             env.step_host(np.array(action))
 
 
-@pytest.mark.parametrize(
-    "env", [Convoy(), Convoy(cut=True), ConvoyWithState(), Convoy(wins=True), Convoy(length=10)]
-)
+@pytest.mark.parametrize("env", [Convoy(), Convoy(cut=True), ConvoyWithState(), Convoy(wins=True), Convoy(length=10)])
 def test_check_passes_on_adapted_environments(env):
     envs.check(team(env))
 
@@ -181,9 +177,7 @@ def test_modules_tell_their_settings_or_need_a_limit(monkeypatch):
     monkeypatch.setitem(sys.modules, "convoys", module)
     with pytest.raises(UserError, match="has no setting max_cycles, so it needs the setting episode_limit"):
         envs.make("pettingzoo:convoys")
-    with pytest.raises(
-        UserError, match="unknown setting of pettingzoo:convoys 'lenght'. Did you mean 'length'"
-    ):
+    with pytest.raises(UserError, match="unknown setting of pettingzoo:convoys 'lenght'. Did you mean 'length'"):
         envs.make("pettingzoo:convoys", lenght=3)
     with pytest.raises(UserError, match="'length' of pettingzoo:convoys must be a JSON value"):
         envs.make("pettingzoo:convoys", length=print)

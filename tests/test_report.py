@@ -64,15 +64,11 @@ def parse(path: Path) -> Structure:
     return structure
 
 
-def small_run(
-    path: Path, scores: dict[int, list[float]], before: float | None = None, **config: object
-) -> Path:
+def small_run(path: Path, scores: dict[int, list[float]], before: float | None = None, **config: object) -> Path:
     """A run of hand-chosen online win rates, evaluated every 100 environment steps."""
     path.mkdir(parents=True)
     rows = [] if before is None else [_line("offline", seed, 0, 10, before) for seed in scores]
-    rows += [
-        _line("online", seed, 100 * k, 10 + k, y) for seed, ys in scores.items() for k, y in enumerate(ys)
-    ]
+    rows += [_line("online", seed, 100 * k, 10 + k, y) for seed, ys in scores.items() for k, y in enumerate(ys)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path / "config.json").write_text(json.dumps({"method": "ovmse"} | config))
     return path
@@ -203,9 +199,7 @@ def test_page_of_an_offline_run_with_unusable_profile(tmp_path: Path) -> None:
 
 def test_page_of_several_runs_has_unique_ids_and_a_comparison(tmp_path: Path) -> None:
     first = small_run(tmp_path / "first", {0: [0.5, 0.3, 0.6]}, before=0.5, env="smax:3m")
-    other = small_run(
-        tmp_path / "other", {0: [0.5, 0.3, 0.6], 1: [0.5, 0.4, 0.8]}, before=0.5, env="smax:2s3z"
-    )
+    other = small_run(tmp_path / "other", {0: [0.5, 0.3, 0.6], 1: [0.5, 0.4, 0.8]}, before=0.5, env="smax:2s3z")
     page = parse(write_report([first, other], tmp_path / "both"))
     assert len(page.ids) == len(set(page.ids))
     assert "Comparison of 2 runs" in page.text and "different environments" in page.text

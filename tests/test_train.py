@@ -153,7 +153,6 @@ class StopIn(Display):
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.xfail(strict=True, raises=NameError, reason="run.restore names `config`, which it does not have")
 def test_a_run_stopped_in_both_phases_ends_like_an_undisturbed_one(three, tmp_path, two_step_data):
     wanted = small_run(tmp_path / "stopped", method="ovmse", data=two_step_data)
     for phase, resume in (("offline", False), ("online", True)):

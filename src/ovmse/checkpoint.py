@@ -23,7 +23,7 @@ def names(tree: PyTree) -> dict[str, Any]:
 
 def save(path: Path, tree: PyTree) -> None:
     """Write all arrays of a tree, whole or not at all. Random keys are written as their data."""
-    arrays = {name: np.ascontiguousarray(_data(leaf)) for name, leaf in names(tree).items()}
+    arrays = {name: np.asarray(_data(leaf), order="C") for name, leaf in names(tree).items()}
     with replacing(path) as temporary:
         save_file(arrays, temporary)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ovmse import schedules
 from ovmse.errors import UserError, check_positive
 from ovmse.learner import LearnerConfig
-from ovmse.method import Method
+from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
+from ovmse.schedules import constant, cosine, exponential, linear, step
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 def change_method(method: Method, changes: tuple[str, ...]) -> Method:
     """The method with each ``path=value`` put in place, such as ``online_target.weight.end=0.2``.
 
-    A value is a number, a string, None, or a schedule such as ``cosine(1.0, 0.1)``. Raises `UserError` for a path that
+    A value is a number, a word, None, or a part such as ``cosine(1.0, 0.1)`` or ``CQL(0.5)``.
+    Raises `UserError` for a path that
     is not there, with the nearest names, or a value that can't be read.
     """
     for change in changes:
@@ -123,23 +124,34 @@ def _replace(part: Any, path: list[str], value: Any, change: str) -> Any:
         raise UserError(f"{change!r}: {error}.") from error
 
 
+PARTS: dict[str, Any] = {
+    **{make.__name__: make for make in (constant, linear, cosine, exponential, step)},
+    **{make.__name__: make for make in (CQL, TD, EpsilonGreedy, Independent, Remember, Sequential, SquaredError)},
+}
+"""What a change's value may be made of."""
+
+
 def _value(text: str) -> Any:
     try:
-        node = ast.parse(text, mode="eval").body
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            make = {name: getattr(schedules, name) for name in ("constant", "linear", "cosine", "exponential", "step")}
-            arguments = [ast.literal_eval(a) for a in node.args]
-            named = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
-            return make[node.func.id](*arguments, **named)
-        return ast.literal_eval(node)
-    except (SyntaxError, KeyError, TypeError):
+        return _evaluate(ast.parse(text, mode="eval").body)
+    except (SyntaxError, TypeError, KeyError):
         raise UserError(
-            f"can't read the value {text!r}; write a number, None, or a schedule like linear(1.0, 0.1)."
+            f"can't read the value {text!r}; write a number, None, or one of {', '.join(PARTS)} with its arguments, "
+            "such as linear(1.0, 0.1)."
         ) from None
-    except UserError:
-        raise
+
+
+def _evaluate(node: ast.expr) -> Any:
+    """A literal, a call of one of `PARTS`, or a bare word as text; nothing else is run."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        named = {word.arg: _evaluate(word.value) for word in node.keywords if word.arg}
+        return PARTS[node.func.id](*map(_evaluate, node.args), **named)
+    if isinstance(node, ast.Name):
+        return node.id
+    try:
+        return ast.literal_eval(node)
     except ValueError:
-        return text
+        raise TypeError from None
 
 
 def settings(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ovmse import explore, values
 from ovmse.errors import UserError
 from ovmse.networks import Team
-from ovmse.schedules import Schedule, constant
+from ovmse.schedules import Schedule, check_schedule, constant
 from ovmse.types import Episode
 
 PerStep = Float[Array, " T"]
@@ -47,7 +47,7 @@ class CQL:
     samples: int = 10
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.alpha < float("inf"):
+        if not isinstance(self.alpha, float | int) or not 0.0 <= self.alpha < float("inf"):
             raise UserError(f"CQL's alpha must be 0 or more; got {self.alpha}.")
         if self.form not in ("per_agent", "joint", "counterfactual"):
             raise UserError(f"unknown form of CQL {self.form!r}; known: per_agent, joint, counterfactual.")
@@ -80,6 +80,7 @@ class Remember:
     weight: Schedule
 
     def __post_init__(self) -> None:
+        check_schedule("the memory's weight λ", self.weight)
         self.weight.check_within("the memory's weight λ", 0.0, 1.0)
 
     def __call__(self, target: PerStep, memory: PerStep, progress: Float[Array, ""]) -> PerStep:
@@ -91,6 +92,7 @@ class _Exploration:
     epsilon: Schedule
 
     def __post_init__(self) -> None:
+        check_schedule("ε", self.epsilon)
         self.epsilon.check_within("ε", 0.0, 1.0)
 
 
@@ -142,9 +144,16 @@ class Method:
     memory: Memory | None = offline_value
 
     def __post_init__(self) -> None:
+        check_schedule("the offline share", self.offline_share)
         self.offline_share.check_within("the offline share", 0.0, 1.0)
         if self.offline_loss is None and self.online_target is None:
             raise UserError("a method needs an offline loss, an online target, or both; this one has neither.")
+        for name in ("offline_loss", "online_target", "online_loss", "explore", "memory"):
+            part = getattr(self, name)
+            if part is not None and not callable(part):
+                raise UserError(f"a method's {name} is a function, such as CQL(1.0) or TD(); got {part!r}.")
+        if isinstance(self.online_target, Remember) and (self.offline_loss is None or self.memory is None):
+            raise UserError("Remember needs an offline loss and a memory: without them there is nothing to remember.")
 
     @property
     def uses_data(self) -> bool:

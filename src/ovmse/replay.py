@@ -62,12 +62,12 @@ def row_bytes(spec: EnvSpec) -> int:
 
 
 def size_of(spec: EnvSpec, env_steps: int) -> int:
-    """Rows of a replay for the last `env_steps` steps or a little more: an eighth goes to the episodes' final rows."""
-    return env_steps + env_steps // 8 + spec.episode_limit + 1
+    """Rows of a replay for the last `env_steps` steps, if episodes last 8 steps or more; every one has a final row."""
+    return env_steps + env_steps // min(8, spec.episode_limit) + spec.episode_limit + 1
 
 
 def empty(spec: EnvSpec, env_steps: int) -> Replay:
-    """A replay that holds the last `env_steps` steps or a little more."""
+    """A replay for the last `env_steps` steps (see `size_of`)."""
     size = size_of(spec, env_steps)
     n, a = spec.n_agents, spec.n_actions
     rows = Rows(

@@ -111,6 +111,7 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
     rundir.write_json(run.out / "versions.json", rundir.versions())
     if task.dataset is not None:
         rundir.write_json(run.out / "dataset.json", profile(task.dataset))
+    display.say(f"about {sum(task.needed_bytes.values()) / machine.GIB:.1f} GiB of memory will be needed")
     return run, fresh(keys)
 
 
@@ -205,7 +206,7 @@ def restore(run: Run, like: State) -> State:
         raise UserError(f"{out} holds no interrupted run: it ended, or it never began.")
     if found["online"]:
         hand = jax.vmap(
-            lambda inner, data: phases.handover(config, run.task.env.spec, run.task.method, inner, data),
+            lambda inner, data: phases.handover(run.task.config, run.task.env.spec, run.task.method, inner, data),
             (0, None),
         )
         like = like._replace(inner=jax.eval_shape(hand, like.inner, run.data))

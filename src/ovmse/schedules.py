@@ -53,7 +53,7 @@ class Schedule:
 
     def check_within(self, name: str, low: Number, high: Number) -> None:
         """Raise `UserError` unless every value lies in [low, high]; all shapes are monotone, so the ends decide."""
-        if not (low <= min(self.start, self.end) and max(self.start, self.end) <= high):
+        if not (low <= self.start <= high and low <= self.end <= high):  # false for nan, too
             raise UserError(f"{name} must stay between {low} and {high}; got {self.start} → {self.end}.")
 
 
@@ -80,3 +80,9 @@ def exponential(start: Number, end: Number, share: Number = 1.0) -> Schedule:
 def step(start: Number, end: Number, share: Number = 0.5) -> Schedule:
     """`start` until `share` of the budget is spent, then `end`."""
     return Schedule(start, end, share, "step")
+
+
+def check_schedule(name: str, value: object) -> None:
+    """Raise `UserError` unless `value` is a schedule."""
+    if not isinstance(value, Schedule):
+        raise UserError(f"{name} is a schedule, such as constant(0.1) or linear(1.0, 0.1); got {value!r}.")
