@@ -184,6 +184,8 @@ def with_preset(arguments: list[str]) -> Config:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # methods and environments of the user's own, as module:attribute
     errors = Console(stderr=True)
     try:
         commands = dict(COMMANDS)
