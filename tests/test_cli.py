@@ -97,7 +97,8 @@ def test_another_runs_offline_phase_is_taken_over(folder: Path) -> None:
 
 def test_a_method_in_the_users_own_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "from dataclasses import replace\nfrom ovmse import METHODS, TD\nMINE = replace(METHODS['ovm'], online_target=TD())\n"
+    text = "from dataclasses import replace\nfrom ovmse import METHODS, TD\n"
+    text += "MINE = replace(METHODS['ovm'], online_target=TD())\n"
     (tmp_path / "my_own_method.py").write_text(text)
     arguments = ["--env", "matrix:two_step", "--data", str(folder / "logs"), "--offline-updates", "2", *QUICK]
     assert main(["train", "--method", "my_own_method:MINE", "--online-env-steps", "16", *arguments]) == 0

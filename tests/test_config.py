@@ -33,7 +33,7 @@ def test_a_change_reaches_the_setting_and_nothing_else():
         ("offline_loss.form=joint", ("offline_loss", "form"), "joint"),
         ("offline_loss.form='counterfactual'", ("offline_loss", "form"), "counterfactual"),
         ("offline_share.start=0.5", ("offline_share",), constant(0.5)),
-        ("memory=None", ("memory",), None),
+        ("online_loss=CQL(0.5, form=joint)", ("online_loss",), CQL(0.5, "joint")),
     ],
 )
 def test_values_from_text(change, path, value):

@@ -65,12 +65,13 @@ def test_long_episodes_fill_the_promised_steps():
     assert int(sum(replay.index.length[slot] for slot in live(replay))) >= 5 * T
 
 
-def test_short_episodes_fill_the_promised_steps():
+def test_one_step_episodes_fill_half_of_the_promised_steps():
+    """Each takes a row for its step and one for what came after: the worst case that `size_of` names."""
     rng = np.random.default_rng(0)
     replay = replays.empty(SPEC, 5 * T)
     for _ in range(80):
         replay = insert(replay, as_jax(random_episode(rng, 1)), jnp.zeros(T))
-    assert int(sum(replay.index.length[slot] for slot in live(replay))) >= 5 * T
+    assert int(sum(replay.index.length[slot] for slot in live(replay))) >= 5 * T // 2
 
 
 def test_inserting_many_equals_inserting_one_by_one():
