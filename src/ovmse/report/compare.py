@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,10 +17,10 @@ from ovmse.report.runs import Run, load_run, score_name, setting
 from ovmse.report.stats import Estimate, probability_of_improvement
 
 HEADER = (
-    "run", "seeds", "before", "deepest dip", "recovered at", "mean online", "final", "best", "beats first",
+    "run", "seeds", "before", "dip", "recovered", "mean", "final", "best", "beats first",
 )  # fmt: skip
 CAPTION = (
-    "[95 % interval]. Recovered at: environment steps. Mean online: area under the curve. "
+    "[95 % interval]. Dip: deepest. Recovered: at environment steps. Mean: area under the online curve. "
     "Beats first: chance that a seed of the run ends above a seed of the first run."
 )
 
@@ -107,9 +108,14 @@ def _print(rows: Sequence[Sequence[str]], notes: Sequence[str], score: str, cons
         title_justify="left",
         caption=escape(CAPTION),
         caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     for i, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        # words stay whole
+        table.add_column(
+            name, justify="left" if i == 0 else "right", overflow="fold", min_width=max(len(w) for w in name.split())
+        )
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)

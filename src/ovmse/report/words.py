@@ -87,7 +87,7 @@ def next_steps(run: Run, result: Result) -> list[str]:
         found.append("The score was still rising at the end: a longer online phase may pay off.")
     if final.n < 5:
         found.append(f"Run more seeds before comparing: {final.n} of the usual 5 or more.")
-    found.append("Write a deployable policy with `ovmse export`, or put runs side by side with `ovmse compare`.")
+    found.append("Play fresh episodes with `ovmse evaluate`, or put runs side by side with `ovmse compare`.")
     return found[:3]
 
 
