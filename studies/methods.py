@@ -60,7 +60,7 @@ def main(study: Study) -> None:
     for config in configs:
         assert config.out is not None
         if not (config.out / "summary.json").exists():
-            ovmse.train(config, Display(console))
+            ovmse.train(config, Display(console), resume=(config.out / "interrupted.json").exists())
     compare([study.out / method for method in ONLINE], study.results or study.out / "comparison", console)
 
 

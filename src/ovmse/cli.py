@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ovmse.config import PRESETS, Config
@@ -157,6 +158,14 @@ def read_config(run: Path) -> Config:
     found = read_json(run / "config.json")
     if not isinstance(found, dict):
         raise UserError(f"{run / 'config.json'} is missing: {run} is not a run's directory.")
+    try:
+        return rebuild(found, run)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{run / 'config.json'} is damaged: {error!r}.") from error
+
+
+def rebuild(found: dict[str, Any], run: Path) -> Config:
+    """A configuration from its JSON."""
     values: dict[str, Any] = {}
     for name in Config.__dataclass_fields__:
         value = found[name]
@@ -202,7 +211,10 @@ def main(arguments: list[str] | None = None) -> int:
         commands["train"] = train_from_preset
         tyro.extras.subcommand_cli_from_dict(commands, prog="ovmse", description=DESCRIPTION, args=arguments)
     except UserError as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    except OSError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except Interrupted as stopped:
         errors.print(str(stopped), highlight=False, markup=False, soft_wrap=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from ovmse.errors import UserError, check_positive
 from ovmse.learner import LearnerConfig
 from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
@@ -51,10 +53,10 @@ class Config:
     """greedy episodes per evaluation and seed"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """networks and optimiser"""
-    change: tuple[str, ...] = ()
-    """changes to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5"""
-    env_settings: tuple[str, ...] = ()
-    """options handed to the environment, such as max_steps=60"""
+    change: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """a change to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5; may be repeated"""
+    env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """an option handed to the environment, such as max_steps=60; may be repeated"""
     keep_teams: bool = False
     """write the teams at every evaluation, not only the last ones"""
     allow_version_mismatch: bool = False
@@ -64,6 +66,8 @@ class Config:
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, int) and not isinstance(value, bool) and name != "seed":
                 check_positive(name.replace("_", "-"), value)
+            if isinstance(value, int) and value >= 2**31:
+                raise UserError(f"{name.replace('_', '-')} must be below 2**31; got {value}.")
         if self.seed < 0:
             raise UserError(f"seed must be 0 or more; got {self.seed}.")
         if self.replay_env_steps < self.batch_episodes:

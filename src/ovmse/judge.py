@@ -30,7 +30,7 @@ def judge_run(
     check_positive("episodes", float(episodes))
     config = replace(config, evaluate_episodes=episodes)
     env = envs.make(config.env, **settings(config.env_settings))
-    made = rundir.read_json(run / "config.json")["env_spec"]
+    made = rundir.read_json(run / "config.json").get("env_spec", env.spec._asdict())
     if made["version"] != env.spec.version and not config.allow_version_mismatch:
         raise UserError(f"{run} was trained in {made['name']} ({made['version']}); installed is {env.spec.version}.")
     path = run / FILES[teams]
@@ -39,7 +39,8 @@ def judge_run(
     team = restore_teams(path, config, env.spec)
     world = make_world(config, env, change_method(methods.find(config.method), config.change))
     fill = np.resize(np.arange(config.seeds), slots(config.seeds))
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), config.seed + int(i)) for i in fill])
+    fresh = jax.random.fold_in(jax.random.key(seed), 3)  # training folds in 0 and 1, collecting 2 and on
+    keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
     display.say(f"playing {episodes} episodes with each of {config.seeds} teams …")
     scores = jax.tree.map(np.asarray, world.evaluate(jax.tree.map(lambda x: x[fill], team.agent), keys))
     rows = [

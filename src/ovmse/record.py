@@ -42,10 +42,13 @@ def tally_row(tally: Tally, seed: int, remembers: bool) -> dict[str, float | Non
 def schedule_row(method: Method, progress: float, online: bool) -> dict[str, float | None]:
     """ε and λ at this progress, where the method has them."""
     epsilon, weight = getattr(method.explore, "epsilon", None), getattr(method.online_target, "weight", None)
-    return {
-        "epsilon": float(epsilon(progress)) if online and epsilon else None,
-        "lambda": float(weight(progress)) if online and weight else None,
-    }
+
+    def now(setting: Any) -> float | None:
+        if not online or setting is None:
+            return None
+        return float(setting(progress) if callable(setting) else setting)
+
+    return {"epsilon": now(epsilon), "lambda": now(weight)}
 
 
 def handover_report(before: Scores, after: Scores, config: Config, has_win: bool) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"], won: Bo
     rows = Rows(*(write(ring, getattr(episode, name)) for name, ring in zip(Rows._fields, replay.rows, strict=True)))
     slots = index.start.shape[0]
     start = index.start.at[index.written % slots].set(head)
+    in_slots = index.written + 1 - slots  # older episodes have lost their slot
 
     def overwritten(oldest: Int[Array, ""]) -> Bool[Array, ""]:
         return (oldest < index.written) & (start[oldest % slots] + size < head + block)
@@ -110,7 +111,7 @@ def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"], won: Bo
             start=start,
             length=index.length.at[index.written % slots].set(length),
             won=index.won.at[index.written % slots].set(won),
-            oldest=jax.lax.while_loop(overwritten, lambda oldest: oldest + 1, index.oldest),
+            oldest=jax.lax.while_loop(overwritten, lambda oldest: oldest + 1, jnp.maximum(index.oldest, in_slots)),
             written=index.written + 1,
             head=head + length + 1,
         ),
@@ -184,6 +185,7 @@ def to_flat(replay: Replay, episodes: range) -> Flat:
     """The episodes in those slots as the arrays of a dataset."""
     index = replay.index
     start, length, won = (np.asarray(x)[list(episodes)] for x in (index.start, index.length, index.won))
+    start = start % len(replay.memory)
     rows = np.concatenate([np.arange(s, s + n + 1) for s, n in zip(start, length, strict=True)])
     steps = np.delete(rows, np.cumsum(length + 1) - 1)
     obs, state, avail, action, reward, terminal = (np.asarray(ring) for ring in replay.rows)

@@ -23,6 +23,7 @@ from ovmse.networks import Team
 from ovmse.phases import Offline, Online, Tally
 from ovmse.replay import Replay, from_dataset
 from ovmse.seeds import each_seed, slots
+from ovmse.types import EnvSpec
 from ovmse.worlds import World, make_world
 
 MONITOR_EPISODES = 64  # the dataset's first episodes, on which unlearning is watched
@@ -79,7 +80,29 @@ def prepare(config: Config) -> Task:
     env = envs.make(config.env, **settings(config.env_settings))
     if dataset is not None:
         dataset.check_env(env.spec, config.allow_version_mismatch)
+    if config.pretrained is not None:
+        check_pretrained(config, env.spec, method)
     return Task(config, env, method, dataset, machine.check_memory(config, env.spec, dataset, method))
+
+
+def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
+    """Raise `UserError` unless the run to take over has an offline phase of these seeds, in this environment, with
+    these networks."""
+    other = config.pretrained
+    assert other is not None
+    if method.offline_loss is None:
+        raise UserError(f"the method {config.method!r} has no offline phase that --pretrained could stand for.")
+    found = rundir.read_json(other / "config.json")
+    if not isinstance(found, dict) or not (other / "offline.safetensors").is_file():
+        raise UserError(f"{other} holds no finished offline phase (config.json and offline.safetensors).")
+    if (name := found.get("env_spec", {}).get("name")) != spec.name:
+        raise UserError(f"{other} was trained in {name!r}; this run is in {spec.name!r}.")
+    theirs, ours = found.get("learner", {}), describe(config.learner)
+    if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
+        raise UserError(f"{other} has another learner: {'; '.join(differ)}.")
+    there = {row["seed"] for row in rundir.read_rows(other / "metrics.jsonl") if row["phase"] == "offline"}
+    if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
+        raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
 
 
 def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
@@ -176,7 +199,8 @@ def after_chunk(run: Run, state: State, done: int) -> None:
     """Show progress; raise `UserError` if a loss is no longer a number."""
     run.display.advance(done, run.clock)
     config = run.task.config
-    broken = np.flatnonzero(~np.isfinite(np.asarray(state.tally.total.losses.loss)[: config.seeds]))
+    watched = state.tally.total.losses.loss + state.tally.total.grad_norm
+    broken = np.flatnonzero(~np.isfinite(np.asarray(watched)[: config.seeds]))
     if len(broken):
         seed = int(broken[0])
         raise UserError(
@@ -202,7 +226,7 @@ def restore(run: Run, like: State) -> State:
     """The state of an interrupted run; its metrics stay. Raises `UserError` if there is nothing to resume."""
     out = run.out
     found = rundir.read_json(out / "interrupted.json")
-    if found is None:
+    if not isinstance(found, dict) or not {"online", "rows", "clock"} <= set(found):
         raise UserError(f"{out} holds no interrupted run: it ended, or it never began.")
     if found["online"]:
         hand = jax.vmap(
@@ -210,6 +234,8 @@ def restore(run: Run, like: State) -> State:
             (0, None),
         )
         like = like._replace(inner=jax.eval_shape(hand, like.inner, run.data))
-    run.rows.extend(rundir.read_rows(out / "metrics.jsonl"))
+    rows = rundir.read_rows(out / "metrics.jsonl")[: found["rows"]]  # a resumed run may have gone on and been lost
+    rundir.rewrite(out / "metrics.jsonl", rows)
+    run.rows.extend(rows)
     run.clock.restore(found["clock"])
     return checkpoint.restore(out / "interrupted.safetensors", like)

@@ -62,6 +62,12 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
         file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
+def rewrite(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a file of JSON lines whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
 def versions() -> dict[str, str]:
     """What the run ran on."""
     packages = ("jax", "jaxlib", "equinox", "optax", "jaxmarl", "zarr", "numpy")
@@ -121,7 +127,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path} is missing: {path.parent} is not a run's directory.")
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:

@@ -11,7 +11,6 @@ import numpy as np
 from ovmse import checkpoint, learner, machine, phases, record, rundir
 from ovmse.config import Config
 from ovmse.display import Display
-from ovmse.errors import UserError
 from ovmse.networks import Team
 from ovmse.phases import Offline, Online
 from ovmse.replay import Replay
@@ -86,22 +85,18 @@ def pretrain(run: Run, state: State) -> State:
 
 
 def take_over(run: Run, state: State) -> State:
-    """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own.
-
-    Raises `UserError` if that run lacks them, or one of the seeds.
-    """
+    """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own."""
     config, inner = run.task.config, state.inner
     assert config.pretrained is not None
     rows = [row for row in rundir.read_rows(config.pretrained / "metrics.jsonl") if row["phase"] == "offline"]
     there = sorted({row["seed"] for row in rows})
     wanted = [config.seed + i for i in range(config.seeds)]
-    if missing := sorted(set(wanted) - set(there)):
-        raise UserError(f"{config.pretrained} has no offline phase of seeds {missing}; it has {there or 'none'}.")
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), inner.learner.team)
     teams = checkpoint.restore(config.pretrained / "offline.safetensors", like)
     order = np.asarray([there.index(seed) for seed in wanted])
     order = np.resize(order, slots(config.seeds))  # the extra seeds that fill the devices repeat the first
     team = jax.tree.map(lambda x: x[order], teams)
+    checkpoint.save(run.out / "offline.safetensors", record.first_seeds(team, config.seeds))
     rows = [row for row in rows if row["seed"] in wanted]
     rundir.append(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import jax
 import numpy as np
+import tyro
 
 from ovmse import checkpoint, envs, learner, machine, methods, rundir
 from ovmse import replay as replays
@@ -15,6 +16,7 @@ from ovmse.data.doctor import KINDS, Flat
 from ovmse.data.store import Dataset, check_free, pack
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive, check_share, unknown
+from ovmse.interrupt import Interrupted
 from ovmse.networks import Team
 from ovmse.phases import Online
 from ovmse.replay import Replay
@@ -47,8 +49,8 @@ class Collecting:
     """environment steps that the behaviour team is trained for; the best team on the way is the expert"""
     evaluate_every_env_steps: int = 2_000
     """environment steps between two candidates for medium and expert"""
-    env_settings: tuple[str, ...] = ()
-    """options handed to the environment, such as max_steps=60"""
+    env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """an option handed to the environment, such as max_steps=60; may be repeated"""
     float16: bool = False
     """store observations and states in half precision: half the size, three significant digits"""
     behaviour: Path | None = None
@@ -79,17 +81,24 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
     machine.use()
     display = display or Display()
     check_free(collecting.out.resolve())
+    try:
+        collecting.out.resolve().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't create {collecting.out.parent}: {error.strerror}. Choose another --out.") from error
     env = envs.make(collecting.env, **settings(collecting.env_settings))
     config = behaviour_config(collecting)
     world = make_world(replace(config, seeds=1), env, methods.find(BEHAVIOUR_METHOD))
 
     if collecting.quality == "random":
         fresh = learner.init(config.learner, env.spec, jax.random.key(collecting.seed)).team
-        parts = record(world, jax.tree.map(lambda x: x[None], fresh), collecting, collecting.episodes, 1.0, display)
+        parts = record(world, jax.tree.map(lambda x: x[None], fresh), collecting, 0, collecting.episodes, 1.0, display)
         text = "uniformly random legal actions"
     else:
         with TemporaryDirectory() as scratch:
-            run, state = play_out(replace(config, out=collecting.behaviour or Path(scratch) / "run"), display)
+            try:
+                run, state = play_out(replace(config, out=collecting.behaviour or Path(scratch) / "run"), display)
+            except Interrupted:
+                raise KeyboardInterrupt from None  # a dataset is collected in one go
             medium, expert, score = choose(run.out, config, env.spec, state.inner.learner.team)
         display.say(
             f"expert: {expert.score:.3g} at {expert.env_steps} env steps; "
@@ -104,8 +113,8 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
             counts = [len(part) for part in np.array_split(np.arange(collecting.episodes), len(teams))]
             parts = [
                 part
-                for behaviour, count in zip(teams, counts, strict=True)
-                for part in record(world, behaviour.team, collecting, count, collecting.epsilon, display)
+                for i, (behaviour, count) in enumerate(zip(teams, counts, strict=True))
+                for part in record(world, behaviour.team, collecting, i, count, collecting.epsilon, display)
             ]
             text = "; ".join(
                 f"after {b.env_steps} env steps, greedy {score.replace('_', ' ')} {b.score:.4g}" for b in teams
@@ -135,7 +144,7 @@ def behaviour_config(collecting: Collecting) -> Config:
         seed=collecting.seed,
         online_env_steps=collecting.behaviour_env_steps,
         evaluate_every_env_steps=collecting.evaluate_every_env_steps,
-        replay_env_steps=collecting.behaviour_env_steps,  # nothing is dropped, so that medium-replay is whole
+        replay_env_steps=2 * collecting.behaviour_env_steps,  # nothing is dropped, so that medium-replay is whole
         keep_teams=True,
     )
 
@@ -152,7 +161,7 @@ def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behavi
     scores = np.asarray([row[score] for row in rows])
     best = int(scores.argmax())
     floor = 0.0 if score == "win_rate" else scores[0]
-    if scores[best] <= floor:
+    if best == 0 or scores[best] <= floor:
         raise UserError(
             f"after {config.online_env_steps} environment steps the behaviour team is no better than at first "
             f"({score} {scores[best]:.3g}); give it more --behaviour-env-steps."
@@ -167,10 +176,10 @@ def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behavi
 
 
 def record(
-    world: World, team: Team, collecting: Collecting, episodes: int, epsilon: float, display: Display
+    world: World, team: Team, collecting: Collecting, part: int, episodes: int, epsilon: float, display: Display
 ) -> list[Flat]:
     """Play episodes with one team (leading axis 1) whose agents act at random with probability ε, each on its own."""
-    key = jax.random.fold_in(jax.random.key(collecting.seed), 2)
+    key = jax.random.fold_in(jax.random.key(collecting.seed), 2 + part)  # no two parts play the same battles
     parts: list[Flat] = []
     done, clock = 0, machine.Clock()
     display.phase("record", 0, episodes, "episodes")
@@ -188,6 +197,7 @@ def record(
 def replayed(replay: Replay, env_steps: int, most: int) -> Flat:
     """The episodes that a learner (leading axis 1) had stored by `env_steps`, at most the latest `most`."""
     one = jax.tree.map(lambda x: x[0], replay)
+    assert int(one.index.oldest) == 0, "the behaviour's replay dropped episodes"
     length = np.asarray(one.index.length)[: int(one.index.written)]
     count = int(np.searchsorted(np.cumsum(length), env_steps, side="right"))
     return replays.to_flat(one, range(max(0, count - most), count))

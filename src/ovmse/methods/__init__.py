@@ -38,6 +38,8 @@ def find(name: str) -> Method:
         raise UserError(f"method {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
     except AttributeError as error:
         raise UserError(f"method {name!r}: module {module_name!r} has no attribute {attribute!r}.") from error
+    except Exception as error:  # whatever a module of the user's own raises
+        raise UserError(f"method {name!r}: can't import {module_name!r}: {error!r}.") from error
     if not isinstance(found, Method):
         raise UserError(f"method {name!r}: expected an ovmse.Method; got {type(found).__name__}.")
     return found
