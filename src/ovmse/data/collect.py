@@ -1,6 +1,6 @@
 """Collect a dataset: train a behaviour team with the library's own online QMIX, and record how it plays."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
@@ -17,6 +17,7 @@ from ovmse.data.store import Dataset, check_free, pack
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive, check_share, unknown
 from ovmse.interrupt import Interrupted
+from ovmse.learner import LearnerConfig
 from ovmse.networks import Team
 from ovmse.phases import Online
 from ovmse.replay import Replay
@@ -51,6 +52,8 @@ class Collecting:
     """environment steps between two candidates for medium and expert"""
     env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """networks and optimiser of the behaviour team"""
     float16: bool = False
     """store observations and states in half precision: half the size, three significant digits"""
     behaviour: Path | None = None
@@ -141,6 +144,7 @@ def behaviour_config(collecting: Collecting) -> Config:
         env=collecting.env,
         env_settings=collecting.env_settings,
         method=BEHAVIOUR_METHOD,
+        learner=collecting.learner,
         seed=collecting.seed,
         online_env_steps=collecting.behaviour_env_steps,
         evaluate_every_env_steps=collecting.evaluate_every_env_steps,
