@@ -24,6 +24,7 @@ from ovmse.config import settings
 from ovmse.judge import restore_teams
 from ovmse.networks import unroll
 from ovmse.rollout import collect
+from ovmse.seeds import CPU_OPTIONS, batched
 
 EPSILONS = (0.1, 0.3, 1.0)
 WAYS = {"sequential": explore.sequential, "independent": explore.independent, "ε-greedy": explore.epsilon_greedy}
@@ -68,7 +69,7 @@ def measure(env, agent, way, epsilon: float, steps: int) -> list[str]:
         greedy = explore.greedy(q, played.episodes.avail[:, :-1])
         return played, (greedy != played.episodes.action).sum(axis=-1)
 
-    program, won, seen = jax.jit(play), [], 0
+    program, won, seen = jax.jit(play, compiler_options=None if batched() else CPU_OPTIONS), [], 0
     actions, pairs, deviations = set(), set(), Counter()
     for block in range(steps):
         played, off = jax.tree.map(np.asarray, program(jax.random.key(block)))
