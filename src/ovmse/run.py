@@ -12,7 +12,6 @@ import numpy as np
 from ovmse import checkpoint, envs, learner, machine, methods, phases, record, rundir
 from ovmse.config import Config, change_method, describe, settings
 from ovmse.data import Dataset
-from ovmse.data.inspect import profile
 from ovmse.display import Display
 from ovmse.envs.protocol import AnyEnvironment
 from ovmse.errors import UserError
@@ -133,6 +132,8 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
     rundir.write_json(run.out / "config.json", described)
     rundir.write_json(run.out / "versions.json", rundir.versions())
     if task.dataset is not None:
+        from ovmse.data.inspect import profile  # here, because it imports matplotlib
+
         rundir.write_json(run.out / "dataset.json", profile(task.dataset))
     display.say(f"about {sum(task.needed_bytes.values()) / machine.GIB:.1f} GiB of memory will be needed")
     return run, fresh(keys)
