@@ -7,6 +7,7 @@ import numpy as np
 from ovmse.report import format as fmt
 from ovmse.report.results import Result
 from ovmse.report.runs import Run, counted, series, setting
+from ovmse.report.stats import median_recovery
 
 
 def reading(run: Run, result: Result) -> str:
@@ -49,7 +50,7 @@ def _recovery(result: Result) -> str:
         whole = "It came back to its score before the handover" if back else "It did not come back to that score"
     if not back:
         return f"{whole}."
-    when = fmt.steps(float(np.median([s.recovered or 0 for s in back])))
+    when = fmt.steps(median_recovery([s.recovered or 0 for s in back]))
     return f"{whole}, after {when} environment steps{' (median)' if len(back) > 1 else ''}."
 
 
