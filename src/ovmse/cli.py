@@ -210,10 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         train_from_preset.__doc__ = train.__doc__
         commands["train"] = train_from_preset
         tyro.extras.subcommand_cli_from_dict(commands, prog="ovmse", description=DESCRIPTION, args=arguments)
-    except UserError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 2
-    except OSError as error:
+    except (UserError, OSError) as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except Interrupted as stopped:

@@ -94,10 +94,10 @@ def update(
         lengths = jnp.where(from_data, data.index.length[data_slots], lengths)
 
     def read(steps: int) -> PyTree:
-        here = jax.vmap(lambda slot: replays.read(replay, slot, steps))(slots)
+        here = replays.read_all(replay, slots, steps)
         if data is None:
             return here
-        there = jax.vmap(lambda slot: replays.read(data, slot, steps))(data_slots)
+        there = replays.read_all(data, data_slots, steps)
         return jax.vmap(lambda own, a, b: jax.tree.map(lambda x, y: jnp.where(own, x, y), a, b))(from_data, there, here)
 
     def gradient_at(steps: int):
@@ -138,7 +138,7 @@ def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Fl
 
     def block(memory: Float[Array, " R"], first: Int[Array, ""]) -> tuple[Float[Array, " R"], None]:
         slots = jnp.minimum(first + jnp.arange(REMEMBER_BLOCK), episodes - 1)
-        read = jax.vmap(lambda slot: replays.read(data, slot, spec.episode_limit)[0])(slots)
+        read = replays.read_all(data, slots, spec.episode_limit)[0]
         values = jax.vmap(lambda episode: remember(team, episode))(read)
 
         def write(memory: Float[Array, " R"], x: tuple[Array, Array]) -> tuple[Float[Array, " R"], None]:
@@ -259,6 +259,6 @@ def finetune(
 def monitored(team: Team, data: Replay, spec: EnvSpec, episodes: int) -> Float[Array, ""]:
     """The mean Q_tot at the taken actions of the dataset's first `episodes` episodes: the unlearning monitor."""
     slots = jnp.arange(min(episodes, data.index.start.shape[0]))
-    read = jax.vmap(lambda slot: replays.read(data, slot, spec.episode_limit)[0])(slots)
+    read = replays.read_all(data, slots, spec.episode_limit)[0]
     q_tot = jax.vmap(lambda episode: taken_q_tot(team, episode))(read)
     return jnp.where(read.valid, q_tot, 0.0).sum() / read.valid.sum()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
-from ovmse.data.doctor import Flat
+from ovmse.data.doctor import Flat, action_dtype
 from ovmse.data.store import Dataset
 from ovmse.types import EnvSpec, Episode
 
@@ -50,15 +50,10 @@ class Replay(NamedTuple):
     index: Index  # type: ignore[assignment]  # not tuple.index
 
 
-def action_dtype(n_actions: int) -> type[np.unsignedinteger]:
-    """The smallest unsigned integer that holds an action."""
-    return np.uint8 if n_actions <= 256 else np.uint16
-
-
 def row_bytes(spec: EnvSpec) -> int:
     """Bytes of one stored row, its memory included."""
     n, a = spec.n_agents, spec.n_actions
-    return 4 * (n * spec.obs_size + spec.state_size) + n * a + n * np.dtype(action_dtype(a)).itemsize + 4 + 1 + 4
+    return 4 * (n * spec.obs_size + spec.state_size) + n * a + n * action_dtype(a).itemsize + 4 + 1 + 4
 
 
 def size_of(spec: EnvSpec, env_steps: int) -> int:
@@ -147,6 +142,11 @@ def read(replay: Replay, slot: Int[Array, ""], steps: int) -> tuple[Episode, Flo
         valid=jnp.arange(steps) < replay.index.length[slot],
     )
     return episode, rows(replay.memory, steps)
+
+
+def read_all(replay: Replay, slots: Int[Array, " B"], steps: int) -> tuple[Episode, Float[Array, "B T"]]:
+    """`read` for several slots: episodes and memory with a leading axis B."""
+    return jax.vmap(lambda slot: read(replay, slot, steps))(slots)
 
 
 def from_dataset(dataset: Dataset) -> Replay:

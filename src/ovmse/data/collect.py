@@ -90,7 +90,7 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
         raise UserError(f"can't create {collecting.out.parent}: {error.strerror}. Choose another --out.") from error
     env = envs.make(collecting.env, **settings(collecting.env_settings))
     config = behaviour_config(collecting)
-    world = make_world(replace(config, seeds=1), env, methods.find(BEHAVIOUR_METHOD))
+    world = make_world(config, env, methods.find(BEHAVIOUR_METHOD))
 
     if collecting.quality == "random":
         fresh = learner.init(config.learner, env.spec, jax.random.key(collecting.seed)).team
