@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, SPEC, as_jax, close, random_episode, random_team, stack, write_dataset
+from episodes import SMALL, SPEC, as_jax, close, in_float64, random_episode, random_team, stack, write_dataset
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ovmse import envs, explore, learner, phases
 from ovmse import replay as replays
 from ovmse.config import Config
 from ovmse.method import CQL, TD, Method, Remember, SquaredError
 from ovmse.networks import unroll
-from ovmse.phases import Offline, Online
+from ovmse.phases import Offline
 from ovmse.rollout import Rollout
 from ovmse.schedules import constant, linear
 from ovmse.types import Episode
@@ -37,7 +39,7 @@ LENGTHS = (3, 6, 1, 5, 2, 6, 4, 1, 3, 2)
 def data(tmp_path_factory):
     rng = np.random.default_rng(0)
     episodes = [random_episode(rng, n) for n in LENGTHS]
-    return replays.from_dataset(write_dataset(tmp_path_factory.mktemp("phases") / "data", SPEC, episodes))
+    return as_jax(replays.from_dataset(write_dataset(tmp_path_factory.mktemp("phases") / "data", SPEC, episodes)))
 
 
 def offline_state(seed=0):
@@ -55,10 +57,23 @@ beside = eqx.filter_jit(taken_q_tot)
 
 
 def test_batches_come_in_a_few_lengths_up_to_the_limit():
-    assert phases.batch_lengths(100) == [25, 40, 63, 100]
+    assert phases.batch_lengths(100) == [15, 20, 30, 45, 67, 100]
     for limit in range(1, 40):
         lengths = phases.batch_lengths(limit)
         assert lengths[-1] == limit and lengths == sorted(set(lengths)) and lengths[0] >= 1
+
+
+@given(batch=st.integers(1, 300), n_agents=st.integers(1, 30))
+def test_groups_divide_the_batch_and_fit_a_cache(batch, n_agents):
+    group = phases.group_size(batch, n_agents)
+    assert batch % group == 0 and group >= min(4, batch)
+    smaller = [d for d in range(4, group) if batch % d == 0]
+    assert group * n_agents <= phases.GROUP_ROWS or not smaller
+
+
+def test_an_accelerator_computes_the_batch_at_once(monkeypatch):
+    monkeypatch.setattr(phases, "batched", lambda: True)
+    assert phases.group_size(32, 5) == 32
 
 
 def test_progress_is_the_spent_share():
@@ -153,20 +168,28 @@ def shares(config, keys, share):
     return jax.lax.map(one, keys)
 
 
-def test_the_length_of_a_batch_changes_nothing(data, monkeypatch):
-    """Reading every batch at full length gives the same loss and the same update."""
-    state = offline_state().learner
-    results = {}
-    for lengths in ("few", "full"):
-        if lengths == "full":
-            monkeypatch.setattr(phases, "batch_lengths", lambda limit: [limit])
-        run = eqx.filter_jit(
-            lambda k: phases.update(CONFIG, SPEC, CQL(alpha=0.5), lambda td, m: td, state, data, None, 0.0, k)
-        )
-        results[lengths] = [run(jax.random.key(k)) for k in range(8)]
-    for few, full in zip(results["few"], results["full"], strict=True):
-        close(few[1], full[1], 1e-5)
-        close(few[0].team, full[0].team, 1e-5)
+@pytest.mark.parametrize("form", ["per_agent", "counterfactual"])
+def test_lengths_and_groups_change_nothing(form, data, monkeypatch):
+    """The plain formula on the whole batch at full length gives the same losses and the same update, in float64."""
+    config, loss = dataclasses.replace(CONFIG, batch_episodes=8), CQL(alpha=0.5, form=form)
+
+    def results():
+        team, slow = in_float64(random_team(0)), in_float64(random_team(7))
+        state = learner.restart(config.learner, team)._replace(slow=slow)
+        run = eqx.filter_jit(lambda k: phases.update(config, SPEC, loss, lambda td, m: td, state, double, None, 0.0, k))
+        return [(new.team, metrics) for new, metrics in (run(jax.random.key(k)) for k in range(6))]
+
+    monkeypatch.setattr(phases, "GROUP_ROWS", 12)
+    assert phases.group_size(8, SPEC.n_agents) == 4
+    with jax.enable_x64(True):
+        double = in_float64(data)
+        ours = results()
+        monkeypatch.setattr(phases, "batch_lengths", lambda limit: [limit])
+        long = results()
+        monkeypatch.setattr(phases, "group_size", lambda batch, n_agents: batch)
+        plain = results()
+    close(ours, plain, 1e-9)
+    close(long, plain, 1e-9)
 
 
 def test_the_monitor_is_the_mean_q_tot_of_the_first_episodes(data):
@@ -174,26 +197,6 @@ def test_the_monitor_is_the_mean_q_tot_of_the_first_episodes(data):
     values = [q_tot_beside(team, data, slot)[0] for slot in range(4)]
     found = phases.monitored(team, data, SPEC, 4)
     np.testing.assert_allclose(found, np.concatenate(values).mean(), rtol=1e-5)
-
-
-def test_fine_tuning_stops_at_the_first_round_that_reaches_the_mark():
-    env = envs.make("matrix:two_step")
-    config = dataclasses.replace(CONFIG, episodes_per_collect=3, updates_per_collect=1, replay_env_steps=40)
-    method = Method(online_target=TD())
-    state = Online(
-        learner=learner.restart(config.learner, random_team(0, env.spec)),
-        offline=None,
-        replay=replays.empty(env.spec, 40),
-        data_memory=None,
-        key=jax.random.key(0),
-        env_steps=jnp.int32(0),
-        episodes=jnp.int32(0),
-    )
-    run = eqx.filter_jit(lambda s, until: phases.finetune(config, env, method, s, None, until))
-    state, tally = run(state, jnp.int32(13))  # rounds of 3 episodes of 2 steps
-    assert int(state.env_steps) == 18 and int(state.episodes) == 9 and int(tally.updates) == 3
-    state, tally = run(state, jnp.int32(18))
-    assert int(state.env_steps) == 18 and int(tally.updates) == 0
 
 
 @pytest.mark.parametrize("form", ["per_agent", "joint", "counterfactual"])
@@ -214,7 +217,7 @@ def test_cql_finds_the_best_logged_action_of_the_climbing_game(form, tmp_path):
         )
         for action, reward in logged.items()
     ]
-    data = replays.from_dataset(write_dataset(tmp_path / "logged", spec, episodes))
+    data = as_jax(replays.from_dataset(write_dataset(tmp_path / "logged", spec, episodes)))
     config = dataclasses.replace(
         CONFIG, batch_episodes=16, learner=dataclasses.replace(SMALL, learning_rate=0.01, target_every_updates=20)
     )

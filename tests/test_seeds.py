@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ovmse import seeds
+from ovmse import replay, seeds
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="tells the two CPU devices apart")
 
@@ -52,31 +52,50 @@ def test_seeds_are_rounded_up_to_the_devices():
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_every_seed_is_as_if_it_ran_alone(count, batched, monkeypatch):
-    """On a CPU one after the other, on an accelerator as one batch."""
+    """On a CPU round after round, on an accelerator as one batch."""
     monkeypatch.setattr(seeds, "batched", lambda: batched)
     slots = seeds.slots(count)
-    found = seeds.over_seeds(learn, count)(states(slots), jnp.float32(2.0))
-    monkeypatch.setattr(seeds, "batched", lambda: False)
-    expected = alone(slots)
-    for a, b in zip(values(found), expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-    assert len(np.unique(expected[1])) == slots  # and no two seeds are the same
+    rounds = seeds.split(states(slots), count)
+    assert len(rounds) == (1 if batched else -(-count // 2))
+    found = seeds.over_seeds(learn, count)(rounds, jnp.float32(2.0))
     devices = jax.tree.leaves(found)[1].sharding.device_set
     assert len(devices) == min(count, 2)
+    monkeypatch.setattr(seeds, "batched", lambda: False)
+    expected = alone(slots)
+    for a, b in zip(values(seeds.join(found)), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert len(np.unique(expected[1])) == slots  # and no two seeds are the same
 
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_looking_at_every_seed_keeps_the_states(batched, monkeypatch):
     monkeypatch.setattr(seeds, "batched", lambda: batched)
-    kept = states(4)
-    found = seeds.each_seed(lambda state, shared: state[1] + shared, 4)(kept, jnp.float32(3.0))
-    np.testing.assert_array_equal(found, [3.0] * 4)
-    assert not kept[1].is_deleted()
+    kept = seeds.split(states(4), 4)
+    look = seeds.over_seeds(lambda state, shared: state[1] + shared, 4, keep=True)
+    np.testing.assert_array_equal(seeds.join(look(kept, jnp.float32(3.0))), [3.0] * 4)
+    assert not kept[0][1].is_deleted()
     # a learned state gives its memory up to the next one
     learned = seeds.over_seeds(learn, 4)
-    first, _ = learned(kept, jnp.float32(3.0))
+    first = [x[0] for x in learned(kept, jnp.float32(3.0))]
     learned(first, jnp.float32(3.0))
-    assert first[1].is_deleted()
+    assert first[0][1].is_deleted()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_each_seed_gets_what_lies_beside_it(batched, monkeypatch):
+    monkeypatch.setattr(seeds, "batched", lambda: batched)
+    add = seeds.over_seeds(lambda state, beside, shared: state + beside * shared, 3)
+    found = add(seeds.split(jnp.arange(4.0), 3), jnp.float32(10.0), beside=seeds.split(jnp.arange(4.0), 3))
+    np.testing.assert_array_equal(seeds.join(found), [0.0, 11.0, 22.0, 33.0])
+
+
+def test_what_is_shared_is_held_once():
+    """Both CPU devices read the very array that was handed in."""
+    data = {"rows": replay.aligned((100, 7), np.dtype(np.float32)), "flags": replay.aligned((9,), np.dtype(bool))}
+    found = seeds.shared(data, 2)
+    for name, array in data.items():
+        places = {shard.data.unsafe_buffer_pointer() for shard in found[name].addressable_shards}
+        assert len(found[name].addressable_shards) == 2 and places == {array.ctypes.data}
 
 
 def test_the_largest_over_the_batch(monkeypatch):

@@ -13,8 +13,8 @@ from ovmse.config import Config, change_method, settings
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive
 from ovmse.networks import Team
-from ovmse.seeds import slots
-from ovmse.worlds import make_world
+from ovmse.seeds import slots, split
+from ovmse.worlds import evaluate, make_world
 
 FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
 
@@ -42,7 +42,8 @@ def judge_run(
     fresh = jax.random.fold_in(jax.random.key(seed), 3)  # training folds in 0 and 1, collecting 2 and on
     keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
     display.say(f"playing {episodes} episodes with each of {config.seeds} teams …")
-    scores = jax.tree.map(np.asarray, world.evaluate(jax.tree.map(lambda x: x[fill], team.agent), keys))
+    agents = split(jax.tree.map(lambda x: x[fill], team.agent), config.seeds)
+    scores = evaluate(world, agents, split(keys, config.seeds), episodes)
     rows = [
         {"seed": config.seed + i, "episodes": episodes, "teams": teams, "episodes_seed": seed}
         | record.score_row(scores, i, env.spec.has_win)

@@ -88,9 +88,9 @@ Regress = Callable[[PerStep, PerStep], PerStep]
 
 
 def make_optimiser(config: LearnerConfig) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam or RMSprop."""
+    """Clipping by global norm, then Adam or RMSprop; on all parameters as one vector, which compiles sooner."""
     make = optax.adam if config.optimiser == "adam" else optax.rmsprop
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), make(config.learning_rate))
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip_norm), make(config.learning_rate)))
 
 
 def init(config: LearnerConfig, spec: EnvSpec, key: PRNGKeyArray) -> Learner:
@@ -148,13 +148,17 @@ def batch_loss(
     episodes: Episode,
     memory: Float[Array, "B T"],
     key: PRNGKeyArray,
+    steps: Int[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], Losses]:
-    """Means over the valid steps of a batch of episodes (leading axis B)."""
+    """Means over the valid steps of a batch of episodes (leading axis B).
+
+    steps: where these episodes are a part of a batch, the valid steps of all of it, so that parts add up.
+    """
     each = jax.vmap(lambda episode, m, k: episode_loss(config, loss, regress, team, slow, episode, m, k))(
         episodes, memory, jax.random.split(key, memory.shape[0])
     )
-    steps = jnp.maximum(1, episodes.valid.sum())
-    means = jax.tree.map(lambda x: x.sum() / steps, each)
+    count = jnp.maximum(1, episodes.valid.sum() if steps is None else steps)
+    means = jax.tree.map(lambda x: x.sum() / count, each)
     return means.loss, means
 
 
@@ -166,11 +170,12 @@ def gradient(
     episodes: Episode,
     memory: Float[Array, "B T"],
     key: PRNGKeyArray,
+    steps: Int[Array, ""] | None = None,
 ) -> tuple[Team, Losses]:
-    """The gradient of the batch's loss with respect to the online team, and the loss in numbers."""
+    """The gradient of `batch_loss` with respect to the online team, and the loss in numbers."""
 
     def objective(team: Team) -> tuple[Float[Array, ""], Losses]:
-        return batch_loss(config, loss, regress, team, learner.slow, episodes, memory, key)
+        return batch_loss(config, loss, regress, team, learner.slow, episodes, memory, key, steps)
 
     return eqx.filter_grad(objective, has_aux=True)(learner.team)
 

@@ -101,21 +101,34 @@ def gru(cell: eqx.nn.GRUCell, h: Float[Array, "*rows H"], x: Float[Array, "*rows
     return new + update * (h - new)
 
 
+def encode(
+    agent: Agent, obs: Float[Array, "*rows N O"], last_action: Float[Array, "*rows N A"]
+) -> Float[Array, "*rows N H"]:
+    """What the recurrent layer is fed: it needs no memory, so all rows of an episode can be encoded at once.
+
+    `last_action` is one-hot, all zeros at an episode's first row. The agent's index is appended one-hot.
+    """
+    n = obs.shape[-2]
+    identity = jnp.broadcast_to(jnp.eye(n, dtype=obs.dtype), (*obs.shape[:-1], n))
+    return jax.nn.relu(affine(agent.encoder, jnp.concatenate([obs, identity, last_action], axis=-1)))
+
+
+def recur(
+    agent: Agent, hidden: Float[Array, "*b N H"], encoded: Float[Array, "*b N H"]
+) -> tuple[Float[Array, "*b N H"], Float[Array, "*b N A"]]:
+    """One row for all agents: the next hidden state and the utilities of every action."""
+    hidden = gru(agent.cell, hidden, encoded)
+    return hidden, affine(agent.head, hidden)
+
+
 def agent_step(
     agent: Agent,
     hidden: Float[Array, "*b N H"],
     obs: Float[Array, "*b N O"],
     last_action: Float[Array, "*b N A"],
 ) -> tuple[Float[Array, "*b N H"], Float[Array, "*b N A"]]:
-    """One row for all agents: the next hidden state and the utilities of every action.
-
-    `last_action` is one-hot, all zeros at an episode's first row. The agent's index is appended one-hot.
-    """
-    n = obs.shape[-2]
-    identity = jnp.broadcast_to(jnp.eye(n, dtype=obs.dtype), (*obs.shape[:-1], n))
-    x = jnp.concatenate([obs, identity, last_action], axis=-1)
-    hidden = gru(agent.cell, hidden, jax.nn.relu(affine(agent.encoder, x)))
-    return hidden, affine(agent.head, hidden)
+    """One row for all agents, from what they see: the next hidden state and the utilities of every action."""
+    return recur(agent, hidden, encode(agent, obs, last_action))
 
 
 def first_hidden(agent: Agent, n_agents: int) -> Float[Array, "N H"]:
@@ -132,12 +145,12 @@ def last_actions(action: Int[Array, "T N"], n_actions: int) -> Float[Array, "T1 
 def unroll(agent: Agent, episode: Episode) -> Float[Array, "T1 N A"]:
     """Utilities Q_i(τ_i, ·) at every row of an episode."""
 
-    def step(hidden, row):
-        return agent_step(agent, hidden, *row)
+    def step(hidden, encoded):
+        return recur(agent, hidden, encoded)
 
     _, n_agents, n_actions = episode.avail.shape
-    rows = episode.obs, last_actions(episode.action, n_actions)
-    return jax.lax.scan(step, first_hidden(agent, n_agents), rows)[1]
+    encoded = encode(agent, episode.obs, last_actions(episode.action, n_actions))
+    return jax.lax.scan(step, first_hidden(agent, n_agents), encoded)[1]
 
 
 def mix_weights(mixer: QMIX, state: Float[Array, "*rows S"]) -> MixWeights:

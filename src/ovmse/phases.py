@@ -4,26 +4,31 @@ Everything here is pure; progress, evaluation, files and interrupts live in `ovm
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ovmse import learner as learning
 from ovmse import replay as replays
 from ovmse.config import Config
-from ovmse.envs.protocol import Environment
 from ovmse.learner import Learner, Metrics, Regress
 from ovmse.method import Loss, Method
 from ovmse.networks import Team
 from ovmse.replay import Replay
-from ovmse.rollout import Rollout, collect
-from ovmse.seeds import any_over_seeds, max_over_seeds
+from ovmse.rollout import Rollout
+from ovmse.seeds import batched, max_over_seeds
 from ovmse.types import EnvSpec
 from ovmse.values import taken_q_tot
 
 REMEMBER_BLOCK = 32  # dataset episodes whose memory is computed at once
+LENGTHS = (0.15, 0.2, 0.3, 0.45, 0.67, 1.0)  # of the limit: the lengths at which episodes are computed
+GROUP_ROWS = 64  # agents computed at once on a CPU; more than that leave a core's cache
+
+Drawn = tuple[Int[Array, " B"], Int[Array, " B"] | None, Bool[Array, " B"] | None]
+"""What a batch consists of: slots of the replay, slots of the dataset, and whether the latter counts."""
 
 
 class Offline(NamedTuple):
@@ -67,8 +72,19 @@ def add(tally: Tally, metrics: Metrics) -> Tally:
 
 
 def batch_lengths(limit: int) -> list[int]:
-    """The few lengths at which batches are computed; a batch takes the shortest that holds its longest episode."""
-    return sorted({math.ceil(limit * share) for share in (0.25, 0.4, 0.63, 1.0)})
+    """The few lengths at which episodes are computed; a group takes the shortest that holds its longest episode."""
+    return sorted({math.ceil(limit * share) for share in LENGTHS})
+
+
+def group_size(batch: int, n_agents: int) -> int:
+    """How many of a batch's episodes are computed at once: all on an accelerator, on a CPU what a core's cache holds.
+
+    The largest divisor of the batch with at most `GROUP_ROWS` agents, but not below 4 episodes.
+    """
+    if batched():
+        return batch
+    divisors = [d for d in range(min(4, batch), batch + 1) if batch % d == 0]
+    return max((d for d in divisors if d * n_agents <= GROUP_ROWS), default=divisors[0])
 
 
 def update(
@@ -82,37 +98,63 @@ def update(
     data_share: Float[Array, ""] | float,
     key: PRNGKeyArray,
 ) -> tuple[Learner, Metrics]:
-    """One gradient update on episodes from the replay, a share of them from the dataset instead."""
+    """One gradient update on episodes from the replay, a share of them from the dataset instead.
+
+    The gradient is summed over groups of episodes of about one length, each computed no longer than it needs.
+    """
     k_draw, k_data, k_share, k_loss = jax.random.split(key, 4)
     size = config.batch_episodes
     slots = replays.draw(replay.index, k_draw, size)
     lengths = replay.index.length[slots]
+    drawn: Drawn = (slots, None, None)
     if data is not None:
         # the share of a batch holds on average, whatever the batch's size
         from_data = (jnp.arange(size) + jax.random.uniform(k_share)) / size < data_share
         data_slots = replays.draw(data.index, k_data, size)
         lengths = jnp.where(from_data, data.index.length[data_slots], lengths)
+        drawn = (slots, data_slots, from_data)
+    total = lengths.sum()
 
-    def read(steps: int) -> PyTree:
+    def read(drawn: Drawn, steps: int) -> PyTree:
+        slots, data_slots, from_data = drawn
         here = replays.read_all(replay, slots, steps)
-        if data is None:
+        if data is None or data_slots is None:
             return here
         there = replays.read_all(data, data_slots, steps)
         return jax.vmap(lambda own, a, b: jax.tree.map(lambda x, y: jnp.where(own, x, y), a, b))(from_data, there, here)
 
-    def gradient_at(steps: int):
-        def compute() -> tuple[Team, learning.Losses]:
-            episodes, memory = read(steps)
-            return learning.gradient(config.learner, loss, regress, learner, episodes, memory, k_loss)
+    def part(lengths: Int[Array, " G"], drawn: Drawn, key: PRNGKeyArray) -> tuple[Team, learning.Losses]:
+        def at(steps: int) -> Callable[[], tuple[Team, learning.Losses]]:
+            def compute() -> tuple[Team, learning.Losses]:
+                episodes, memory = read(drawn, steps)
+                return learning.gradient(config.learner, loss, regress, learner, episodes, memory, key, total)
 
-        return compute
+            return compute
 
-    choices = batch_lengths(spec.episode_limit)
-    longest = max_over_seeds(lengths.max())
-    which = jnp.searchsorted(jnp.asarray(choices), longest)
-    gradients, losses = jax.lax.switch(which, [gradient_at(steps) for steps in choices])
+        choices = batch_lengths(spec.episode_limit)
+        which = jnp.searchsorted(jnp.asarray(choices), max_over_seeds(lengths.max()))
+        return jax.lax.switch(which, [at(steps) for steps in choices])
+
+    order = jnp.argsort(lengths)
+    group = group_size(size, spec.n_agents)
+    batch = jax.tree.map(lambda x: x[order].reshape(-1, group), (lengths, drawn))
+    parts = (*batch, jax.random.split(k_loss, size // group))
+    gradients, losses = sum_over(part, parts)
     norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients)))
     return learning.apply(config.learner, learner, gradients), Metrics(losses, norm)
+
+
+def sum_over(function: Callable[..., PyTree], parts: tuple[PyTree, ...]) -> PyTree:
+    """The sum of a function's results over the leading axis of its arguments."""
+    first = jax.tree.map(lambda x: x[0], parts)
+    if len(jax.tree.leaves(parts)[0]) == 1:
+        return function(*first)
+
+    def one(total: PyTree, part: tuple[PyTree, ...]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, function(*part)), None
+
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *first))
+    return jax.lax.scan(one, nothing, parts)[0]
 
 
 def learn_offline(
@@ -173,10 +215,7 @@ def learn_online(
     played: Rollout,
     data: Replay | None,
 ) -> tuple[Online, Tally]:
-    """Store new episodes with what is remembered of them, then do the updates that they are worth.
-
-    Shared by the compiled loop and by environments on the host.
-    """
+    """Store new episodes with what is remembered of them, then do the updates that they are worth."""
     target = method.online_target
     assert target is not None
     episodes = played.episodes
@@ -224,36 +263,6 @@ def learn_online(
 def progress_of(config: Config, env_steps: Int[Array, ""]) -> Float[Array, ""]:
     """The spent share of the online budget, in [0, 1]."""
     return jnp.minimum(1.0, env_steps / config.online_env_steps)
-
-
-def finetune(
-    config: Config,
-    env: Environment,
-    method: Method,
-    state: Online,
-    data: Replay | None,
-    until: Int[Array, ""],
-) -> tuple[Online, Tally]:
-    """Collect and learn in a JAX environment until that many environment steps are spent."""
-
-    def go_on(carry: tuple[Online, Tally]) -> Array:
-        return any_over_seeds(carry[0].env_steps < until)
-
-    def one(carry: tuple[Online, Tally]) -> tuple[Online, Tally]:
-        state, tally = carry
-        key, k_play = jax.random.split(state.key)
-        progress = progress_of(config, state.env_steps)
-        played = collect(
-            env,
-            state.learner.team.agent,
-            lambda k, q, avail: method.explore(k, q, avail, progress),
-            jax.random.split(k_play, config.episodes_per_collect),
-            any_over_seeds,
-        )
-        state, new = learn_online(config, env.spec, method, state._replace(key=key), played, data)
-        return state, jax.tree.map(jnp.add, tally, new)
-
-    return jax.lax.while_loop(go_on, one, (state, no_tally()))
 
 
 def monitored(team: Team, data: Replay, spec: EnvSpec, episodes: int) -> Float[Array, ""]:

@@ -4,7 +4,8 @@ An episode of n steps takes n + 1 rows (the last holds the final observation). I
 tail the next block overwrites. Positions count on for ever; the row of a position is its remainder by the ring's size.
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -150,16 +151,19 @@ def read_all(replay: Replay, slots: Int[Array, " B"], steps: int) -> tuple[Episo
 
 
 def from_dataset(dataset: Dataset) -> Replay:
-    """A dataset as a replay that is full: it is only read, and nothing is remembered beside it yet."""
+    """A dataset as a replay that is full: it is only read, and nothing is remembered beside it yet.
+
+    The arrays are NumPy's, aligned so that `jax.device_put` may use them where they are.
+    """
     lengths, limit = dataset.length, dataset.spec.episode_limit
     size = int(lengths.sum()) + len(lengths) + limit + 1
     last = np.cumsum(lengths + 1) - 1  # every episode's final row, which has no action, reward or end
     step_rows = np.delete(np.arange(last[-1] + 1), last)
 
-    def at(rows: np.ndarray | slice, values: np.ndarray) -> Array:
-        out = np.zeros((size, *values.shape[1:]), values.dtype)
+    def at(rows: np.ndarray | slice, values: np.ndarray) -> Any:
+        out = aligned((size, *values.shape[1:]), values.dtype)
         out[rows] = values
-        return jnp.asarray(out)
+        return out
 
     filled = slice(0, last[-1] + 1)
     rows = Rows(
@@ -170,15 +174,18 @@ def from_dataset(dataset: Dataset) -> Replay:
         reward=at(step_rows, dataset.reward),
         terminal=at(step_rows, dataset.terminal),
     )
-    index = Index(
-        start=jnp.asarray(last - lengths, jnp.int32),
-        length=jnp.asarray(lengths, jnp.int32),
-        won=jnp.asarray(dataset.won),
-        oldest=jnp.zeros((), jnp.int32),
-        written=jnp.asarray(len(lengths), jnp.int32),
-        head=jnp.asarray(last[-1] + 1, jnp.int32),
-    )
-    return Replay(rows, jnp.zeros((size,)), index)
+    numbers: Any = (last - lengths, lengths, dataset.won, 0, len(lengths), last[-1] + 1)
+    arrays: Any = (np.asarray(x, bool if x is dataset.won else np.int32) for x in numbers)
+    index = Index(*arrays)
+    return Replay(rows, at(slice(0), np.zeros(0, np.float32)), index)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that begin at a multiple of 64 bytes."""
+    count = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(count + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + count].view(dtype).reshape(shape)
 
 
 def to_flat(replay: Replay, episodes: range) -> Flat:

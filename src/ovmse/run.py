@@ -21,9 +21,9 @@ from ovmse.method import Method
 from ovmse.networks import Team
 from ovmse.phases import Offline, Online, Tally
 from ovmse.replay import Replay, from_dataset
-from ovmse.seeds import each_seed, slots
+from ovmse.seeds import Rounds, join, over_seeds, shared, slots, split
 from ovmse.types import EnvSpec
-from ovmse.worlds import World, make_world
+from ovmse.worlds import Player, World, evaluate, make_world
 
 MONITOR_EPISODES = 64  # the dataset's first episodes, on which unlearning is watched
 
@@ -40,14 +40,20 @@ class Task:
 
 
 class State(NamedTuple):
-    """Everything that a run carries on, for all seeds (leading axis): the phase's own state, and what it tallied.
+    """Everything that a seed carries on: the phase's own state, and what it tallied since the last row.
 
-    memory: per seed, the frozen offline value's mean on the monitored steps (nan before the handover).
+    memory: the frozen offline value's mean on the monitored steps (nan before the handover).
     """
 
     inner: Offline | Online
     tally: Tally
     memory: jax.Array
+
+    @property
+    def player(self) -> Player:
+        """The team as it plays now."""
+        steps = self.inner.env_steps if isinstance(self.inner, Online) else jnp.zeros_like(self.inner.learner.updates)
+        return Player(self.inner.learner.team.agent, self.inner.key, steps)
 
 
 class Run(NamedTuple):
@@ -57,8 +63,8 @@ class Run(NamedTuple):
     out: Path
     world: World
     data: Replay | None
-    watch: Callable[[Team, Replay], jax.Array]
-    evaluation_keys: jax.Array
+    watch: Callable[[Rounds, Replay], Rounds]
+    evaluation_keys: Rounds
     rows: list[dict[str, Any]]
     clock: machine.Clock
     display: Display
@@ -104,8 +110,8 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
         raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
 
 
-def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
-    """Open the run's directory and make, or restore, the first state."""
+def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
+    """Open the run's directory and make, or restore, the first states."""
     config = task.config
     keys = jnp.stack([jax.random.key(config.seed + i) for i in range(slots(config.seeds))])
     spec = task.env.spec
@@ -113,9 +119,11 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
         task=task,
         out=config.out or rundir.next_free(f"{config.env}-{config.method}"),
         world=make_world(config, task.env, task.method),
-        data=None if task.dataset is None else from_dataset(task.dataset),
-        watch=each_seed(lambda team, data: phases.monitored(team, data, spec, MONITOR_EPISODES), config.seeds),
-        evaluation_keys=jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys),
+        data=None if task.dataset is None else shared(from_dataset(task.dataset), config.seeds),
+        watch=over_seeds(
+            lambda team, data: phases.monitored(team, data, spec, MONITOR_EPISODES), config.seeds, keep=True
+        ),
+        evaluation_keys=split(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), config.seeds),
         rows=[],
         clock=machine.Clock(),
         display=display,
@@ -136,7 +144,7 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, State]:
 
         rundir.write_json(run.out / "dataset.json", profile(task.dataset))
     display.say(f"about {sum(task.needed_bytes.values()) / machine.GIB:.1f} GiB of memory will be needed")
-    return run, fresh(keys)
+    return run, split(fresh(keys), config.seeds)
 
 
 def start(task: Task, key: jax.Array) -> State:
@@ -146,85 +154,98 @@ def start(task: Task, key: jax.Array) -> State:
     return State(Offline(fresh, k_learn), phases.no_tally(), jnp.float32(jnp.nan))
 
 
-def judge(run: Run, state: State) -> State:
-    """Evaluate every seed, write a row for each, and start a new tally."""
-    config, spec, method, inner = run.task.config, run.task.env.spec, run.task.method, state.inner
-    online = isinstance(inner, Online)
-    scores, watched = play(run, inner.learner.team), monitor(run, inner.learner.team)
-    steps = env_steps(run, state)
-    remembers = online and bool(np.isfinite(state.memory[0]))
+def judge(run: Run, states: Rounds) -> Rounds:
+    """Evaluate every seed, write a row for each, and start new tallies."""
+    config, spec, method = run.task.config, run.task.env.spec, run.task.method
+    online = isinstance(states[0].inner, Online)
+    scores, watched = play(run, states), monitor(run, states)
+    steps, updates = env_steps(run, states), updates_of(run, states)
+    episodes = join([state.inner.episodes for state in states]) if online else np.zeros_like(updates)
+    tally, memory = join([(state.tally, state.memory) for state in states])
+    remembers = online and bool(np.isfinite(memory[0]))
     rows = []
     for i in range(config.seeds):
         row: dict[str, Any] = {
             "phase": "online" if online else "offline",
             "seed": config.seed + i,
             "env_steps": int(steps[i]),
-            "updates": int(inner.learner.updates[i]),
-            "episodes": int(inner.episodes[i]) if isinstance(inner, Online) else 0,
+            "updates": int(updates[i]),
+            "episodes": int(episodes[i]),
             "wall_s": round(run.clock.elapsed(), 3),
         }
-        row |= record.score_row(scores, i, spec.has_win) | record.tally_row(state.tally, i, remembers)
+        row |= record.score_row(scores, i, spec.has_win) | record.tally_row(tally, i, remembers)
         row |= record.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
         row["monitor_q_tot"] = None if watched is None else float(watched[i])
-        row["monitor_memory"] = float(state.memory[i]) if remembers else None
+        row["monitor_memory"] = float(memory[i]) if remembers else None
         rows.append(row)
     rundir.append(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     run.display.rows(rows)
     if config.keep_teams:
-        done = int(steps.min()) if online else int(inner.learner.updates[0])
+        done = int(steps.min()) if online else int(updates[0])
         kept = run.out / "teams" / f"{rows[0]['phase']}-{done:09d}.safetensors"
         kept.parent.mkdir(exist_ok=True)
-        checkpoint.save(kept, record.first_seeds(inner.learner.team, config.seeds))
-    return state._replace(tally=jax.tree.map(jnp.zeros_like, state.tally))
+        checkpoint.save(kept, teams(run, states))
+    return [state._replace(tally=jax.tree.map(jnp.zeros_like, state.tally)) for state in states]
 
 
-def play(run: Run, teams: Team) -> Scores:
+def teams(run: Run, states: Rounds) -> Team:
+    """The teams of all seeds (leading axis), on the host."""
+    return record.first_seeds(join([state.inner.learner.team for state in states]), run.task.config.seeds)
+
+
+def play(run: Run, states: Rounds) -> Scores:
     """Greedy scores of every seed, always on the same episodes."""
+    agents = [state.inner.learner.team.agent for state in states]
     with run.clock.measure("evaluation"):
-        return jax.tree.map(np.asarray, run.world.evaluate(teams.agent, run.evaluation_keys))
+        return evaluate(run.world, agents, run.evaluation_keys, run.task.config.evaluate_episodes)
 
 
-def monitor(run: Run, teams: Team) -> jax.Array | None:
+def monitor(run: Run, states: Rounds) -> np.ndarray | None:
     """Mean Q_tot on a fixed set of dataset steps, by seed; None without a dataset."""
-    return None if run.data is None else run.watch(teams, run.data)
+    return None if run.data is None else join(run.watch([state.inner.learner.team for state in states], run.data))
 
 
-def env_steps(run: Run, state: State) -> np.ndarray:
+def env_steps(run: Run, states: Rounds) -> np.ndarray:
     """Online environment steps of every seed so far."""
-    seeds = run.task.config.seeds
-    return np.asarray(state.inner.env_steps)[:seeds] if isinstance(state.inner, Online) else np.zeros(seeds, int)
+    return join([state.player.env_steps for state in states])[: run.task.config.seeds]
 
 
-def after_chunk(run: Run, state: State, done: int) -> None:
+def updates_of(run: Run, states: Rounds) -> np.ndarray:
+    """Gradient updates of every seed so far."""
+    return join([state.inner.learner.updates for state in states])[: run.task.config.seeds]
+
+
+def after_chunk(run: Run, states: Rounds, done: int) -> None:
     """Show progress; raise `UserError` if a loss is no longer a number."""
     run.display.advance(done, run.clock)
     config = run.task.config
-    watched = state.tally.total.losses.loss + state.tally.total.grad_norm
-    broken = np.flatnonzero(~np.isfinite(np.asarray(watched)[: config.seeds]))
+    tally = join([state.tally for state in states])
+    watched = tally.total.losses.loss + tally.total.grad_norm
+    broken = np.flatnonzero(~np.isfinite(watched[: config.seeds]))
     if len(broken):
         seed = int(broken[0])
         raise UserError(
             f"the loss of seed {config.seed + seed} is no longer a number, at update "
-            f"{int(state.inner.learner.updates[seed])} and environment step {int(env_steps(run, state)[seed])}. Try a "
+            f"{int(updates_of(run, states)[seed])} and environment step {int(env_steps(run, states)[seed])}. Try a "
             "lower --learning-rate (a tenth) or a lower alpha (--change offline_loss.alpha=…). "
             f"What was measured until then is in {run.out}."
         )
 
 
-def save_if_stopped(run: Run, state: State) -> None:
+def save_if_stopped(run: Run, states: Rounds) -> None:
     """Where Ctrl-C was pressed, save the run so that it can be resumed, and raise `Interrupted`."""
     if not run.stop.asked:
         return
     out = run.out
-    checkpoint.save(out / "interrupted.safetensors", state)
-    online = isinstance(state.inner, Online)
+    checkpoint.save(out / "interrupted.safetensors", join(states))
+    online = isinstance(states[0].inner, Online)
     rundir.write_json(out / "interrupted.json", {"online": online, "rows": len(run.rows), "clock": run.clock.saved()})
     raise Interrupted(out)
 
 
-def restore(run: Run, like: State) -> State:
-    """The state of an interrupted run; its metrics stay. Raises `UserError` if there is nothing to resume."""
+def restore(run: Run, like: State) -> Rounds:
+    """The states of an interrupted run; its metrics stay. Raises `UserError` if there is nothing to resume."""
     out = run.out
     found = rundir.read_json(out / "interrupted.json")
     if not isinstance(found, dict) or not {"online", "rows", "clock"} <= set(found):
@@ -239,4 +260,4 @@ def restore(run: Run, like: State) -> State:
     rundir.rewrite(out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     run.clock.restore(found["clock"])
-    return checkpoint.restore(out / "interrupted.safetensors", like)
+    return split(checkpoint.restore(out / "interrupted.safetensors", like), run.task.config.seeds)

@@ -1,4 +1,8 @@
-"""Seeds run inside one compiled program: side by side on the cores of a CPU, as one batch on an accelerator."""
+"""Seeds run side by side: one on each core of a CPU, round after round, or all as one batch on an accelerator.
+
+The states of all seeds are a list of rounds. A round's arrays have a leading axis, the seeds that run at the same time;
+one compiled program serves every round. What is small can be joined into one array over all seeds, and split again.
+"""
 
 import os
 from collections.abc import Callable
@@ -14,6 +18,9 @@ AXIS = "seeds"
 # at level 1 SMAX compiles in a third of the time, and updates are as fast.
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
+Rounds = list[Any]
+"""A tree of arrays per round, each with the leading axis of `width` seeds."""
+
 
 def use_all_cores() -> None:
     """Let JAX see each core of a CPU as a device; after JAX's first computation it is too late, and nothing changes."""
@@ -25,7 +32,7 @@ def use_all_cores() -> None:
 
 
 def batched() -> bool:
-    """Whether seeds run as one batch (an accelerator) rather than one after the other on each core."""
+    """Whether seeds run as one batch (an accelerator) rather than one on each core."""
     return jax.default_backend() != "cpu"
 
 
@@ -50,52 +57,66 @@ def slots(seeds: int) -> int:
     return -(-seeds // devices) * devices
 
 
-def over_seeds(function: Callable[..., tuple[PyTree, PyTree]], seeds: int) -> Callable[..., tuple[PyTree, PyTree]]:
-    """Map ``function(state, *shared) → (state, out)`` over the leading axis of `state`, as one compiled program.
+def width(seeds: int) -> int:
+    """How many seeds run at the same time."""
+    return slots(seeds) if batched() else devices_for(seeds)
 
-    Every seed gets the shared arguments as they are. The old state's memory is given up to the new one.
+
+def split(tree: PyTree, seeds: int) -> Rounds:
+    """The rounds of a tree whose arrays have all seeds (`slots`) on their leading axis."""
+    size = width(seeds)
+    return [jax.tree.map(lambda x: x[i : i + size], tree) for i in range(0, slots(seeds), size)]  # noqa: B023
+
+
+def join(rounds: Rounds) -> PyTree:
+    """The rounds' trees as one, on the host, with all seeds on the leading axis. Random keys stay on the device."""
+
+    def concatenate(*parts: Any) -> Any:
+        if jax.dtypes.issubdtype(parts[0].dtype, jax.dtypes.prng_key):
+            return jnp.concatenate(parts)
+        return np.concatenate([np.asarray(part) for part in parts])
+
+    return jax.tree.map(concatenate, *rounds)
+
+
+def shared(tree: PyTree, seeds: int) -> PyTree:
+    """Host arrays for all devices that so many seeds use; on a CPU aligned ones stay where they are, held once."""
+    everywhere = jax.sharding.NamedSharding(_mesh(seeds), jax.sharding.PartitionSpec())
+    return jax.device_put(tree, everywhere, may_alias=True)
+
+
+def over_seeds(function: Callable[..., PyTree], seeds: int, keep: bool = False) -> Callable[..., Rounds]:
+    """Map ``function(state, *shared)`` over all seeds: the result takes ``(rounds of states, *shared)``.
+
+    Every seed gets the shared arguments as they are. A state's memory is given up to the results unless `keep` is set.
+    With rounds of something `beside` the states, the function is ``function(state, beside, *shared)``.
+    A call does not wait for its results, so that each device goes on alone through the rounds.
     """
-    local = _as_batch if batched() else _one_by_one
-    return _program(lambda states, *shared: local(lambda state: function(state, *shared), states), seeds, (0,))
+    along, whole = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
 
+    def one(state: PyTree, beside: PyTree, *shared: Any) -> PyTree:
+        return function(state, *shared) if beside is None else function(state, beside, *shared)
 
-def each_seed(function: Callable[..., PyTree], seeds: int) -> Callable[..., PyTree]:
-    """Map ``function(state, *shared) → out`` over the leading axis of `state`; the state stays."""
-
-    def local(states: PyTree, *shared: Any) -> PyTree:
+    def local(states: PyTree, beside: PyTree, *shared: Any) -> PyTree:
         if batched():
-            return jax.vmap(lambda state: function(state, *shared), axis_name=AXIS)(states)
-        return jax.lax.map(lambda state: function(state, *shared), states)
+            return jax.vmap(lambda state, own: one(state, own, *shared), axis_name=AXIS)(states, beside)
+        alone = one(*jax.tree.map(lambda x: x[0], (states, beside)), *shared)
+        return jax.tree.map(lambda x: x[None], alone)
 
-    return _program(local, seeds, ())
+    def program(states: PyTree, beside: PyTree, *shared: Any) -> PyTree:
+        specs = (along, along, *(whole for _ in shared))
+        mapped = jax.shard_map(local, mesh=_mesh(seeds), in_specs=specs, out_specs=along, check_vma=False)
+        return mapped(states, beside, *shared)
 
+    donated, options = (() if keep else (0,)), (None if batched() else CPU_OPTIONS)
+    compiled = jax.jit(program, donate_argnums=donated, compiler_options=options)
 
-def _program(local: Callable[..., PyTree], seeds: int, donated: tuple[int, ...]) -> Callable[..., PyTree]:
-    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()[: devices_for(seeds)]), ("devices",))
-    split, whole = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
+    def run(rounds: Rounds, *shared: Any, beside: Rounds | None = None) -> Rounds:
+        besides = beside or [None] * len(rounds)
+        return [compiled(states, own, *shared) for states, own in zip(rounds, besides, strict=True)]
 
-    def program(states: PyTree, *shared: Any) -> PyTree:
-        specs = (split, *(whole for _ in shared))
-        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)(states, *shared)
-
-    return jax.jit(program, donate_argnums=donated, compiler_options=None if batched() else CPU_OPTIONS)
-
-
-def _as_batch(function: Callable[[PyTree], tuple[PyTree, PyTree]], states: PyTree) -> tuple[PyTree, PyTree]:
-    return jax.vmap(function, axis_name=AXIS)(states)
+    return run
 
 
-def _one_by_one(function: Callable[[PyTree], tuple[PyTree, PyTree]], states: PyTree) -> tuple[PyTree, PyTree]:
-    """A loop that holds one seed's state beside all seeds' states, where `jax.lax.map` would hold them twice."""
-
-    def step(states: PyTree, i: Array) -> tuple[PyTree, PyTree]:
-        state = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), states)
-        state, out = function(state)
-        put = jax.lax.dynamic_update_index_in_dim
-        return jax.tree.map(lambda all_, one: put(all_, one, i, 0), states, state), out
-
-    count = jax.tree.leaves(states)[0].shape[0]
-    if count == 1:
-        state, out = function(jax.tree.map(lambda x: x[0], states))
-        return jax.tree.map(lambda x: x[None], (state, out))
-    return jax.lax.scan(step, states, jnp.arange(count))
+def _mesh(seeds: int) -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.asarray(jax.local_devices()[: devices_for(seeds)]), ("devices",))

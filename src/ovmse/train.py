@@ -14,8 +14,23 @@ from ovmse.display import Display
 from ovmse.networks import Team
 from ovmse.phases import Offline, Online
 from ovmse.replay import Replay
-from ovmse.run import Run, State, after_chunk, begin, env_steps, judge, monitor, play, prepare, save_if_stopped
-from ovmse.seeds import each_seed, over_seeds, slots
+from ovmse.rollout import Rollout
+from ovmse.run import (
+    Run,
+    State,
+    after_chunk,
+    begin,
+    env_steps,
+    judge,
+    monitor,
+    play,
+    prepare,
+    save_if_stopped,
+    teams,
+    updates_of,
+)
+from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, slots, split
+from ovmse.worlds import TRAINING
 
 SECONDS_PER_CHUNK = 2.0  # how long a compiled chunk runs before the display and Ctrl-C are served
 
@@ -39,128 +54,144 @@ def train(config: Config, display: Display | None = None, resume: bool = False) 
     return finish(*play_out(config, display, resume))
 
 
-def play_out(config: Config, display: Display | None = None, resume: bool = False) -> tuple[Run, State]:
-    """All phases of a run, up to its last state."""
+def play_out(config: Config, display: Display | None = None, resume: bool = False) -> tuple[Run, Rounds]:
+    """All phases of a run, up to its last states."""
     machine.use()
     task = prepare(config)
-    run, state = begin(task, display or Display(), resume)
+    run, states = begin(task, display or Display(), resume)
     with run.stop, run.display:
-        if task.method.offline_loss is not None and isinstance(state.inner, Offline):
-            state = take_over(run, state) if config.pretrained else pretrain(run, state)
+        if task.method.offline_loss is not None and isinstance(states[0].inner, Offline):
+            states = take_over(run, states) if config.pretrained else pretrain(run, states)
         if task.method.online_target is not None:
-            if isinstance(state.inner, Offline):
-                state = hand_over(run, state)
-            state = finetune(run, state)
-    return run, state
+            if isinstance(states[0].inner, Offline):
+                states = hand_over(run, states)
+            states = finetune(run, states)
+    return run, states
 
 
-def pretrain(run: Run, state: State) -> State:
+def pretrain(run: Run, states: Rounds) -> Rounds:
     """The offline phase: gradient updates on the dataset, evaluated every so often."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
 
-    def learn_some(state: State, data: Replay, updates: jax.Array) -> tuple[State, None]:
+    def learn_some(state: State, data: Replay, updates: jax.Array) -> State:
         assert isinstance(state.inner, Offline)
         inner, new = phases.learn_offline(config, spec, method, state.inner, data, updates)
-        return State(inner, jax.tree.map(jnp.add, state.tally, new), state.memory), None
+        return state._replace(inner=inner, tally=jax.tree.map(jnp.add, state.tally, new))
 
     learn = over_seeds(learn_some, config.seeds)
-    done, pace = int(state.inner.learner.updates[0]), machine.Pace(SECONDS_PER_CHUNK, first=20)
+    done, pace = int(states[0].inner.learner.updates[0]), machine.Pace(SECONDS_PER_CHUNK, first=20)
     run.display.phase("offline", done, config.offline_updates, "updates")
     if done == 0:
-        state = judge(run, state)
+        states = judge(run, states)
     while done < config.offline_updates:
         mark = next_mark(done, config.evaluate_every_updates, config.offline_updates)
         updates = min(pace.amount(), mark - done)
         with run.clock.measure("offline") as chunk:
-            state, _ = jax.block_until_ready(learn(state, run.data, jnp.int32(updates)))
+            states = jax.block_until_ready(learn(states, run.data, jnp.int32(updates)))
             chunk.updates = config.seeds * updates
         pace.note(updates, chunk)
         done += updates
-        after_chunk(run, state, done)
+        after_chunk(run, states, done)
         if done >= mark:
-            state = judge(run, state)
-        save_if_stopped(run, state)
-    checkpoint.save(run.out / "offline.safetensors", record.first_seeds(state.inner.learner.team, config.seeds))
-    return state
+            states = judge(run, states)
+        save_if_stopped(run, states)
+    checkpoint.save(run.out / "offline.safetensors", teams(run, states))
+    return states
 
 
-def take_over(run: Run, state: State) -> State:
+def take_over(run: Run, states: Rounds) -> Rounds:
     """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own."""
-    config, inner = run.task.config, state.inner
+    config, state = run.task.config, join(states)
     assert config.pretrained is not None
     rows = [row for row in rundir.read_rows(config.pretrained / "metrics.jsonl") if row["phase"] == "offline"]
     there = sorted({row["seed"] for row in rows})
     wanted = [config.seed + i for i in range(config.seeds)]
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), inner.learner.team)
-    teams = checkpoint.restore(config.pretrained / "offline.safetensors", like)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), state.inner.learner.team)
+    found = checkpoint.restore(config.pretrained / "offline.safetensors", like)
     order = np.asarray([there.index(seed) for seed in wanted])
     order = np.resize(order, slots(config.seeds))  # the extra seeds that fill the devices repeat the first
-    team = jax.tree.map(lambda x: x[order], teams)
+    team = jax.tree.map(lambda x: x[order], found)
     checkpoint.save(run.out / "offline.safetensors", record.first_seeds(team, config.seeds))
     rows = [row for row in rows if row["seed"] in wanted]
     rundir.append(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
-    updates = jnp.full_like(inner.learner.updates, max(row["updates"] for row in rows))
+    updates = np.full_like(state.inner.learner.updates, max(row["updates"] for row in rows))
     fresh = jax.vmap(lambda t: learner.restart(config.learner, t))(team)
-    return state._replace(inner=Offline(fresh._replace(updates=updates), inner.key))
+    return split(state._replace(inner=Offline(fresh._replace(updates=updates), state.inner.key)), config.seeds)
 
 
-def hand_over(run: Run, state: State) -> State:
+def hand_over(run: Run, states: Rounds) -> Rounds:
     """The switch: the same greedy episodes just before and just after must agree exactly."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
-    team, memory = state.inner.learner.team, state.memory
-    switch = each_seed(lambda inner, data: phases.handover(config, spec, method, inner, data), config.seeds)
     pretrained = method.offline_loss is not None
-    before = play(run, team) if pretrained else None
-    watched = monitor(run, team)
+    before = play(run, states) if pretrained else None
+    watched = monitor(run, states)
     if pretrained and method.memory is not None and watched is not None:
-        memory = watched
-    inner: Online = switch(state.inner, run.data)
+        memories = split(jnp.asarray(watched), config.seeds)
+        states = [state._replace(memory=memory) for state, memory in zip(states, memories, strict=True)]
+
+    def switch(state: State, data: Replay | None) -> State:
+        assert isinstance(state.inner, Offline)
+        return state._replace(inner=phases.handover(config, spec, method, state.inner, data))
+
+    states = over_seeds(switch, config.seeds)(states, run.data)
     if before is not None:
-        after = play(run, inner.learner.team)
+        after = play(run, states)
         found = record.handover_report(before, after, config, spec.has_win)
         rundir.write_json(run.out / "handover.json", found)
         run.display.handover(found)
-    return State(inner, state.tally, memory)
+    return states
 
 
-def finetune(run: Run, state: State) -> State:
+def finetune(run: Run, states: Rounds) -> Rounds:
     """The online phase: play and learn, evaluated every so many environment steps."""
-    config = run.task.config
+    config, spec, method = run.task.config, run.task.env.spec, run.task.method
+
+    def learn_some(state: State, played: Rollout, data: Replay | None, until: jax.Array) -> State:
+        def learn_from(_: jax.Array, state: State) -> State:
+            assert isinstance(state.inner, Online)
+            inner, new = phases.learn_online(config, spec, method, state.inner, played, data)
+            return state._replace(inner=inner, tally=jax.tree.map(jnp.add, state.tally, new))
+
+        # a seed that has got there waits for the others
+        goes_on = any_over_seeds(state.player.env_steps < until)
+        return jax.lax.fori_loop(0, goes_on.astype(jnp.int32), learn_from, state)
+
+    learn = over_seeds(learn_some, config.seeds)
     budget, pace = config.online_env_steps, machine.Pace(SECONDS_PER_CHUNK, first=200)
-    steps = env_steps(run, state)
+    steps = env_steps(run, states)
     run.display.phase("online", int(steps.min()), budget, "env steps")
     if steps.min() == 0:
-        state = judge(run, state)
+        states = judge(run, states)
     while steps.min() < budget:
         mark = next_mark(int(steps.min()), config.evaluate_every_env_steps, budget)
         until = min(mark, int(steps.min()) + pace.amount())
         with run.clock.measure("online") as chunk:
-            assert isinstance(state.inner, Online)
-            inner, new = jax.block_until_ready(run.world.finetune(state.inner, run.data, until))
-            state = State(inner, jax.tree.map(jnp.add, state.tally, new), state.memory)
-            now = env_steps(run, state)
-            chunk.env_steps, chunk.updates = int((now - steps).sum()), int(new.updates[: config.seeds].sum())
-        pace.note(int(now.min() - steps.min()), chunk)
-        steps = now
-        after_chunk(run, state, min(budget, int(steps.min())))
+            before, updates_before = steps, updates_of(run, states)
+            while steps.min() < until:
+                played = run.world([state.player for state in states], TRAINING, None)
+                states = learn(states, run.data, jnp.int32(until), beside=played)
+                steps = env_steps(run, states)
+            chunk.env_steps = int((steps - before).sum())
+            chunk.updates = int((updates_of(run, states) - updates_before).sum())
+        pace.note(int(steps.min() - before.min()), chunk)
+        after_chunk(run, states, min(budget, int(steps.min())))
         if steps.min() >= mark:
-            state = judge(run, state)
-        save_if_stopped(run, state)
-    return state
+            states = judge(run, states)
+        save_if_stopped(run, states)
+    return states
 
 
-def finish(run: Run, state: State) -> Result:
+def finish(run: Run, states: Rounds) -> Result:
     """Write the teams and the summary."""
-    config = run.task.config
-    teams = record.first_seeds(state.inner.learner.team, config.seeds)
-    checkpoint.save(run.out / "teams.safetensors", teams)
+    last = teams(run, states)
+    checkpoint.save(run.out / "teams.safetensors", last)
     rundir.write_json(run.out / "summary.json", run.clock.summary())
     for leftover in ("interrupted.json", "interrupted.safetensors"):
         (run.out / leftover).unlink(missing_ok=True)
     handover = rundir.read_json(run.out / "handover.json")
     run.display.finish(run.out, run.rows, run.clock.summary())
-    return Result(run.out, run.rows, handover, teams)
+    return Result(run.out, run.rows, handover, last)
 
 
 def next_mark(done: int, every: int, end: int) -> int:

@@ -1,117 +1,114 @@
-"""How seeds act in each kind of environment: compiled together with learning, or on the host around it."""
+"""How seeds play in each kind of environment: in a compiled program, or on the host. What is played is used alike."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ovmse import explore, phases
+from ovmse import explore
 from ovmse.config import Config, settings
 from ovmse.envs import make
-from ovmse.envs.protocol import AnyEnvironment, HostEnvironment, is_host
-from ovmse.evaluate import Scores, evaluate, recorded, scores
+from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
+from ovmse.evaluate import Scores, scores
 from ovmse.method import Method
-from ovmse.phases import Online, Tally
-from ovmse.replay import Replay
-from ovmse.rollout import Rollout, act, collect_host, episode_keys, start_acting
-from ovmse.seeds import each_seed, over_seeds, slots
+from ovmse.networks import Agent
+from ovmse.phases import progress_of
+from ovmse.rollout import Pick, Rollout, act, collect, collect_host, episode_keys, start_acting
+from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, width
+
+TRAINING = 2  # the turn in which a learning team plays; learning itself splits its key in two
 
 
-@dataclass(frozen=True)
-class World:
-    """The three things that need the environment, for all seeds at once (leading axis: seed).
+class Player(NamedTuple):
+    """Who plays: a team's agents, the key that all its episodes derive from, and how far it is in the online phase."""
 
-    evaluate: (teams' agents, keys) → `Scores` with axes [seed, episode].
-    finetune: (online states, dataset, until env steps) → (states, tallies).
-    record: (teams' agents, keys, ε) → episodes in which each agent acts at random with probability ε.
-    """
+    agent: Agent
+    key: PRNGKeyArray
+    env_steps: Int[Array, ""]
 
-    evaluate: Callable[[PyTree, PyTree], Scores]
-    finetune: Callable[[Online, Replay | None, int], tuple[Online, Tally]]
-    record: Callable[[PyTree, PyTree, float], Rollout]
+
+World = Callable[[Rounds, int, float | None], Rounds]
+"""(rounds of `Player`, turn, ε) → rounds of `Rollout`: `episodes_per_collect` episodes played by every seed's team.
+
+Other turns are other episodes. Each agent acts at random with probability ε; without ε the method explores.
+"""
 
 
 def make_world(config: Config, env: AnyEnvironment, method: Method) -> World:
-    """The world of an environment; compilation happens at the first call."""
-    return (
-        _host_world(config, cast(HostEnvironment, env), method)
-        if is_host(env)
-        else _compiled_world(config, env, method)
-    )
+    """The world of an environment; compilation happens at the first call, and once for all uses."""
+    if is_host(env):
+        return _host_world(config, cast(HostEnvironment, env), method)
+    return _compiled_world(config, cast(Environment, env), method)
 
 
-def _compiled_world(config: Config, env: Any, method: Method) -> World:
-    play = each_seed(lambda x: evaluate(env, x[0], x[1], config.evaluate_episodes), config.seeds)
-    learn = over_seeds(
-        lambda state, data, until: phases.finetune(config, env, method, state, data, until), config.seeds
-    )
-    watch = each_seed(lambda x, epsilon: recorded(env, x[0], x[1], epsilon), config.seeds)
-    return World(
-        evaluate=lambda agents, keys: play((agents, keys)),
-        finetune=lambda states, data, until: learn(states, data, jnp.int32(until)),
-        record=lambda agents, keys, epsilon: watch((agents, keys), jnp.float32(epsilon)),
-    )
+def evaluate(world: World, agents: Rounds, keys: Rounds, episodes: int) -> Scores:
+    """Greedy scores of every seed, axes [seed, episode]; equal keys give equal episodes."""
+    players = [Player(agent, key, jnp.zeros(key.shape, jnp.int32)) for agent, key in zip(agents, keys, strict=True)]
+    blocks: list[Scores] = []
+    while not blocks or sum(block.won.shape[1] for block in blocks) < episodes:
+        blocks.append(join([_scores(played) for played in world(players, len(blocks), 0.0)]))
+    return jax.tree.map(lambda *x: np.concatenate(x, axis=1)[:, :episodes], *blocks)
+
+
+_scores = jax.jit(scores)
+
+
+def _pick(config: Config, method: Method, env_steps: Int[Array, ""], epsilon: Float[Array, ""]) -> Pick:
+    """How a team acts: as the method explores, or at a given ε where that is not negative."""
+
+    def pick(key: PRNGKeyArray, q: Array, avail: Array) -> Array:
+        def explores() -> Array:
+            return method.explore(key, q, avail, progress_of(config, env_steps)).astype(jnp.int32)
+
+        return jax.lax.cond(epsilon < 0, explores, lambda: explore.epsilon_greedy(key, q, avail, epsilon))
+
+    return pick
+
+
+def _compiled_world(config: Config, env: Environment, method: Method) -> World:
+    def one(player: Player, turn: Array, epsilon: Array) -> Rollout:
+        keys = jax.random.split(jax.random.fold_in(player.key, turn), config.episodes_per_collect)
+        return collect(env, player.agent, _pick(config, method, player.env_steps, epsilon), keys, any_over_seeds)
+
+    play = over_seeds(one, config.seeds, keep=True)
+    return lambda players, turn, epsilon: play(players, jnp.int32(turn), _number(epsilon))
+
+
+def _number(epsilon: float | None) -> Array:
+    return jnp.float32(-1.0 if epsilon is None else epsilon)
 
 
 def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
-    seeds, batch, spec = slots(config.seeds), config.episodes_per_collect, env.spec
-    envs = [cast(HostEnvironment, make(config.env, **settings(config.env_settings))) for _ in range(seeds * batch)]
+    batch, together = config.episodes_per_collect, width(config.seeds)
+    envs = [cast(HostEnvironment, make(config.env, **settings(config.env_settings))) for _ in range(together * batch)]
 
-    def acting_in(pick_at: Callable[..., Any]) -> Callable[..., Any]:
-        def one(x: tuple, t: Any) -> Any:
-            agent, acting, obs, avail, keys, progress = x
-            return act(agent, pick_at(progress), keys, t, acting, obs, avail)
+    def begin(player: Player, turn: Array) -> tuple[Any, Any, Any]:
+        keys = jax.random.split(jax.random.fold_in(player.key, turn), batch)
+        env_keys, team_keys = episode_keys(keys)
+        return start_acting(player.agent, env.spec, batch), jax.random.key_data(env_keys)[:, -1], team_keys
 
-        return each_seed(one, config.seeds)
+    def step(x: tuple, t: Array, epsilon: Array) -> Any:
+        player, acting, obs, avail, keys = x
+        return act(player.agent, _pick(config, method, player.env_steps, epsilon), keys, t, acting, obs, avail)
 
-    explore_step = acting_in(lambda progress: lambda k, q, avail: method.explore(k, q, avail, progress))
-    random_step = acting_in(lambda epsilon: lambda k, q, avail: explore.epsilon_greedy(k, q, avail, epsilon))
-    greedy_step = acting_in(lambda progress: lambda k, q, avail: explore.greedy(q, avail))
-    begin = each_seed(lambda agent: start_acting(agent, spec, batch), config.seeds)
-    split = jax.jit(jax.vmap(lambda k: jax.random.split(k)))
-    shared_seeds = jax.jit(jax.vmap(lambda k: episode_keys(jax.random.split(k, batch))))
-    learn = over_seeds(
-        lambda x, data: _keep(x[1], phases.learn_online(config, spec, method, x[0], x[1], data)), config.seeds
-    )
+    begin_all, step_all = over_seeds(begin, config.seeds, keep=True), over_seeds(step, config.seeds, keep=True)
 
-    def play(step: Callable[..., Any], agents: PyTree, keys: PyTree, progress: Any) -> Rollout:
-        env_keys, team_keys = shared_seeds(keys)
-        env_seeds = np.asarray(jax.random.key_data(env_keys))[..., -1].astype(np.int64) % 2**31
+    def play(players: Rounds, turn: int, epsilon: float | None) -> Rounds:
+        return [play_round(player, turn, epsilon) for player in players]
+
+    def play_round(player: Player, turn: int, epsilon: float | None) -> Rollout:
+        [(acting, env_seeds, keys)] = begin_all([player], jnp.int32(turn))
 
         def act_at(t: int, acting: Any, obs: np.ndarray, avail: np.ndarray) -> tuple[Any, np.ndarray]:
-            by_seed = (x.reshape(seeds, batch, *x.shape[1:]) for x in (obs, avail))
-            acting, action = step((agents, acting, *by_seed, team_keys, progress), t)
-            return acting, np.asarray(action).reshape(seeds * batch, -1)
+            by_seed = (x.reshape(together, batch, *x.shape[1:]) for x in (obs, avail))
+            [(acting, action)] = step_all([(player, acting, *by_seed, keys)], jnp.int32(t), _number(epsilon))
+            return acting, np.asarray(action).reshape(together * batch, -1)
 
-        rollout = collect_host(envs, act_at, begin(agents), [int(s) for s in env_seeds.reshape(-1)])
-        return jax.tree.map(lambda x: x.reshape(seeds, batch, *x.shape[1:]), rollout)
+        numbers = np.asarray(env_seeds).astype(np.int64).reshape(-1) % 2**31
+        rollout = collect_host(envs, act_at, acting, numbers.tolist())
+        return jax.tree.map(lambda x: x.reshape(together, batch, *x.shape[1:]), rollout)
 
-    def evaluate_host(agents: PyTree, keys: PyTree) -> Scores:
-        blocks = []
-        for block in range(-(-config.evaluate_episodes // batch)):
-            block_keys = jax.vmap(lambda k: jax.random.fold_in(k, block))(keys)  # noqa: B023
-            blocks.append(scores(play(greedy_step, agents, block_keys, np.zeros(seeds, np.float32))))
-        return jax.tree.map(lambda *x: np.concatenate(x, axis=1)[:, : config.evaluate_episodes], *blocks)
-
-    def finetune_host(states: Online, data: Replay | None, until: int) -> tuple[Online, Tally]:
-        tally = None
-        while tally is None or int(states.env_steps[: config.seeds].min()) < until:
-            both = split(states.key)
-            progress = phases.progress_of(config, states.env_steps)
-            played = play(explore_step, states.learner.team.agent, both[:, 1], progress)
-            (states, _), new = learn((states._replace(key=both[:, 0]), jax.device_put(played)), data)
-            tally = new if tally is None else jax.tree.map(jnp.add, tally, new)
-        return states, tally
-
-    def record_host(agents: PyTree, keys: PyTree, epsilon: float) -> Rollout:
-        return play(random_step, agents, keys, np.full(seeds, epsilon, np.float32))
-
-    return World(evaluate_host, finetune_host, record_host)
-
-
-def _keep(played: Rollout, result: tuple[Online, Tally]) -> tuple[tuple[Online, Rollout], Tally]:
-    return (result[0], played), result[1]
+    return play

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -22,7 +23,7 @@ from ovmse.networks import Team
 from ovmse.phases import Online
 from ovmse.replay import Replay
 from ovmse.train import play_out
-from ovmse.worlds import World, make_world
+from ovmse.worlds import Player, World, make_world
 
 Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
 QUALITIES = ("random", "medium", "expert", "medium-replay", "mixed")
@@ -99,7 +100,7 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
     else:
         with TemporaryDirectory() as scratch:
             try:
-                run, state = play_out(replace(config, out=collecting.behaviour or Path(scratch) / "run"), display)
+                run, [state] = play_out(replace(config, out=collecting.behaviour or Path(scratch) / "run"), display)
             except Interrupted:
                 raise KeyboardInterrupt from None  # a dataset is collected in one go
             medium, expert, score = choose(run.out, config, env.spec, state.inner.learner.team)
@@ -190,7 +191,8 @@ def record(
     while done < episodes:
         key, k = jax.random.split(key)
         with clock.measure("record"):
-            played = jax.tree.map(lambda x: np.asarray(x)[0], world.record(team.agent, k[None], epsilon))
+            [played] = world([Player(team.agent, k[None], jnp.zeros(1, jnp.int32))], 0, epsilon)
+            played = jax.tree.map(lambda x: np.asarray(x)[0], played)
         wanted = jax.tree.map(lambda x: x[: episodes - done], played)  # noqa: B023
         parts.append(pack(wanted.episodes, wanted.won))
         done += len(wanted.won)
