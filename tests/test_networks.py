@@ -234,3 +234,22 @@ def test_agents_share_one_network_but_know_who_they_are():
     )
     _, q = networks.agent_step(blind, networks.first_hidden(agent, SPEC.n_agents), obs, none)
     np.testing.assert_allclose(q, np.broadcast_to(q[:1], q.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+def test_fresh_networks_are_uniform_within_their_bounds(mixer):
+    """As Equinox initialises its own layers: ± 1/√(inputs), for the recurrent layer ± 1/√H, weights and biases."""
+    sizes = {"mixer": mixer, "hidden": 64, "embedding": 32, "hyper": 48}
+    make = eqx.filter_jit(lambda key: networks.make_team(SPEC, **sizes, key=key))
+    team, other = make(jax.random.key(0)), make(jax.random.key(1))
+    layers = jax.tree.leaves(team, is_leaf=lambda x: isinstance(x, eqx.nn.Linear | eqx.nn.GRUCell))
+    assert len(layers) == (10 if mixer == "qmix" else 3)
+    for layer in layers:
+        inputs = layer.hidden_size if isinstance(layer, eqx.nn.GRUCell) else layer.in_features
+        numbers = np.concatenate([np.ravel(x) for x in jax.tree.leaves(layer)]) * np.sqrt(inputs)
+        assert np.abs(numbers).max() <= 1.0
+        assert np.abs(numbers.mean()) < 4 / np.sqrt(3 * len(numbers))  # four standard errors
+        if len(numbers) > 200:
+            assert numbers.std() == pytest.approx(1 / np.sqrt(3), rel=0.15)
+    for a, b in zip(jax.tree.leaves(team), jax.tree.leaves(other), strict=True):
+        assert (np.asarray(a) != np.asarray(b)).any()

@@ -56,11 +56,12 @@ def q_tot_beside(team, replay, slot):
 beside = eqx.filter_jit(taken_q_tot)
 
 
-def test_batches_come_in_a_few_lengths_up_to_the_limit():
-    assert phases.batch_lengths(100) == [15, 20, 30, 45, 67, 100]
+def test_episodes_are_computed_at_a_few_lengths(data):
+    assert phases.lengths_within(100) == [20, 30, 45, 67, 100]
     for limit in range(1, 40):
-        lengths = phases.batch_lengths(limit)
+        lengths = phases.lengths_within(limit)
         assert lengths[-1] == limit and lengths == sorted(set(lengths)) and lengths[0] >= 1
+    assert phases.lengths_of(data) == [3, 6]  # half of the episodes have at most 3 steps, the longest has 6
 
 
 @given(batch=st.integers(1, 300), n_agents=st.integers(1, 30))
@@ -162,8 +163,8 @@ def shares(config, keys, share):
     replay, data = marked(3, 0.0, 5), marked(3, 1.0, 4)
 
     def one(key):
-        new, metrics = phases.update(config, SPEC, SquaredError(), lambda td, m: td, state, replay, data, share, key)
-        return metrics.losses.target
+        loss, regress = SquaredError(), lambda td, m: td
+        return phases.update(config, SPEC, loss, regress, state, replay, data, share, key, [T])[1].losses.target
 
     return jax.lax.map(one, keys)
 
@@ -173,21 +174,22 @@ def test_lengths_and_groups_change_nothing(form, data, monkeypatch):
     """The plain formula on the whole batch at full length gives the same losses and the same update, in float64."""
     config, loss = dataclasses.replace(CONFIG, batch_episodes=8), CQL(alpha=0.5, form=form)
 
-    def results():
+    def results(choices):
         team, slow = in_float64(random_team(0)), in_float64(random_team(7))
         state = learner.restart(config.learner, team)._replace(slow=slow)
-        run = eqx.filter_jit(lambda k: phases.update(config, SPEC, loss, lambda td, m: td, state, double, None, 0.0, k))
+        share, regress = 0.0, lambda td, m: td
+        run = eqx.filter_jit(
+            lambda k: phases.update(config, SPEC, loss, regress, state, double, None, share, k, choices)
+        )
         return [(new.team, metrics) for new, metrics in (run(jax.random.key(k)) for k in range(6))]
 
     monkeypatch.setattr(phases, "GROUP_ROWS", 12)
     assert phases.group_size(8, SPEC.n_agents) == 4
     with jax.enable_x64(True):
         double = in_float64(data)
-        ours = results()
-        monkeypatch.setattr(phases, "batch_lengths", lambda limit: [limit])
-        long = results()
+        ours, long = results([2, 3, 5, T]), results([T])
         monkeypatch.setattr(phases, "group_size", lambda batch, n_agents: batch)
-        plain = results()
+        plain = results([T])
     close(ours, plain, 1e-9)
     close(long, plain, 1e-9)
 
@@ -223,7 +225,7 @@ def test_cql_finds_the_best_logged_action_of_the_climbing_game(form, tmp_path):
     )
     method = Method(offline_loss=CQL(alpha=0.1, form=form))
     state = Offline(learner.restart(config.learner, random_team(0, spec)), jax.random.key(0))
-    run = eqx.filter_jit(lambda s, d, n: phases.learn_offline(config, spec, method, s, d, n))
+    run = eqx.filter_jit(lambda s, d, n: phases.learn_offline(config, spec, method, s, d, n, [1]))
     state, tally = run(state, data, jnp.int32(400))
     assert int(tally.updates) == int(state.learner.updates) == 400
     episode = as_jax(episodes[0])

@@ -39,7 +39,7 @@ def assert_same_rows(found, expected, rel):
 def one_length():
     """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "batch_lengths", lambda limit: [limit])
+        patch.setattr(phases, "lengths_within", lambda limit: [limit])
         yield
 
 

@@ -13,16 +13,17 @@ from typing import Any
 import jax
 import psutil
 
-from ovmse import replay
+from ovmse import phases, replay
 from ovmse.config import Config
 from ovmse.data import Dataset
 from ovmse.errors import UserError
 from ovmse.method import Method
-from ovmse.seeds import slots, use_all_cores
+from ovmse.seeds import batched, slots, use_all_cores, width
 from ovmse.types import EnvSpec
 
 GIB = 2**30
-PROGRAM_BYTES = int(0.9 * GIB)  # Python, JAX and the compiled programs, measured on SMAX maps
+PROGRAM_BYTES = int(0.4 * GIB)  # JAX's own memory and the loaded programs, measured on SMAX maps
+COMPILING_BYTES = int(0.6 * GIB)  # what the compiler takes beside, where the programs are not in the cache
 
 
 def use() -> None:
@@ -39,23 +40,39 @@ def use() -> None:
 
 
 def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method: Method) -> dict[str, int]:
-    """What a run will hold at its peak, in bytes: the program, the dataset, the replays of all seeds."""
-    row = replay.row_bytes(spec)
+    """What a run will hold at its peak, in bytes.
+
+    program: Python, JAX, the environment's library and the compiled programs. dataset: its padded copy, one for all
+    seeds. replay: every seed's. learning: what the seeds that run at the same time need for an update and a round of
+    play. In the main memory `program` begins with what this process holds already, less the dataset as it was read.
+    """
+    row, together = replay.row_bytes(spec), width(config.seeds)
+    read = 0 if dataset is None else dataset.nbytes
     data = 0 if dataset is None else (len(dataset.obs) + spec.episode_limit + 1) * row
-    seeds = slots(config.seeds)
-    copies = min(seeds, jax.local_device_count())  # each device holds the dataset and works on one seed at a time
-    online = 0
-    if method.online_target is not None:
-        online = replay.size_of(spec, config.replay_env_steps) * row * (seeds + (copies if seeds > copies else 0))
-    return {"program": PROGRAM_BYTES, "dataset": data * (copies + 1), "replay": online}
+    size, rows = config.learner, spec.episode_limit + 1
+    inputs = spec.obs_size + spec.n_agents + spec.n_actions
+    group = phases.group_size(config.batch_episodes, spec.n_agents)
+    # measured: an update keeps about 3 numbers per input and 18 per recurrent unit, for each agent and row
+    update = 4 * group * rows * spec.n_agents * (3 * inputs + 18 * size.hidden)
+    online = method.online_target is not None
+    play = 2 * config.episodes_per_collect * rows * row
+    stored = replay.size_of(spec, phases.stored_env_steps(config, spec)) if online else 0
+    return {
+        "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
+        "dataset": data,
+        "replay": slots(config.seeds) * stored * row,
+        "learning": together * (update + play),
+    }
 
 
 def check_memory(config: Config, spec: EnvSpec, dataset: Dataset | None, method: Method) -> dict[str, int]:
-    """The bytes that a run needs. Raises `UserError` where the machine has less available."""
+    """The bytes that a run needs. Raises `UserError` where the machine has less."""
     needed = needed_bytes(config, spec, dataset, method)
-    available = psutil.virtual_memory().available
-    if (device := jax.local_devices()[0]).platform != "cpu" and (stats := device.memory_stats()):
+    if batched():
+        stats = jax.local_devices()[0].memory_stats() or {"bytes_limit": sum(needed.values()), "bytes_in_use": 0}
         available = stats["bytes_limit"] - stats["bytes_in_use"]
+    else:
+        available = psutil.virtual_memory().available + psutil.Process().memory_info().rss
     total = sum(needed.values())
     if total > available:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in needed.items())

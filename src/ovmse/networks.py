@@ -6,12 +6,15 @@ Every function takes one episode; whoever calls maps over batch and seeds. Layer
 on the hidden side of the new gate). `docs/parameters.md` lists every array.
 """
 
+import math
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ovmse.types import EnvSpec, Episode
 
@@ -78,10 +81,26 @@ class MixWeights(eqx.Module):
 
 
 def make_team(spec: EnvSpec, *, mixer: MixerName, hidden: int, embedding: int, hyper: int, key: PRNGKeyArray) -> Team:
-    """Fresh networks for an environment of the given sizes."""
-    k_agent, k_mixer = jax.random.split(key)
-    make_mixer = QMIX(spec, embedding, hyper, key=k_mixer) if mixer == "qmix" else VDN()
-    return Team(Agent(spec, hidden, key=k_agent), make_mixer)
+    """Fresh networks for an environment of the given sizes.
+
+    Every weight and bias is uniform within ± 1/√(inputs of its layer), a recurrent layer's within ± 1/√H, as Equinox's
+    layers have it; but all are drawn at once, where a draw per layer takes seconds to compile.
+    """
+
+    def layers(key: PRNGKeyArray) -> Team:
+        mixing = QMIX(spec, embedding, hyper, key=key) if mixer == "qmix" else VDN()
+        return Team(Agent(spec, hidden, key=key), mixing)
+
+    def is_layer(x: object) -> bool:
+        return isinstance(x, eqx.nn.Linear | eqx.nn.GRUCell)
+
+    def bounds(layer: eqx.nn.Linear | eqx.nn.GRUCell) -> PyTree:
+        inputs = layer.weight_hh.shape[1] if isinstance(layer, eqx.nn.GRUCell) else layer.weight.shape[1]
+        return jax.tree.map(lambda x: np.full(x.shape, 1 / math.sqrt(inputs), np.float32), layer)
+
+    bound = jax.tree.map(bounds, eqx.filter_eval_shape(layers, key), is_leaf=is_layer)
+    flat, unravel = ravel_pytree(bound)
+    return unravel(flat * jax.random.uniform(key, flat.shape, minval=-1.0))
 
 
 def affine(layer: eqx.nn.Linear, x: Float[Array, "*rows I"]) -> Float[Array, "*rows J"]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ovmse import learner as learning
@@ -24,7 +25,8 @@ from ovmse.types import EnvSpec
 from ovmse.values import taken_q_tot
 
 REMEMBER_BLOCK = 32  # dataset episodes whose memory is computed at once
-LENGTHS = (0.15, 0.2, 0.3, 0.45, 0.67, 1.0)  # of the limit: the lengths at which episodes are computed
+LENGTHS = (0.2, 0.3, 0.45, 0.67, 1.0)  # of the limit; each more takes seconds to compile
+QUANTILES = (0.5, 0.85, 1.0)  # of a dataset's lengths
 GROUP_ROWS = 64  # agents computed at once on a CPU; more than that leave a core's cache
 
 Drawn = tuple[Int[Array, " B"], Int[Array, " B"] | None, Bool[Array, " B"] | None]
@@ -71,9 +73,14 @@ def add(tally: Tally, metrics: Metrics) -> Tally:
     return Tally(jax.tree.map(jnp.add, tally.total, metrics), tally.updates + 1)
 
 
-def batch_lengths(limit: int) -> list[int]:
-    """The few lengths at which episodes are computed; a group takes the shortest that holds its longest episode."""
+def lengths_within(limit: int) -> list[int]:
+    """The few lengths at which episodes of unknown lengths are computed; a group takes the shortest that holds it."""
     return sorted({math.ceil(limit * share) for share in LENGTHS})
+
+
+def lengths_of(data: Replay) -> list[int]:
+    """The few lengths at which a dataset's episodes are computed: half of them need no more than the first."""
+    return sorted({math.ceil(x) for x in np.quantile(np.asarray(data.index.length), QUANTILES)})
 
 
 def group_size(batch: int, n_agents: int) -> int:
@@ -97,10 +104,12 @@ def update(
     data: Replay | None,
     data_share: Float[Array, ""] | float,
     key: PRNGKeyArray,
+    choices: list[int],
 ) -> tuple[Learner, Metrics]:
     """One gradient update on episodes from the replay, a share of them from the dataset instead.
 
-    The gradient is summed over groups of episodes of about one length, each computed no longer than it needs.
+    The gradient is summed over groups of episodes of about one length, each computed at the shortest of the lengths in
+    `choices` (ascending) that holds it.
     """
     k_draw, k_data, k_share, k_loss = jax.random.split(key, 4)
     size = config.batch_episodes
@@ -131,7 +140,6 @@ def update(
 
             return compute
 
-        choices = batch_lengths(spec.episode_limit)
         which = jnp.searchsorted(jnp.asarray(choices), max_over_seeds(lengths.max()))
         return jax.lax.switch(which, [at(steps) for steps in choices])
 
@@ -158,16 +166,24 @@ def sum_over(function: Callable[..., PyTree], parts: tuple[PyTree, ...]) -> PyTr
 
 
 def learn_offline(
-    config: Config, spec: EnvSpec, method: Method, state: Offline, data: Replay, updates: Int[Array, ""]
+    config: Config,
+    spec: EnvSpec,
+    method: Method,
+    state: Offline,
+    data: Replay,
+    updates: Int[Array, ""],
+    choices: list[int],
 ) -> tuple[Offline, Tally]:
-    """Some gradient updates on the dataset."""
+    """Some gradient updates on the dataset, whose episodes are computed at the lengths in `choices`."""
     assert method.offline_loss is not None
     loss = method.offline_loss
 
     def one(_, carry: tuple[Offline, Tally]) -> tuple[Offline, Tally]:
         (learner, key), tally = carry
         key, k_update = jax.random.split(key)
-        learner, metrics = update(config, spec, loss, lambda td, memory: td, learner, data, None, 0.0, k_update)
+        learner, metrics = update(
+            config, spec, loss, lambda td, memory: td, learner, data, None, 0.0, k_update, choices
+        )
         return Offline(learner, key), add(tally, metrics)
 
     return jax.lax.fori_loop(0, updates, one, (state, no_tally()))
@@ -192,6 +208,11 @@ def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Fl
     return jax.lax.scan(block, data.memory, jnp.arange(0, episodes, REMEMBER_BLOCK))[0]
 
 
+def stored_env_steps(config: Config, spec: EnvSpec) -> int:
+    """Environment steps that the replay has to hold: no more than a run plays, its last round of play included."""
+    return min(config.replay_env_steps, config.online_env_steps + config.episodes_per_collect * spec.episode_limit)
+
+
 def handover(config: Config, spec: EnvSpec, method: Method, state: Offline, data: Replay | None) -> Online:
     """From the offline phase to the online one: θ_off ← θ, θ̄ ← θ, a fresh optimiser, and an empty replay."""
     team = state.learner.team
@@ -199,7 +220,7 @@ def handover(config: Config, spec: EnvSpec, method: Method, state: Offline, data
     return Online(
         learner=learning.restart(config.learner, team)._replace(updates=state.learner.updates),
         offline=team if remembers else None,
-        replay=replays.empty(spec, config.replay_env_steps),
+        replay=replays.empty(spec, stored_env_steps(config, spec)),
         data_memory=remember_data(method, spec, team, data) if remembers and data and method.mixes_data else None,
         key=state.key,
         env_steps=jnp.zeros((), jnp.int32),
@@ -245,6 +266,7 @@ def learn_online(
             mixed,
             share,
             k,
+            lengths_within(spec.episode_limit),
         )
         return (learner, add(tally, metrics)), None
 

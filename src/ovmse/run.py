@@ -1,7 +1,7 @@
 """A run under way: what it holds fixed, what it carries on, how it is judged, stopped and taken up again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ MONITOR_EPISODES = 64  # the dataset's first episodes, on which unlearning is wa
 
 @dataclass(frozen=True)
 class Task:
-    """A checked configuration with everything that it names."""
+    """A checked configuration with everything that it names; in a run under way the dataset is in `Run.data` alone."""
 
     config: Config
     env: AnyEnvironment
@@ -116,7 +116,7 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
     keys = jnp.stack([jax.random.key(config.seed + i) for i in range(slots(config.seeds))])
     spec = task.env.spec
     run = Run(
-        task=task,
+        task=replace(task, dataset=None),
         out=config.out or rundir.next_free(f"{config.env}-{config.method}"),
         world=make_world(config, task.env, task.method),
         data=None if task.dataset is None else shared(from_dataset(task.dataset), config.seeds),
@@ -129,9 +129,8 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
         display=display,
         stop=Stop(display.stopping),
     )
-    fresh = jax.jit(jax.vmap(lambda key: start(task, key)))
     if resume:
-        return run, restore(run, jax.eval_shape(fresh, keys))
+        return run, restore(run, jax.eval_shape(jax.vmap(lambda key: start(task, key)), keys))
     rundir.create(run.out)
     described = describe(config) | {
         "method_value": describe(task.method),
@@ -143,8 +142,10 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
         from ovmse.data.inspect import profile  # here, because it imports matplotlib
 
         rundir.write_json(run.out / "dataset.json", profile(task.dataset))
-    display.say(f"about {sum(task.needed_bytes.values()) / machine.GIB:.1f} GiB of memory will be needed")
-    return run, split(fresh(keys), config.seeds)
+    needed = sum(task.needed_bytes.values()) / machine.GIB
+    more = f", and up to {machine.COMPILING_BYTES / machine.GIB:.1f} GiB more to compile what is not in the cache"
+    display.say(f"about {needed:.2f} GiB of memory will be needed{more}")
+    return run, over_seeds(lambda key: start(task, key), config.seeds, keep=True)(split(keys, config.seeds))
 
 
 def start(task: Task, key: jax.Array) -> State:

@@ -63,9 +63,10 @@ def width(seeds: int) -> int:
 
 
 def split(tree: PyTree, seeds: int) -> Rounds:
-    """The rounds of a tree whose arrays have all seeds (`slots`) on their leading axis."""
-    size = width(seeds)
-    return [jax.tree.map(lambda x: x[i : i + size], tree) for i in range(0, slots(seeds), size)]  # noqa: B023
+    """The rounds of a tree whose arrays have all seeds (`slots`) on their leading axis, each seed on its device."""
+    along, size = jax.sharding.NamedSharding(_mesh(seeds), jax.sharding.PartitionSpec("devices")), width(seeds)
+    parts = [jax.tree.map(lambda x: x[i : i + size], tree) for i in range(0, slots(seeds), size)]  # noqa: B023
+    return jax.device_put(parts, along)
 
 
 def join(rounds: Rounds) -> PyTree:

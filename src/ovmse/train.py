@@ -57,8 +57,8 @@ def train(config: Config, display: Display | None = None, resume: bool = False) 
 def play_out(config: Config, display: Display | None = None, resume: bool = False) -> tuple[Run, Rounds]:
     """All phases of a run, up to its last states."""
     machine.use()
-    task = prepare(config)
-    run, states = begin(task, display or Display(), resume)
+    run, states = begin(prepare(config), display or Display(), resume)
+    task = run.task
     with run.stop, run.display:
         if task.method.offline_loss is not None and isinstance(states[0].inner, Offline):
             states = take_over(run, states) if config.pretrained else pretrain(run, states)
@@ -72,10 +72,12 @@ def play_out(config: Config, display: Display | None = None, resume: bool = Fals
 def pretrain(run: Run, states: Rounds) -> Rounds:
     """The offline phase: gradient updates on the dataset, evaluated every so often."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
+    assert run.data is not None
+    lengths = phases.lengths_of(run.data)
 
     def learn_some(state: State, data: Replay, updates: jax.Array) -> State:
         assert isinstance(state.inner, Offline)
-        inner, new = phases.learn_offline(config, spec, method, state.inner, data, updates)
+        inner, new = phases.learn_offline(config, spec, method, state.inner, data, updates, lengths)
         return state._replace(inner=inner, tally=jax.tree.map(jnp.add, state.tally, new))
 
     learn = over_seeds(learn_some, config.seeds)
@@ -186,11 +188,12 @@ def finish(run: Run, states: Rounds) -> Result:
     """Write the teams and the summary."""
     last = teams(run, states)
     checkpoint.save(run.out / "teams.safetensors", last)
-    rundir.write_json(run.out / "summary.json", run.clock.summary())
+    summary = run.clock.summary() | {"predicted_memory_bytes": sum(run.task.needed_bytes.values())}
+    rundir.write_json(run.out / "summary.json", summary)
     for leftover in ("interrupted.json", "interrupted.safetensors"):
         (run.out / leftover).unlink(missing_ok=True)
     handover = rundir.read_json(run.out / "handover.json")
-    run.display.finish(run.out, run.rows, run.clock.summary())
+    run.display.finish(run.out, run.rows, summary)
     return Result(run.out, run.rows, handover, last)
 
 

@@ -17,7 +17,7 @@ from ovmse.method import Method
 from ovmse.networks import Agent
 from ovmse.phases import progress_of
 from ovmse.rollout import Pick, Rollout, act, collect, collect_host, episode_keys, start_acting
-from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, width
+from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, split, width
 
 TRAINING = 2  # the turn in which a learning team plays; learning itself splits its key in two
 
@@ -46,7 +46,9 @@ def make_world(config: Config, env: AnyEnvironment, method: Method) -> World:
 
 def evaluate(world: World, agents: Rounds, keys: Rounds, episodes: int) -> Scores:
     """Greedy scores of every seed, axes [seed, episode]; equal keys give equal episodes."""
-    players = [Player(agent, key, jnp.zeros(key.shape, jnp.int32)) for agent, key in zip(agents, keys, strict=True)]
+    # steps of no meaning, on the devices where training has them: else the same program would be compiled twice
+    steps = split(np.zeros(sum(map(len, keys)), np.int32), sum(map(len, keys)))
+    players = [Player(*player) for player in zip(agents, keys, steps, strict=True)]
     blocks: list[Scores] = []
     while not blocks or sum(block.won.shape[1] for block in blocks) < episodes:
         blocks.append(join([_scores(played) for played in world(players, len(blocks), 0.0)]))

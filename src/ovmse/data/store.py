@@ -61,6 +61,11 @@ class Dataset:
         """The arrays alone."""
         return cast("Flat", {field: getattr(self, field) for field in KINDS})
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, field).nbytes for field in KINDS)
+
     def returns(self) -> np.ndarray:
         """The undiscounted sum of rewards of every episode, float64, shape (E,)."""
         return np.add.reduceat(self.reward.astype(np.float64), self.step_start)

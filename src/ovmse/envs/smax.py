@@ -1,9 +1,10 @@
 """SMAX: StarCraft's micro-management battles in JAX, from jaxmarl, against its scripted enemy."""
 
 import contextlib
+import importlib.machinery
 import importlib.metadata
-import io
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,21 +145,31 @@ def _strongly_typed(state: EnvState) -> EnvState:
 
 
 def _jaxmarl() -> tuple[Any, dict[str, Any]]:
-    """jaxmarl's environment class and its maps; imported here because that takes seconds and prints."""
-    with _quiet():
+    """jaxmarl's environment class and its maps."""
+    with _only_packages("jaxmarl", "jaxmarl.environments"):
         from jaxmarl.environments.smax.heuristic_enemy_smax_env import HeuristicEnemySMAX
         from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
     return HeuristicEnemySMAX, MAP_NAME_TO_SCENARIO
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No prints; jaxmarl's import undoes redirections with Python's first streams, so hide that one too."""
-    first = sys.__stdout__
-    sink: Any = io.StringIO()
-    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sys.stderr):
-        sys.__stdout__ = sink  # type: ignore[misc]
-        try:
-            yield
-        finally:
-            sys.__stdout__ = first  # type: ignore[misc]
+def _only_packages(*names: str) -> Iterator[None]:
+    """Import modules out of packages whose own code, unless it ran before, is left out.
+
+    jaxmarl's own code imports all of its environments, which takes five seconds, plots, compiles and prints.
+    """
+    bare = [name for name in names if name not in sys.modules]
+    for name in bare:
+        sys.modules[name] = types.ModuleType(name)
+        found = importlib.machinery.PathFinder.find_spec(name.rpartition(".")[2], _path_above(name))
+        sys.modules[name].__path__ = found.submodule_search_locations or []  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        for name in bare:
+            del sys.modules[name]  # whoever imports jaxmarl later gets all of it
+
+
+def _path_above(name: str) -> Any:
+    above = name.rpartition(".")[0]
+    return sys.modules[above].__path__ if above else None

@@ -1,0 +1,1 @@
+"""Speed and memory, against the machine's own ceilings: ``python -m benchmarks``."""

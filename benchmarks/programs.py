@@ -1,0 +1,186 @@
+"""The library's own programs, set up to be timed: the one place where the benchmark touches the compiled phases.
+
+Each function returns a call that does so many units of work on a state that it keeps, as a run does chunk by chunk.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.floors import stored_bytes
+from ovmse import learner, phases
+from ovmse import replay as replays
+from ovmse.config import Config
+from ovmse.data import Dataset
+from ovmse.envs.protocol import Environment
+from ovmse.explore import greedy
+from ovmse.method import Method
+from ovmse.replay import Replay
+from ovmse.rollout import Rollout, collect
+from ovmse.seeds import Rounds, any_over_seeds, over_seeds, shared, slots, split
+from ovmse.types import EnvSpec, Episode
+
+STORED = 16  # different episodes that rounds of online updates store in turn
+
+Call = Callable[[int], Any]
+"""(units of work) → what to wait for."""
+
+
+def config_for(spec: EnvSpec, *, batch: int, seeds: int, **changes: Any) -> Config:
+    """A configuration of the default networks; what evaluation and budgets say plays no part."""
+    return Config(env=spec.name, batch_episodes=batch, seeds=seeds, **changes)
+
+
+def data_of(dataset: Dataset, seeds: int) -> Replay:
+    """A dataset as so many seeds read it."""
+    return shared(replays.from_dataset(dataset), seeds)
+
+
+def kept(function: Callable[..., tuple[Any, Any]], seeds: int, states: Rounds) -> Callable[..., Any]:
+    """``function(state, *same) → (state, out)`` of all seeds, as a call that keeps the states and gives the outs."""
+    program, held = over_seeds(function, seeds), [states]
+
+    def call(*same: Any) -> Any:
+        done = program(held[0], *same)
+        held[0] = [state for state, _ in done]
+        return [out for _, out in done]
+
+    return call
+
+
+def fresh_offline(config: Config, spec: EnvSpec) -> Rounds:
+    """The first state of the offline phase, for all seeds.
+
+    It comes from the same mesh of devices as the states that follow, so that no program is compiled for two layouts.
+    """
+
+    def one(key: jax.Array) -> phases.Offline:
+        k_init, k_learn = jax.random.split(key)
+        return phases.Offline(learner.init(config.learner, spec, k_init), k_learn)
+
+    keys = jax.random.split(jax.random.key(config.seed), slots(config.seeds))
+    return over_seeds(one, config.seeds, keep=True)(split(keys, config.seeds))
+
+
+def offline_updates(config: Config, spec: EnvSpec, method: Method, data: Replay) -> Call:
+    """Updates of the offline phase, each on a batch of the dataset."""
+
+    lengths = phases.lengths_of(data)
+
+    def learn(state: Any, data: Replay, updates: jax.Array) -> tuple[Any, Any]:
+        return phases.learn_offline(config, spec, method, state, data, updates, lengths)
+
+    program = kept(learn, config.seeds, fresh_offline(config, spec))
+    return lambda updates: program(data, jnp.int32(updates))
+
+
+def read_episodes(data: Replay, count: int, steps: int) -> Episode:
+    """The dataset's first episodes [B, …], padded to so many steps."""
+    return replays.read_all(data, jnp.arange(count), steps)[0]
+
+
+def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, replay_episodes: int) -> Call:
+    """Rounds of `config.updates_per_collect` updates of the online phase, on a replay that the dataset's first
+    episodes fill.
+
+    Every round first stores one episode, as a round begins by storing what was played.
+    """
+    mixed = data if method.mixes_data else None
+    begin = over_seeds(
+        lambda state, mixed, data: fill(
+            spec, method, phases.handover(config, spec, method, state, mixed), data, replay_episodes
+        ),
+        config.seeds,
+    )
+
+    def learn(state: Any, played: Rollout, mixed: Replay | None) -> tuple[Any, Any]:
+        return phases.learn_online(config, spec, method, state, played, mixed)
+
+    program = kept(learn, config.seeds, begin(fresh_offline(config, spec), mixed, data))
+    episodes = read_episodes(data, STORED, spec.episode_limit)
+    played = [
+        Rollout(jax.tree.map(lambda x: x[i : i + 1], episodes), jnp.zeros((1,), bool))  # noqa: B023
+        for i in range(STORED)
+    ]
+    turn = itertools.cycle(played)
+
+    def call(rounds: int) -> Any:
+        tally = None
+        for _ in range(rounds):
+            tally = program(next(turn), mixed)
+        return tally
+
+    return call
+
+
+def fill(spec: EnvSpec, method: Method, state: phases.Online, data: Replay, episodes: int) -> phases.Online:
+    """One seed's state with the dataset's first episodes in its replay, remembered by its frozen team."""
+    read = read_episodes(data, episodes, spec.episode_limit)
+    memory = jnp.zeros(read.reward.shape)
+    if state.offline is not None and method.memory is not None:
+        offline, remember = state.offline, method.memory
+        memory = jax.lax.map(lambda episode: remember(offline, episode), read)
+    won = jnp.zeros((episodes,), bool)
+    return state._replace(replay=replays.insert_all(state.replay, read, memory, won))
+
+
+def replay_steps(lengths: np.ndarray, episodes: int) -> int:
+    """A replay's size, in steps, that holds the first `episodes` episodes of those lengths twice."""
+    return int(2 * lengths[:episodes].sum())
+
+
+def plays(
+    config: Config, env: Environment, method: Method | None, episodes: int, rounds: int
+) -> Callable[[int], Rounds]:
+    """Rounds of `episodes` episodes side by side, with an untrained team of every seed; a unit of work is `rounds`
+    rounds. The team explores as the method does at its start, or plays greedily without one.
+
+    What the call gives is rollouts, axes [seed, round, episode, …], one for each group of seeds.
+    """
+
+    def pick(key: jax.Array, q: jax.Array, avail: jax.Array) -> jax.Array:
+        return greedy(q, avail) if method is None else method.explore(key, q, avail, jnp.zeros(()))
+
+    def one(state: phases.Offline, keys: jax.Array) -> Rollout:
+        agent = state.learner.team.agent
+        return jax.lax.map(lambda k: collect(env, agent, pick, k, any_over_seeds), keys)
+
+    states, program = fresh_offline(config, env.spec), over_seeds(one, config.seeds, keep=True)
+    keys = jax.random.split(jax.random.key(1), (rounds, episodes))
+
+    def call(units: int) -> Rounds:
+        played: Rounds = []
+        for _ in range(units):
+            played = program(states, keys)
+        return played
+
+    return call
+
+
+def of_one_unit(config: Config) -> Config:
+    """The configuration with a recurrent layer that costs next to nothing."""
+    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, hidden=1))
+
+
+def held(spec: EnvSpec, data: Replay | None, state: Any) -> dict[str, dict[str, float]]:
+    """Bytes of a run's dataset and of one seed's replay, and those of the real steps in them, by name."""
+
+    def is_replay(x: Any) -> bool:
+        return isinstance(x, Replay)
+
+    def described(replay: Replay) -> dict[str, float]:
+        index = jax.tree.map(np.asarray, replay.index)
+        there = index.length[np.arange(index.oldest, index.written) % len(index.length)]
+        size = sum(x.nbytes for x in jax.tree.leaves(replay))
+        return {"bytes": float(size), "step_bytes": stored_bytes(spec, float(there.sum())), "steps": int(there.sum())}
+
+    found = {} if data is None else {"dataset": data}
+    replay = next((x for x in jax.tree.leaves(state, is_leaf=is_replay) if is_replay(x)), None)
+    if replay is not None:
+        found["replay"] = jax.tree.map(lambda x: x[0], replay)
+    return {name: described(replay) for name, replay in found.items()}
