@@ -69,7 +69,7 @@ def test_groups_divide_the_batch_and_fit_a_cache(batch, n_agents):
     group = phases.group_size(batch, n_agents)
     assert batch % group == 0 and group >= min(4, batch)
     smaller = [d for d in range(4, group) if batch % d == 0]
-    assert group * n_agents <= phases.GROUP_ROWS or not smaller
+    assert (group * n_agents <= phases.GROUP_ROWS and 4 * group <= batch) or not smaller
 
 
 def test_an_accelerator_computes_the_batch_at_once(monkeypatch):
@@ -183,7 +183,6 @@ def test_lengths_and_groups_change_nothing(form, data, monkeypatch):
         )
         return [(new.team, metrics) for new, metrics in (run(jax.random.key(k)) for k in range(6))]
 
-    monkeypatch.setattr(phases, "GROUP_ROWS", 12)
     assert phases.group_size(8, SPEC.n_agents) == 4
     with jax.enable_x64(True):
         double = in_float64(data)

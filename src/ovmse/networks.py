@@ -125,11 +125,13 @@ def encode(
 ) -> Float[Array, "*rows N H"]:
     """What the recurrent layer is fed: it needs no memory, so all rows of an episode can be encoded at once.
 
-    `last_action` is one-hot, all zeros at an episode's first row. The agent's index is appended one-hot.
+    The encoder's inputs are the observation, the agent's index and its last action (one-hot, all zeros at an episode's
+    first row). Each has its own columns of the weights; putting them side by side first would copy every observation.
     """
-    n = obs.shape[-2]
-    identity = jnp.broadcast_to(jnp.eye(n, dtype=obs.dtype), (*obs.shape[:-1], n))
-    return jax.nn.relu(affine(agent.encoder, jnp.concatenate([obs, identity, last_action], axis=-1)))
+    n, o = obs.shape[-2:]
+    seen, index, acted = jnp.split(agent.encoder.weight, [o, o + n], axis=1)
+    assert agent.encoder.bias is not None
+    return jax.nn.relu(obs @ seen.T + last_action @ acted.T + (index.T + agent.encoder.bias))
 
 
 def recur(

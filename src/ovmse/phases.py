@@ -27,7 +27,7 @@ from ovmse.values import taken_q_tot
 REMEMBER_BLOCK = 32  # dataset episodes whose memory is computed at once
 LENGTHS = (0.2, 0.3, 0.45, 0.67, 1.0)  # of the limit; each more takes seconds to compile
 QUANTILES = (0.5, 0.85, 1.0)  # of a dataset's lengths
-GROUP_ROWS = 64  # agents computed at once on a CPU; more than that leave a core's cache
+GROUP_ROWS = 96  # agents computed at once on a CPU; more than that leave a core's cache
 
 Drawn = tuple[Int[Array, " B"], Int[Array, " B"] | None, Bool[Array, " B"] | None]
 """What a batch consists of: slots of the replay, slots of the dataset, and whether the latter counts."""
@@ -86,12 +86,13 @@ def lengths_of(data: Replay) -> list[int]:
 def group_size(batch: int, n_agents: int) -> int:
     """How many of a batch's episodes are computed at once: all on an accelerator, on a CPU what a core's cache holds.
 
-    The largest divisor of the batch with at most `GROUP_ROWS` agents, but not below 4 episodes.
+    The largest divisor of the batch with at most `GROUP_ROWS` agents and a quarter of the batch (more would be computed
+    as long as the longest), but not below 4 episodes.
     """
     if batched():
         return batch
     divisors = [d for d in range(min(4, batch), batch + 1) if batch % d == 0]
-    return max((d for d in divisors if d * n_agents <= GROUP_ROWS), default=divisors[0])
+    return max((d for d in divisors if d * n_agents <= GROUP_ROWS and 4 * d <= batch), default=divisors[0])
 
 
 def update(

@@ -32,6 +32,7 @@ from ovmse.run import (
 from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, slots, split
 from ovmse.worlds import TRAINING
 
+TURNS_AHEAD = 4  # rounds of play and learning that are handed to the devices at once
 SECONDS_PER_CHUNK = 2.0  # how long a compiled chunk runs before the display and Ctrl-C are served
 
 
@@ -169,11 +170,14 @@ def finetune(run: Run, states: Rounds) -> Rounds:
         mark = next_mark(int(steps.min()), config.evaluate_every_env_steps, budget)
         until = min(mark, int(steps.min()) + pace.amount())
         with run.clock.measure("online") as chunk:
-            before, updates_before = steps, updates_of(run, states)
+            before, updates_before, turns = steps, updates_of(run, states), 1
             while steps.min() < until:
-                played = run.world([state.player for state in states], TRAINING, None)
-                states = learn(states, run.data, jnp.int32(until), beside=played)
-                steps = env_steps(run, states)
+                for _ in range(turns):
+                    played = run.world([state.player for state in states], TRAINING, None)
+                    states = learn(states, run.data, jnp.int32(until), beside=played)
+                was, steps = steps, env_steps(run, states)
+                # as many turns more as the seeds need by the last ones' pace, so that no device waits for another
+                turns = int(np.clip((until - steps.min()) * turns / (steps - was).max(), 1, TURNS_AHEAD))
             chunk.env_steps = int((steps - before).sum())
             chunk.updates = int((updates_of(run, states) - updates_before).sum())
         pace.note(int(steps.min() - before.min()), chunk)
