@@ -22,8 +22,10 @@ from ovmse.seeds import batched, slots, use_all_cores, width
 from ovmse.types import EnvSpec
 
 GIB = 2**30
-PROGRAM_BYTES = int(0.4 * GIB)  # JAX's own memory and the loaded programs, measured on SMAX maps
-COMPILING_BYTES = int(0.6 * GIB)  # what the compiler takes beside, where the programs are not in the cache
+# Measured on SMAX maps, on a CPU:
+PROGRAM_BYTES = int(0.4 * GIB)  # JAX's own memory and the loaded programs
+COMPILING_BYTES = int(0.4 * GIB)  # what the compiler takes, and keeps, to play and to evaluate
+COMPILING_PHASE_BYTES = int(0.17 * GIB)  # and for the updates of each phase
 
 
 def use() -> None:
@@ -44,7 +46,8 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
 
     program: Python, JAX, the environment's library and the compiled programs. dataset: its padded copy, one for all
     seeds. replay: every seed's. learning: what the seeds that run at the same time need for an update and a round of
-    play. In the main memory `program` begins with what this process holds already, less the dataset as it was read.
+    play. compiling: what the compiler takes beside, where the programs are not yet in the cache. In the main memory
+    `program` begins with what this process holds already, less the dataset as it was read.
     """
     row, together = replay.row_bytes(spec), width(config.seeds)
     read = 0 if dataset is None else dataset.nbytes
@@ -57,11 +60,13 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     online = method.online_target is not None
     play = 2 * config.episodes_per_collect * rows * row
     stored = replay.size_of(spec, phases.stored_env_steps(config, spec)) if online else 0
+    learned_phases = online + (method.offline_loss is not None and config.pretrained is None)
     return {
         "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
         "dataset": data,
         "replay": slots(config.seeds) * stored * row,
         "learning": together * (update + play),
+        "compiling": 0 if batched() else COMPILING_BYTES + learned_phases * COMPILING_PHASE_BYTES,
     }
 
 

@@ -142,9 +142,10 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
         from ovmse.data.inspect import profile  # here, because it imports matplotlib
 
         rundir.write_json(run.out / "dataset.json", profile(task.dataset))
-    needed = sum(task.needed_bytes.values()) / machine.GIB
-    more = f", and up to {machine.COMPILING_BYTES / machine.GIB:.1f} GiB more to compile what is not in the cache"
-    display.say(f"about {needed:.2f} GiB of memory will be needed{more}")
+    held, compiling = task.needed_bytes, task.needed_bytes["compiling"]
+    text = f"about {(sum(held.values()) - compiling) / machine.GIB:.2f} GiB of memory will be needed"
+    more = f", {sum(held.values()) / machine.GIB:.2f} where programs have to be compiled first" if compiling else ""
+    display.say(text + more)
     return run, over_seeds(lambda key: start(task, key), config.seeds, keep=True)(split(keys, config.seeds))
 
 

@@ -192,7 +192,7 @@ def finish(run: Run, states: Rounds) -> Result:
     """Write the teams and the summary."""
     last = teams(run, states)
     checkpoint.save(run.out / "teams.safetensors", last)
-    summary = run.clock.summary() | {"predicted_memory_bytes": sum(run.task.needed_bytes.values())}
+    summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
     rundir.write_json(run.out / "summary.json", summary)
     for leftover in ("interrupted.json", "interrupted.safetensors"):
         (run.out / leftover).unlink(missing_ok=True)
