@@ -130,7 +130,10 @@ BAD = [
     (["train", "--data", "smax-3m-medium", "--change", "explor.epsilon=1"], "Did you mean 'explore'"),
     (["train", "--data", "smax-3m-medium", "--change", "offline_loss.alpha=-1"], "alpha must be 0 or more"),
     (["train", "--method", "scratch", "--gamma", "1.5"], "gamma"),
-    (["train", "--method", "scratch", "--replay-env-steps", "900000000"], "GiB are available"),
+    (
+        ["train", "--method", "scratch", "--replay-env-steps", "900000000", "--online-env-steps", "900000000"],
+        "GiB are available",
+    ),
     (["train", "--method", "scratch", "--seeds", "0"], "seeds must be greater than 0"),
     (["train", "--method", "scratch", "--env-settings", "max_step=3"], "max_steps"),
     (["train", "--preset", "dem"], "Did you mean 'demo'"),
