@@ -139,7 +139,7 @@ def test_new_episodes_remember_the_frozen_team_and_not_the_learning_one():
 def marked(length, reward, count):
     """Stored episodes of one length, every step with the same reward."""
     rng = np.random.default_rng(0)
-    replay = replays.empty(SPEC, 60)
+    replay = replays.empty(SPEC, replays.size_of(SPEC, 60))
     for _ in range(count):
         e = random_episode(rng, length)._replace(reward=np.full(T, reward, np.float32))
         replay = replays.insert(replay, as_jax(e), jnp.zeros(T))

@@ -38,7 +38,7 @@ def assert_holds(replay, slot, episode, memory):
 @given(lengths=st.lists(st.integers(1, T), min_size=1, max_size=40), seed=st.integers(0, 2**31 - 1))
 def test_a_ring_behaves_like_a_list_that_forgets_its_oldest_episodes(lengths, seed):
     rng = np.random.default_rng(seed)
-    replay, stored = replays.empty(SPEC, 16), []
+    replay, stored = replays.empty(SPEC, replays.size_of(SPEC, 16)), []
     rows = len(replay.memory)
     for length in lengths:
         episode, memory = random_episode(rng, length, padding=9.0), rng.normal(size=T).astype(np.float32)
@@ -59,7 +59,7 @@ def test_a_ring_behaves_like_a_list_that_forgets_its_oldest_episodes(lengths, se
 
 def test_long_episodes_fill_the_promised_steps():
     rng = np.random.default_rng(0)
-    replay = replays.empty(SPEC, 5 * T)
+    replay = replays.empty(SPEC, replays.size_of(SPEC, 5 * T))
     for _ in range(30):
         replay = insert(replay, as_jax(random_episode(rng, T)), jnp.zeros(T))
     assert int(sum(replay.index.length[slot] for slot in live(replay))) >= 5 * T
@@ -68,7 +68,7 @@ def test_long_episodes_fill_the_promised_steps():
 def test_one_step_episodes_fill_half_of_the_promised_steps():
     """Each takes a row for its step and one for what came after: the worst case that `size_of` names."""
     rng = np.random.default_rng(0)
-    replay = replays.empty(SPEC, 5 * T)
+    replay = replays.empty(SPEC, replays.size_of(SPEC, 5 * T))
     for _ in range(80):
         replay = insert(replay, as_jax(random_episode(rng, 1)), jnp.zeros(T))
     assert int(sum(replay.index.length[slot] for slot in live(replay))) >= 5 * T // 2
@@ -79,10 +79,10 @@ def test_inserting_many_equals_inserting_one_by_one():
     episodes = [random_episode(rng, n) for n in (3, 6, 1, 4, 6, 2, 6)]
     memory = jnp.asarray(rng.normal(size=(7, T)), jnp.float32)
     won = jnp.array([True, False, True, True, False, False, True])
-    one_by_one = replays.empty(SPEC, 16)
+    one_by_one = replays.empty(SPEC, replays.size_of(SPEC, 16))
     for e, m, w in zip(episodes, memory, won, strict=True):
         one_by_one = insert(one_by_one, as_jax(e), m, w)
-    together = jax.jit(replays.insert_all)(replays.empty(SPEC, 16), stack(episodes), memory, won)
+    together = jax.jit(replays.insert_all)(replays.empty(SPEC, replays.size_of(SPEC, 16)), stack(episodes), memory, won)
     slots = live(together)
     np.testing.assert_array_equal(together.index.won[np.array(slots)], won[-len(slots) :])
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one), strict=True):
@@ -91,7 +91,9 @@ def test_inserting_many_equals_inserting_one_by_one():
 
 def test_a_shorter_reading_is_the_beginning_of_a_longer_one():
     rng = np.random.default_rng(0)
-    replay = insert(replays.empty(SPEC, 16), as_jax(random_episode(rng, 3)), jnp.arange(float(T)))
+    replay = insert(
+        replays.empty(SPEC, replays.size_of(SPEC, 16)), as_jax(random_episode(rng, 3)), jnp.arange(float(T))
+    )
     short, long = read(replay, jnp.int32(0), 4), read(replay, jnp.int32(0), T)
     for a, b in zip(jax.tree.leaves(short), jax.tree.leaves(long), strict=True):
         np.testing.assert_array_equal(a, b[: len(a)])
@@ -99,7 +101,7 @@ def test_a_shorter_reading_is_the_beginning_of_a_longer_one():
 
 def test_draws_are_uniform_over_the_stored_episodes():
     rng = np.random.default_rng(0)
-    replay = replays.empty(SPEC, 16)
+    replay = replays.empty(SPEC, replays.size_of(SPEC, 16))
     for length in (6, 1, 4, 2, 3, 5, 1, 2, 1, 4):
         replay = insert(replay, as_jax(random_episode(rng, length)), jnp.zeros(T))
     slots = live(replay)
@@ -132,6 +134,6 @@ def test_actions_take_the_smallest_type_that_holds_them(n_actions, dtype):
 
 
 def test_the_memory_estimate_counts_every_array():
-    replay = replays.empty(SPEC, 100)
+    replay = replays.empty(SPEC, replays.size_of(SPEC, 100))
     stored = sum(x.nbytes for x in (*replay.rows, replay.memory))
     assert stored == replays.row_bytes(SPEC) * replays.size_of(SPEC, 100)

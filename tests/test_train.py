@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from episodes import small_run, write_two_step
 
-from ovmse import checkpoint, methods, phases
+from ovmse import checkpoint, machine, methods, phases, seeds
 from ovmse.config import describe
 from ovmse.display import Display
 from ovmse.errors import UserError
@@ -126,6 +126,15 @@ def test_one_seed_alone_equals_the_same_seed_among_others(three, tmp_path, two_s
     assert_same_rows(alone.rows, [r for r in three.rows if r["seed"] == 1], rel=1e-4)
     for a, b in zip(jax.tree.leaves(alone.teams), jax.tree.leaves(three.teams), strict=True):
         np.testing.assert_allclose(a[0], b[1], rtol=1e-4, atol=1e-5)
+
+
+def test_seeds_as_one_batch_are_the_same_runs(three, tmp_path, two_step_data, monkeypatch):
+    """The way of an accelerator, here on a CPU: all seeds in one batch, a training batch in one group."""
+    for module in (seeds, phases, machine):
+        monkeypatch.setattr(module, "batched", lambda: True)
+    monkeypatch.setattr(machine, "check_memory", lambda *_: dict.fromkeys(("program", "compiling"), 0))
+    batch = train(small_run(tmp_path / "batch", method="ovmse", data=two_step_data))
+    assert_same_rows(batch.rows, three.rows, rel=1e-3)
 
 
 def test_seeds_differ(three):

@@ -30,7 +30,7 @@ class Config:
     out: Path | None = None
     """the directory to write the run into, empty or not there yet; by default the next free runs/ENV-METHOD"""
     seeds: int = 1
-    """independent repetitions, all in one compiled program"""
+    """independent repetitions, side by side on the cores or as one batch on an accelerator"""
     seed: int = 0
     """the first repetition's seed; the others follow it"""
     offline_updates: int = 5_000

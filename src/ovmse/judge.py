@@ -39,11 +39,11 @@ def judge_run(
     team = restore_teams(path, config, env.spec)
     world = make_world(config, env, change_method(methods.find(config.method), config.change))
     fill = np.resize(np.arange(config.seeds), slots(config.seeds))
-    fresh = jax.random.fold_in(jax.random.key(seed), 3)  # training folds in 0 and 1, collecting 2 and on
+    fresh = jax.random.fold_in(jax.random.key(seed), 2**20)  # training folds in 0 and 1, collecting 2 and on
     keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
     display.say(f"playing {episodes} episodes with each of {config.seeds} teams …")
     agents = split(jax.tree.map(lambda x: x[fill], team.agent), config.seeds)
-    scores = evaluate(world, agents, split(keys, config.seeds), episodes)
+    scores = evaluate(config, world, agents, split(keys, config.seeds))
     rows = [
         {"seed": config.seed + i, "episodes": episodes, "teams": teams, "episodes_seed": seed}
         | record.score_row(scores, i, env.spec.has_win)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -74,6 +74,11 @@ class Losses(NamedTuple):
     q_tot: Float[Array, ""]
     target: Float[Array, ""]
     memory_wins: Float[Array, ""]
+
+
+def no_losses(dtype: Any) -> Losses:
+    """All zero."""
+    return Losses(*(jnp.zeros((), dtype) for _ in Losses._fields))
 
 
 class Metrics(NamedTuple):

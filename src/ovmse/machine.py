@@ -59,26 +59,28 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     update = 4 * group * rows * spec.n_agents * (3 * inputs + 18 * size.hidden)
     online = method.online_target is not None
     play = 2 * config.episodes_per_collect * rows * row
-    stored = replay.size_of(spec, phases.stored_env_steps(config, spec)) if online else 0
+    stored = phases.replay_rows(config, spec) if online else 0
     learned_phases = online + (method.offline_loss is not None and config.pretrained is None)
     return {
         "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
         "dataset": data,
         "replay": slots(config.seeds) * stored * row,
-        "learning": together * (update + play),
+        "learning": together * update + slots(config.seeds) * play,
         "compiling": 0 if batched() else COMPILING_BYTES + learned_phases * COMPILING_PHASE_BYTES,
     }
 
 
 def check_memory(config: Config, spec: EnvSpec, dataset: Dataset | None, method: Method) -> dict[str, int]:
-    """The bytes that a run needs. Raises `UserError` where the machine has less."""
+    """The bytes that a run needs. Raises `UserError` where the machine has less, what compiling takes left out."""
     needed = needed_bytes(config, spec, dataset, method)
+    held = psutil.Process().memory_info().rss
     if batched():
         stats = jax.local_devices()[0].memory_stats() or {"bytes_limit": sum(needed.values()), "bytes_in_use": 0}
         available = stats["bytes_limit"] - stats["bytes_in_use"]
     else:
-        available = psutil.virtual_memory().available + psutil.Process().memory_info().rss
-    total = sum(needed.values())
+        available = psutil.virtual_memory().available + held
+    # a dataset is there twice while it is prepared
+    total = max(sum(needed.values()) - needed["compiling"], held + needed["dataset"])
     if total > available:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in needed.items())
         raise UserError(

@@ -64,8 +64,7 @@ class Tally(NamedTuple):
 
 def no_tally() -> Tally:
     """Nothing summed yet."""
-    zero = jnp.zeros(())
-    return Tally(Metrics(learning.Losses(*(zero for _ in learning.Losses._fields)), zero), jnp.zeros((), jnp.int32))
+    return Tally(Metrics(learning.no_losses(jnp.float32), jnp.zeros(())), jnp.zeros((), jnp.int32))
 
 
 def add(tally: Tally, metrics: Metrics) -> Tally:
@@ -148,21 +147,19 @@ def update(
     group = group_size(size, spec.n_agents)
     batch = jax.tree.map(lambda x: x[order].reshape(-1, group), (lengths, drawn))
     parts = (*batch, jax.random.split(k_loss, size // group))
-    gradients, losses = sum_over(part, parts)
+    no_gradient = jax.tree.map(jnp.zeros_like, learner.team)
+    nothing = no_gradient, learning.no_losses(jax.tree.leaves(no_gradient)[0].dtype)
+    gradients, losses = sum_over(part, parts, nothing)
     norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients)))
     return learning.apply(config.learner, learner, gradients), Metrics(losses, norm)
 
 
-def sum_over(function: Callable[..., PyTree], parts: tuple[PyTree, ...]) -> PyTree:
-    """The sum of a function's results over the leading axis of its arguments."""
-    first = jax.tree.map(lambda x: x[0], parts)
-    if len(jax.tree.leaves(parts)[0]) == 1:
-        return function(*first)
+def sum_over(function: Callable[..., PyTree], parts: tuple[PyTree, ...], nothing: PyTree) -> PyTree:
+    """`nothing` plus a function's results over the leading axis of its arguments."""
 
     def one(total: PyTree, part: tuple[PyTree, ...]) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, function(*part)), None
 
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *first))
     return jax.lax.scan(one, nothing, parts)[0]
 
 
@@ -209,9 +206,16 @@ def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Fl
     return jax.lax.scan(block, data.memory, jnp.arange(0, episodes, REMEMBER_BLOCK))[0]
 
 
-def stored_env_steps(config: Config, spec: EnvSpec) -> int:
-    """Environment steps that the replay has to hold: no more than a run plays, its last round of play included."""
-    return min(config.replay_env_steps, config.online_env_steps + config.episodes_per_collect * spec.episode_limit)
+def replay_rows(config: Config, spec: EnvSpec) -> int:
+    """Rows of a seed's replay; no more than all that it plays, its last round included, in episodes of a single step.
+
+    On an accelerator seeds play on until the slowest is done, so that there is no such bound.
+    """
+    rows = replays.size_of(spec, config.replay_env_steps)
+    if batched():
+        return rows
+    played = config.online_env_steps + config.episodes_per_collect * spec.episode_limit
+    return min(rows, 2 * played + spec.episode_limit + 1)
 
 
 def handover(config: Config, spec: EnvSpec, method: Method, state: Offline, data: Replay | None) -> Online:
@@ -221,7 +225,7 @@ def handover(config: Config, spec: EnvSpec, method: Method, state: Offline, data
     return Online(
         learner=learning.restart(config.learner, team)._replace(updates=state.learner.updates),
         offline=team if remembers else None,
-        replay=replays.empty(spec, stored_env_steps(config, spec)),
+        replay=replays.empty(spec, replay_rows(config, spec)),
         data_memory=remember_data(method, spec, team, data) if remembers and data and method.mixes_data else None,
         key=state.key,
         env_steps=jnp.zeros((), jnp.int32),

@@ -62,9 +62,8 @@ def size_of(spec: EnvSpec, env_steps: int) -> int:
     return env_steps + env_steps // min(8, spec.episode_limit) + spec.episode_limit + 1
 
 
-def empty(spec: EnvSpec, env_steps: int) -> Replay:
-    """A replay for the last `env_steps` steps (see `size_of`)."""
-    size = size_of(spec, env_steps)
+def empty(spec: EnvSpec, size: int) -> Replay:
+    """A replay of so many rows (see `size_of`)."""
     n, a = spec.n_agents, spec.n_actions
     rows = Rows(
         obs=jnp.zeros((size, n, spec.obs_size)),
@@ -174,9 +173,15 @@ def from_dataset(dataset: Dataset) -> Replay:
         reward=at(step_rows, dataset.reward),
         terminal=at(step_rows, dataset.terminal),
     )
-    numbers: Any = (last - lengths, lengths, dataset.won, 0, len(lengths), last[-1] + 1)
-    arrays: Any = (np.asarray(x, bool if x is dataset.won else np.int32) for x in numbers)
-    index = Index(*arrays)
+    numbers: dict[str, Any] = {
+        "start": (last - lengths).astype(np.int32),
+        "length": lengths.astype(np.int32),
+        "won": np.array(dataset.won),
+        "oldest": np.int32(0),
+        "written": np.int32(len(lengths)),
+        "head": np.int32(last[-1] + 1),
+    }
+    index = Index(**numbers)
     return Replay(rows, at(slice(0), np.zeros(0, np.float32)), index)
 
 

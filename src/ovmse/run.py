@@ -200,7 +200,7 @@ def play(run: Run, states: Rounds) -> Scores:
     """Greedy scores of every seed, always on the same episodes."""
     agents = [state.inner.learner.team.agent for state in states]
     with run.clock.measure("evaluation"):
-        return evaluate(run.world, agents, run.evaluation_keys, run.task.config.evaluate_episodes)
+        return evaluate(run.task.config, run.world, agents, run.evaluation_keys)
 
 
 def monitor(run: Run, states: Rounds) -> np.ndarray | None:

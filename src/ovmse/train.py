@@ -30,7 +30,6 @@ from ovmse.run import (
     updates_of,
 )
 from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, slots, split
-from ovmse.worlds import TRAINING
 
 TURNS_AHEAD = 4  # rounds of play and learning that are handed to the devices at once
 SECONDS_PER_CHUNK = 2.0  # how long a compiled chunk runs before the display and Ctrl-C are served
@@ -119,8 +118,15 @@ def take_over(run: Run, states: Rounds) -> Rounds:
     rundir.append(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     updates = np.full_like(state.inner.learner.updates, max(row["updates"] for row in rows))
-    fresh = jax.vmap(lambda t: learner.restart(config.learner, t))(team)
-    return split(state._replace(inner=Offline(fresh._replace(updates=updates), state.inner.key)), config.seeds)
+    counts = split(updates, config.seeds)
+
+    def start(team: Team, state: State, updates: jax.Array) -> State:
+        fresh = learner.restart(config.learner, team)._replace(updates=updates)
+        return state._replace(inner=Offline(fresh, state.inner.key))
+
+    teams = split(team, config.seeds)
+    begin_anew = over_seeds(lambda x: start(*x), config.seeds, keep=True)  # one program, so that no arrays are shared
+    return begin_anew(list(zip(teams, states, counts, strict=True)))
 
 
 def hand_over(run: Run, states: Rounds) -> Rounds:
@@ -156,11 +162,17 @@ def finetune(run: Run, states: Rounds) -> Rounds:
             inner, new = phases.learn_online(config, spec, method, state.inner, played, data)
             return state._replace(inner=inner, tally=jax.tree.map(jnp.add, state.tally, new))
 
-        # a seed that has got there waits for the others
+        # a seed that has got there waits for the others: a loop of no turn, where a branch would copy the replay
         goes_on = any_over_seeds(state.player.env_steps < until)
         return jax.lax.fori_loop(0, goes_on.astype(jnp.int32), learn_from, state)
 
-    learn = over_seeds(learn_some, config.seeds)
+    learn, mark = over_seeds(learn_some, config.seeds), 0
+
+    def play_and_learn(state: Any) -> Any:
+        """One turn of the seeds of one round."""
+        played = run.world([state.player], 0, None)
+        return learn([state], run.data, jnp.int32(mark), beside=played)[0]
+
     budget, pace = config.online_env_steps, machine.Pace(SECONDS_PER_CHUNK, first=200)
     steps = env_steps(run, states)
     run.display.phase("online", int(steps.min()), budget, "env steps")
@@ -173,11 +185,10 @@ def finetune(run: Run, states: Rounds) -> Rounds:
             before, updates_before, turns = steps, updates_of(run, states), 1
             while steps.min() < until:
                 for _ in range(turns):
-                    played = run.world([state.player for state in states], TRAINING, None)
-                    states = learn(states, run.data, jnp.int32(until), beside=played)
+                    states = [play_and_learn(state) for state in states]
                 was, steps = steps, env_steps(run, states)
                 # as many turns more as the seeds need by the last ones' pace, so that no device waits for another
-                turns = int(np.clip((until - steps.min()) * turns / (steps - was).max(), 1, TURNS_AHEAD))
+                turns = int(np.clip((until - steps.min()) * turns / max(1, (steps - was).max()), 1, TURNS_AHEAD))
             chunk.env_steps = int((steps - before).sum())
             chunk.updates = int((updates_of(run, states) - updates_before).sum())
         pace.note(int(steps.min() - before.min()), chunk)

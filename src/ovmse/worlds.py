@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from ovmse import explore
 from ovmse.config import Config, settings
@@ -17,9 +17,9 @@ from ovmse.method import Method
 from ovmse.networks import Agent
 from ovmse.phases import progress_of
 from ovmse.rollout import Pick, Rollout, act, collect, collect_host, episode_keys, start_acting
-from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, split, width
+from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, slots, split, width
 
-TRAINING = 2  # the turn in which a learning team plays; learning itself splits its key in two
+PLAYING = 2  # folded into a team's key to play: learning splits the same key in two, which folds in 0 and 1
 
 
 class Player(NamedTuple):
@@ -44,15 +44,17 @@ def make_world(config: Config, env: AnyEnvironment, method: Method) -> World:
     return _compiled_world(config, cast(Environment, env), method)
 
 
-def evaluate(world: World, agents: Rounds, keys: Rounds, episodes: int) -> Scores:
-    """Greedy scores of every seed, axes [seed, episode]; equal keys give equal episodes."""
+def evaluate(config: Config, world: World, agents: Rounds, keys: Rounds) -> Scores:
+    """Greedy scores of `config.evaluate_episodes` episodes of every seed, axes [seed, episode]; equal keys give equal
+    episodes, whatever number of them is played side by side."""
     # steps of no meaning, on the devices where training has them: else the same program would be compiled twice
-    steps = split(np.zeros(sum(map(len, keys)), np.int32), sum(map(len, keys)))
+    steps = split(np.zeros(slots(config.seeds), np.int32), config.seeds)
     players = [Player(*player) for player in zip(agents, keys, steps, strict=True)]
-    blocks: list[Scores] = []
-    while not blocks or sum(block.won.shape[1] for block in blocks) < episodes:
-        blocks.append(join([_scores(played) for played in world(players, len(blocks), 0.0)]))
-    return jax.tree.map(lambda *x: np.concatenate(x, axis=1)[:, :episodes], *blocks)
+    turns = range(-(-config.evaluate_episodes // config.episodes_per_collect))
+    blocks = [[_scores(played) for played in world(players, turn, 0.0)] for turn in turns]
+    return jax.tree.map(
+        lambda *x: np.concatenate(x, axis=1)[:, : config.evaluate_episodes], *(join(block) for block in blocks)
+    )
 
 
 _scores = jax.jit(scores)
@@ -65,18 +67,28 @@ def _pick(config: Config, method: Method, env_steps: Int[Array, ""], epsilon: Fl
         def explores() -> Array:
             return method.explore(key, q, avail, progress_of(config, env_steps)).astype(jnp.int32)
 
-        return jax.lax.cond(epsilon < 0, explores, lambda: explore.epsilon_greedy(key, q, avail, epsilon))
+        def at_random() -> Array:
+            return explore.epsilon_greedy(key, q, avail, epsilon).astype(jnp.int32)
+
+        return jax.lax.cond(epsilon < 0, explores, at_random)
 
     return pick
 
 
 def _compiled_world(config: Config, env: Environment, method: Method) -> World:
     def one(player: Player, turn: Array, epsilon: Array) -> Rollout:
-        keys = jax.random.split(jax.random.fold_in(player.key, turn), config.episodes_per_collect)
-        return collect(env, player.agent, _pick(config, method, player.env_steps, epsilon), keys, any_over_seeds)
+        pick, keys = _pick(config, method, player.env_steps, epsilon), _keys(config, player, turn)
+        return collect(env, player.agent, pick, keys, any_over_seeds)
 
     play = over_seeds(one, config.seeds, keep=True)
     return lambda players, turn, epsilon: play(players, jnp.int32(turn), _number(epsilon))
+
+
+def _keys(config: Config, player: Player, turn: Int[Array, ""]) -> Key[Array, " B"]:
+    """One key per episode, by the episode's number."""
+    count = config.episodes_per_collect
+    base = jax.random.fold_in(player.key, PLAYING)
+    return jax.vmap(lambda i: jax.random.fold_in(base, i))(turn * count + jnp.arange(count))
 
 
 def _number(epsilon: float | None) -> Array:
@@ -88,8 +100,7 @@ def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
     envs = [cast(HostEnvironment, make(config.env, **settings(config.env_settings))) for _ in range(together * batch)]
 
     def begin(player: Player, turn: Array) -> tuple[Any, Any, Any]:
-        keys = jax.random.split(jax.random.fold_in(player.key, turn), batch)
-        env_keys, team_keys = episode_keys(keys)
+        env_keys, team_keys = episode_keys(_keys(config, player, turn))
         return start_acting(player.agent, env.spec, batch), jax.random.key_data(env_keys)[:, -1], team_keys
 
     def step(x: tuple, t: Array, epsilon: Array) -> Any:

@@ -1,8 +1,9 @@
 """SMAX: StarCraft's micro-management battles in JAX, from jaxmarl, against its scripted enemy."""
 
 import contextlib
-import importlib.machinery
+import importlib
 import importlib.metadata
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator
@@ -147,29 +148,25 @@ def _strongly_typed(state: EnvState) -> EnvState:
 def _jaxmarl() -> tuple[Any, dict[str, Any]]:
     """jaxmarl's environment class and its maps."""
     with _only_packages("jaxmarl", "jaxmarl.environments"):
-        from jaxmarl.environments.smax.heuristic_enemy_smax_env import HeuristicEnemySMAX
-        from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
-    return HeuristicEnemySMAX, MAP_NAME_TO_SCENARIO
+        smax = importlib.import_module("jaxmarl.environments.smax.heuristic_enemy_smax_env")
+        maps = importlib.import_module("jaxmarl.environments.smax.smax_env")
+    return smax.HeuristicEnemySMAX, maps.MAP_NAME_TO_SCENARIO
 
 
 @contextlib.contextmanager
 def _only_packages(*names: str) -> Iterator[None]:
     """Import modules out of packages whose own code, unless it ran before, is left out.
 
-    jaxmarl's own code imports all of its environments, which takes five seconds, plots, compiles and prints.
+    jaxmarl's own code imports all of its environments, which takes five seconds and more, plots, compiles and prints.
     """
     bare = [name for name in names if name not in sys.modules]
-    for name in bare:
-        sys.modules[name] = types.ModuleType(name)
-        found = importlib.machinery.PathFinder.find_spec(name.rpartition(".")[2], _path_above(name))
-        sys.modules[name].__path__ = found.submodule_search_locations or []  # type: ignore[union-attr]
     try:
+        for name in bare:
+            found = importlib.util.find_spec(name)
+            package = types.ModuleType(name)
+            package.__path__ = [] if found is None else found.submodule_search_locations or []
+            sys.modules[name] = package
         yield
     finally:
         for name in bare:
-            del sys.modules[name]  # whoever imports jaxmarl later gets all of it
-
-
-def _path_above(name: str) -> Any:
-    above = name.rpartition(".")[0]
-    return sys.modules[above].__path__ if above else None
+            sys.modules.pop(name, None)  # whoever imports jaxmarl later gets all of it
