@@ -68,6 +68,24 @@ def padding(lengths: Any, batch: int) -> float:
     return padded_rows(lengths, batch) / (batch * (float(lengths.mean()) + 1))
 
 
+def one_update(
+    setting: Setting, config: Config, floor: Floor, name: str, seconds: list[float], notes: dict[str, Any]
+) -> Record:
+    """The record of one update of every seed of a configuration. seconds: of one update, by repeat."""
+    return timed(
+        spread(seconds),
+        floor,
+        setting.ceiling,
+        part="update",
+        name=name,
+        env=config.env,
+        batch=config.batch_episodes,
+        seeds=config.seeds,
+        cores=setting.cores,
+        notes=notes,
+    )
+
+
 def losses(setting: Setting, spec: EnvSpec, lengths: Any, batch: int, kind: str) -> list[Record | Ratio]:
     """Offline updates with every loss in turns, one seed; and how much more than a plain one each takes."""
     config = programs.config_for(spec, batch=batch, seeds=1)
@@ -78,20 +96,9 @@ def losses(setting: Setting, spec: EnvSpec, lengths: Any, batch: int, kind: str)
     taken = interleaved(calls, setting.options.repeats, setting.options.seconds)
     records: list[Record | Ratio] = []
     for name, (seconds, updates) in taken.items():
-        records.append(
-            timed(
-                spread(seconds),
-                floor_of(config, spec, lengths, LOSSES[name]),
-                setting.ceiling,
-                part="update",
-                name=f"{name}, {kind}",
-                env=spec.name,
-                batch=batch,
-                seeds=1,
-                cores=setting.cores,
-                notes={"updates_per_repeat": updates, "padded_over_real_rows": padding(lengths, batch)},
-            )
-        )
+        notes = {"updates_per_repeat": updates, "padded_over_real_rows": padding(lengths, batch)}
+        floor = floor_of(config, spec, lengths, LOSSES[name])
+        records.append(one_update(setting, config, floor, f"{name}, {kind}", seconds, notes))
     for name in [name for name in LOSSES if name != "plain"]:
         more, goal = ratios(taken[name][0], taken["plain"][0]), GOALS.get(name, "")
         what = f"{name} ÷ plain, {kind}, batch {batch}"
@@ -113,20 +120,10 @@ def online(setting: Setting, spec: EnvSpec, lengths: Any, batch: int, kind: str)
     taken = interleaved(calls, setting.options.repeats, setting.options.seconds)
     records: list[Record | Ratio] = []
     for name, (seconds, rounds) in taken.items():
-        records.append(
-            timed(
-                spread([s / ROUND_UPDATES for s in seconds]),
-                floor_of(config, spec, lengths),
-                setting.ceiling,
-                part="update",
-                name=f"online {name}, {kind}",
-                env=spec.name,
-                batch=batch,
-                seeds=1,
-                cores=setting.cores,
-                notes={"updates_per_repeat": rounds * ROUND_UPDATES},
-            )
-        )
+        notes = {"updates_per_repeat": rounds * ROUND_UPDATES}
+        each = [s / ROUND_UPDATES for s in seconds]
+        floor = floor_of(config, spec, lengths)
+        records.append(one_update(setting, config, floor, f"online {name}, {kind}", each, notes))
     for other in [name for name in ONLINE if name != "ovmse"]:
         more, goal = ratios(taken["ovmse"][0], taken[other][0]), GOALS.get(other, "")
         what = f"ovmse ÷ {other}, online, {kind}, batch {batch}"
@@ -147,17 +144,13 @@ def seeds(
     }
     taken = interleaved(calls, setting.options.repeats, setting.options.seconds)
     records: list[Record | Ratio] = [
-        timed(
-            spread(taken[str(n)][0]),
+        one_update(
+            setting,
+            config,
             floor_of(config, spec, lengths),
-            setting.ceiling,
-            part="update",
-            name=f"plain, {kind}",
-            env=spec.name,
-            batch=batch,
-            seeds=n,
-            cores=setting.cores,
-            notes={"updates_per_repeat": taken[str(n)][1]},
+            f"plain, {kind}",
+            taken[str(n)][0],
+            {"updates_per_repeat": taken[str(n)][1]},
         )
         for n, config in configs.items()
     ]
