@@ -1,0 +1,1 @@
+"""Formats that logs come in: a reader for each, and writers to export to."""
