@@ -392,14 +392,13 @@ from ovmse.data import files
 from test_store import write
 rows = []
 class Slow(dict):
-    def items(self):
-        for i, item in enumerate(super().items()):
-            if i == 5:
-                print("half", flush=True)
-                time.sleep(60)
-            yield item
+    def __getitem__(self, field):
+        if field == "terminal":
+            print("half", flush=True)
+            time.sleep(60)
+        return super().__getitem__(field)
 real = files._write_files
-files._write_files = lambda path, metadata, flat: real(path, metadata, Slow(flat))
+files._write_files = lambda path, metadata, fields: real(path, metadata, Slow(fields))
 write({str(tmp_path / "play")!r})
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)

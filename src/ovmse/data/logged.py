@@ -1,7 +1,7 @@
 """Episodes as logs tell them, and what is supplied, in the open, where a log is silent.
 
-A reader of a format (`ovmse.data.formats`) yields one `Logged` per episode and supplies nothing itself; `supply` turns it
-into the arrays of a dataset by the user's `Rules` and counts every assumption in a `Ledger`.
+A reader of a format (`ovmse.data.formats`) yields one `Logged` per episode and supplies nothing itself; `supply`
+makes it the arrays of a dataset by the user's `Rules`, and counts every assumption in a `Ledger`.
 
 Axes: T steps, N agents, A actions, O observation features, S state features.
 """

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import json
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from ovmse.data.doctor import KINDS, Flat, conform, shapes, starts
-from ovmse.data.files import SCHEMA_VERSION, Metadata, check_free, read_array, read_metadata, write_whole
+from ovmse.data.files import SCHEMA_VERSION, Metadata, check_free, in_memory, read_array, read_metadata, write_whole
 from ovmse.errors import UserError, unknown
 from ovmse.types import EnvSpec, Episode
 
@@ -155,13 +156,16 @@ class Dataset:
         command: str = "",
         created: str | None = None,
         float_dtype: str = "float32",
+        source: str = "",
+        assumptions: Sequence[str] = (),
+        recipe: dict[str, Any] | None = None,
     ) -> "Dataset":
         """Write a dataset to a directory that does not exist or is empty, and return it.
 
         The arrays have the axes of `Flat` (`pack` makes them from padded episodes). `float_dtype`, float32 or
-        float16, is for obs and state on disk. `created` is a date, today (UTC) if not given. The directory
-        appears only when it is whole. Raises `UserError` where it is in use, or the arrays disagree with
-        `spec`, with each other, or hold values that cannot be used.
+        float16, is for obs and state on disk. `created` is a date, today (UTC) if not given; for `source`,
+        `assumptions` and `recipe` see `Metadata`. The directory appears only when it is whole. Raises `UserError`
+        where it is in use, or the arrays disagree with `spec`, with each other, or hold values that cannot be used.
         """
         path = Path(path).resolve()
         check_free(path)
@@ -181,12 +185,15 @@ class Dataset:
             seed=None if seed is None else int(seed),
             git_revision=git_revision,
             command=command,
-            created=created or datetime.datetime.now(datetime.UTC).date().isoformat(),
+            created=created or today(),
             episodes=len(flat["length"]),
             steps=len(flat["reward"]),
             **_statistics(flat, spec),
+            source=source,
+            assumptions=list(assumptions),
+            recipe=None if recipe is None else plain_settings(recipe),
         )
-        write_whole(path, metadata, flat)
+        metadata = write_whole(path, metadata, in_memory(flat))
         flat["obs"] = flat["obs"].astype(np.float32, copy=False)
         flat["state"] = flat["state"].astype(np.float32, copy=False)
         return cls(path, metadata, **_read_only(flat))
@@ -258,15 +265,24 @@ def _halved(path: Path, field: str, values: np.ndarray) -> np.ndarray:
     return values.astype(np.float16)
 
 
+def today() -> str:
+    """The date (UTC), YYYY-MM-DD."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
 def _statistics(flat: Flat, spec: EnvSpec) -> dict[str, Any]:
     """What the metadata says of the data: returns and the win rate."""
-    returns = np.add.reduceat(flat["reward"].astype(np.float64), starts(flat["length"]))
+    return statistics(np.add.reduceat(flat["reward"].astype(np.float64), starts(flat["length"])), flat["won"], spec)
+
+
+def statistics(returns: np.ndarray, won: np.ndarray, spec: EnvSpec) -> dict[str, Any]:
+    """What the metadata says of the episodes' undiscounted returns (float64) and wins, both of shape (E,)."""
     return {
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "return_min": float(returns.min()),
         "return_max": float(returns.max()),
-        "win_rate": float(flat["won"].mean()) if spec.has_win else None,
+        "win_rate": float(won.mean()) if spec.has_win else None,
     }
 
 
