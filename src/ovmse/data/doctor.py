@@ -1,16 +1,17 @@
 """The dataset doctor: what the arrays of a dataset must look like, and where the first fault is.
 
 Axes: E episodes, M steps of all episodes, R = M + E rows (every episode keeps the row after its last step),
-N agents, A actions, O observation features, S state features. A check of values is a function that returns a
-`Finding` or nothing; a new one is one more function in `CHECKS`.
+N agents, A actions, O observation features, S state features. A check of values is a function that returns
+a `Fault` or nothing; a new one is one more function in `CHECKS`, and its kind a line in `findings.KINDS_FOUND`.
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple, TypedDict, cast
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, TypedDict, cast
 
 import numpy as np
 
+from ovmse.data.findings import Finding
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec
 
@@ -67,17 +68,6 @@ def action_dtype(n_actions: int) -> np.dtype:
     return np.dtype(np.uint8 if n_actions <= 2**8 else np.uint16 if n_actions <= 2**16 else np.int32)
 
 
-class Finding(NamedTuple):
-    """One kind of fault: a short name, how many values have it, and the first one in words."""
-
-    kind: str
-    times: int
-    first: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.first} ({self.times} in all)"
-
-
 class Log(NamedTuple):
     """The arrays under examination, with what every check needs to name a place in them."""
 
@@ -85,6 +75,20 @@ class Log(NamedTuple):
     episode_limit: int
     row_start: np.ndarray
     step_start: np.ndarray
+
+
+class Fault(NamedTuple):
+    """Where a check failed: a mask over rows, steps or episodes (its first axis) and what its other axes are.
+
+    words: an index of the mask → what was expected there and what came.
+    """
+
+    kind: str
+    field: str
+    bad: np.ndarray
+    axis: Literal["row", "step", "episode"]
+    others: tuple[str, ...]
+    words: Callable[[tuple[int, ...]], str]
 
 
 def starts(count: np.ndarray) -> np.ndarray:
@@ -97,103 +101,89 @@ def step_rows(length: np.ndarray) -> np.ndarray:
     return np.arange(length.sum()) + np.repeat(np.arange(len(length)), length)
 
 
-def _place(start: np.ndarray, index: int) -> str:
-    """The episode and step of a flat index."""
-    episode = int(np.searchsorted(start, index, side="right")) - 1
-    return f"episode {episode}, step {index - int(start[episode])}"
-
-
-def _not_finite(field: str, log: Log) -> Finding | None:
+def _not_finite(field: str, log: Log) -> Fault | None:
     values: np.ndarray = log.flat[field]  # type: ignore[literal-required]
     # A NaN or an infinity shows in the extremes: sound data needs no mask of its own size.
     if np.isfinite(values.min()) and np.isfinite(values.max()):
         return None
-    bad = ~np.isfinite(values)
-    index = np.unravel_index(int(bad.argmax()), bad.shape)
-    place = _place(log.step_start if field == "reward" else log.row_start, int(index[0]))
-    agent = f", agent {index[1]}" if field == "obs" else ""
-    feature = "" if field == "reward" else f", feature {index[-1]}"
-    got = f"{place}{agent}{feature}: expected a finite number, got {values[index]}"
-    return Finding(f"{field} is not finite", int(bad.sum()), got)
+    others = {"obs": ("agent", "feature"), "state": ("feature",), "reward": ()}[field]
+    return Fault(
+        f"{field} is not finite",
+        field,
+        ~np.isfinite(values),
+        "step" if field == "reward" else "row",
+        others,
+        lambda index: f"expected a finite number, got {values[index]}",
+    )
 
 
-def _action_out_of_range(log: Log) -> Finding | None:
-    avail, action = log.flat["avail"], log.flat["action"]
-    n_actions = avail.shape[-1]
-    bad = (action < 0) | (action >= n_actions)
-    if not bad.any():
-        return None
-    step, agent = np.unravel_index(int(bad.argmax()), bad.shape)
-    return Finding(
+def _action_out_of_range(log: Log) -> Fault:
+    action, n_actions = log.flat["action"], log.flat["avail"].shape[-1]
+    return Fault(
         "action out of range",
-        int(bad.sum()),
-        f"{_place(log.step_start, int(step))}, agent {agent}: expected 0 to {n_actions - 1}, got {action[step, agent]}",
+        "action",
+        (action < 0) | (action >= n_actions),
+        "step",
+        ("agent",),
+        lambda index: f"expected 0 to {n_actions - 1}, got {action[index]}",
     )
 
 
-def _no_legal_action(log: Log) -> Finding | None:
-    avail, length = log.flat["avail"], log.flat["length"]
-    bad = np.asarray(~avail.any(axis=-1))
-    bad[log.row_start + length] = False  # after the last step nobody acts
-    if not bad.any():
-        return None
-    row, agent = np.unravel_index(int(bad.argmax()), bad.shape)
-    return Finding(
+def _no_legal_action(log: Log) -> Fault:
+    bad = np.asarray(~log.flat["avail"].any(axis=-1))
+    bad[log.row_start + log.flat["length"]] = False  # after the last step nobody acts
+    return Fault(
         "no legal action",
-        int(bad.sum()),
-        f"{_place(log.row_start, int(row))}, agent {agent}: expected at least one true value in avail, "
-        "got none (an agent that is out of play needs one action that does nothing)",
+        "avail",
+        bad,
+        "row",
+        ("agent",),
+        lambda index: (
+            "expected at least one true value in avail, got none "
+            "(an agent that is out of play needs one action that does nothing)"
+        ),
     )
 
 
-def _illegal_action(log: Log) -> Finding | None:
-    avail, action, length = log.flat["avail"], log.flat["action"], log.flat["length"]
-    rows = step_rows(length)
+def _illegal_action(log: Log) -> Fault:
+    avail, action = log.flat["avail"], log.flat["action"]
+    rows = step_rows(log.flat["length"])
     n_agents, n_actions = avail.shape[1:]
     in_range = (action >= 0) & (action < n_actions)  # out of range is another finding
     known = np.where(in_range, action, 0)
+
+    def words(index: tuple[int, ...]) -> str:
+        legal = np.flatnonzero(avail[rows[index[0]], index[1]])
+        return f"action {action[index]}, legal are {', '.join(map(str, legal)) or 'none'}"
+
     bad = in_range & ~avail[rows[:, None], np.arange(n_agents), known]
-    if not bad.any():
-        return None
-    step, agent = np.unravel_index(int(bad.argmax()), bad.shape)
-    legal = np.flatnonzero(avail[rows[step], agent])
-    return Finding(
-        "illegal recorded action",
-        int(bad.sum()),
-        f"{_place(log.step_start, int(step))}, agent {agent}: action {action[step, agent]}, "
-        f"legal are {', '.join(map(str, legal)) or 'none'}",
-    )
+    return Fault("illegal recorded action", "action", bad, "step", ("agent",), words)
 
 
-def _early_terminal(log: Log) -> Finding | None:
-    terminal, length = log.flat["terminal"], log.flat["length"]
-    bad = terminal.copy()
+def _early_terminal(log: Log) -> Fault:
+    length, bad = log.flat["length"], log.flat["terminal"].copy()
     bad[log.step_start + length - 1] = False
-    if not bad.any():
-        return None
-    step = int(bad.argmax())
-    episode = int(np.searchsorted(log.step_start, step, side="right")) - 1
-    return Finding(
-        "terminal before the last step",
-        int(bad.sum()),
-        f"{_place(log.step_start, step)}: expected only at step {length[episode] - 1}, the episode's last",
-    )
+
+    def words(index: tuple[int, ...]) -> str:
+        last = length[_episode(log.step_start, index[0])] - 1
+        return f"expected only at step {last}, the episode's last"
+
+    return Fault("terminal before the last step", "terminal", bad, "step", (), words)
 
 
-def _too_long(log: Log) -> Finding | None:
+def _too_long(log: Log) -> Fault:
     length = log.flat["length"]
-    bad = length > log.episode_limit
-    if not bad.any():
-        return None
-    episode = int(bad.argmax())
-    return Finding(
+    return Fault(
         "episode longer than episode_limit",
-        int(bad.sum()),
-        f"episode {episode}: expected at most {log.episode_limit} steps, got {length[episode]}",
+        "length",
+        length > log.episode_limit,
+        "episode",
+        (),
+        lambda index: f"expected at most {log.episode_limit} steps, got {length[index]}",
     )
 
 
-CHECKS: tuple[Callable[[Log], Finding | None], ...] = (
+CHECKS: tuple[Callable[[Log], Fault | None], ...] = (
     _too_long,
     functools.partial(_not_finite, "obs"),
     functools.partial(_not_finite, "state"),
@@ -205,14 +195,60 @@ CHECKS: tuple[Callable[[Log], Finding | None], ...] = (
 )
 
 
-def examine(flat: Flat, episode_limit: int) -> tuple[Finding, ...]:
+def _faults(flat: Flat, episode_limit: int) -> Iterator[tuple[Log, Fault]]:
+    """The checks that failed, in the order of `CHECKS`."""
+    log = Log(flat, episode_limit, starts(flat["length"] + 1), starts(flat["length"]))
+    for check in CHECKS:
+        if (fault := check(log)) is not None and fault.bad.any():
+            yield log, fault
+
+
+def _episode(start: np.ndarray, index: int) -> int:
+    """The episode of a flat index."""
+    return int(np.searchsorted(start, index, side="right")) - 1
+
+
+def _start(log: Log, fault: Fault) -> np.ndarray:
+    """The first index of every episode on the axis of a fault."""
+    return {"row": log.row_start, "step": log.step_start, "episode": np.arange(len(log.flat["length"]))}[fault.axis]
+
+
+def _finding(log: Log, fault: Fault, first_episode: int) -> Finding:
+    """A fault in words, its first place named."""
+    index = tuple(int(i) for i in np.unravel_index(int(fault.bad.argmax()), fault.bad.shape))
+    start = _start(log, fault)
+    inside = _episode(start, index[0])
+    episode, step = first_episode + inside, index[0] - int(start[inside])
+    named = dict(zip(fault.others, index[1:], strict=True))
+    steps = {} if fault.axis == "episode" else {"step": step}
+    place = ", ".join(f"{name} {i}" for name, i in ({"episode": episode} | steps | named).items())
+    return Finding(
+        fault.kind,
+        int(fault.bad.sum()),
+        f"{place}: {fault.words(index)}",
+        fault.field,
+        episode,
+        steps.get("step"),
+        named.get("agent"),
+    )
+
+
+def examine(flat: Flat, episode_limit: int, first_episode: int = 0) -> tuple[Finding, ...]:
     """All findings, one per kind of fault, in the order of `CHECKS`; empty when the data can be used.
 
-    The arrays fit each other and every episode has a step (see `conform`).
+    The arrays fit each other and every episode has a step (see `conform`). `first_episode` is the number of the
+    first of these episodes in the whole dataset.
     """
-    length = flat["length"]
-    log = Log(flat, episode_limit, starts(length + 1), starts(length))
-    return tuple(finding for check in CHECKS if (finding := check(log)) is not None)
+    return tuple(_finding(log, fault, first_episode) for log, fault in _faults(flat, episode_limit))
+
+
+def faulty(flat: Flat, episode_limit: int) -> np.ndarray:
+    """Which episodes have a fault, bool, shape (E,)."""
+    found = np.zeros(len(flat["length"]), bool)
+    for log, fault in _faults(flat, episode_limit):
+        bad = fault.bad.reshape(len(fault.bad), -1).any(axis=1)
+        found |= np.logical_or.reduceat(bad, _start(log, fault))
+    return found
 
 
 def check_values(where: str, flat: Flat, episode_limit: int) -> None:

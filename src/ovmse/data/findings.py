@@ -1,0 +1,117 @@
+"""What the doctor can find: the kinds, how bad each is, what to do about it, and findings of them with a place."""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+class Kind(NamedTuple):
+    """How bad a kind of finding is (an error: cannot be used; a warning: look at it; a note: good to know),
+    and what to do."""
+
+    severity: Severity
+    advice: str
+
+
+FETCH = "Fetch the dataset again, or write it again from its source."
+SOURCE = "Correct the log or leave these episodes out, and write the dataset again."
+
+KINDS_FOUND: dict[str, Kind] = {
+    "metadata cannot be read": Kind("error", "Write the dataset again with this version of the library."),
+    "metadata contradicts the data": Kind("error", "Write the dataset again: its figures are not those of its arrays."),
+    "array cannot be opened": Kind("error", FETCH),
+    "array without checksums": Kind("error", "Write it with crc32c as the last codec: damage would go unnoticed."),
+    "wrong dtype": Kind("error", "Write the array in the type that docs/datasets.md names."),
+    "wrong shape": Kind("error", "Write the array again, or correct the sizes in the metadata."),
+    "array does not fit the lengths": Kind(
+        "error", "Every step has one action, reward and terminal, every episode one row more than steps: " + SOURCE
+    ),
+    "missing chunk file": Kind("error", FETCH),
+    "damaged chunk file": Kind("error", FETCH),
+    "episode without steps": Kind("error", "Leave such episodes out."),
+    "episode longer than episode_limit": Kind("error", "Raise the episode limit in the metadata, or cut the episode."),
+    "obs is not finite": Kind("error", SOURCE),
+    "state is not finite": Kind("error", SOURCE),
+    "reward is not finite": Kind("error", SOURCE),
+    "action out of range": Kind("error", "Actions count from 0 to A-1: correct the numbering or the metadata."),
+    "no legal action": Kind("error", "Give an agent that is out of play one action that does nothing."),
+    "illegal recorded action": Kind(
+        "error", "Check that avail[t] belongs to the row that action[t] starts from, not the next one."
+    ),
+    "terminal before the last step": Kind("error", "Split the log at its true ends: one episode ends once."),
+    "win where nothing can be won": Kind("error", "Set has_win in the metadata, or won to false."),
+    "final row is all zeros": Kind(
+        "warning",
+        "A learner bootstraps from the last row of an episode that was cut: record what was seen there, or drop "
+        "these episodes' last step.",
+    ),
+    "final row repeats the one before": Kind(
+        "warning",
+        "A learner bootstraps from the last row of an episode that was cut: record what was seen there, or drop "
+        "these episodes' last step.",
+    ),
+    "time limit recorded as an end": Kind(
+        "warning", "Where the time limit cut an episode, terminal is false: else the future counts for nothing there."
+    ),
+    "early end that is not terminal": Kind(
+        "warning", "Check that terminal was recorded: a learner takes these episodes for cut and bootstraps beyond."
+    ),
+    "duplicate episodes": Kind(
+        "warning", "Leave the copies out, unless game and players are deterministic: they count twice in every batch."
+    ),
+    "unscaled observations": Kind(
+        "warning", "Divide these features by their range before writing: networks expect ~1."
+    ),
+    "unscaled state": Kind("warning", "Divide these features by their range before writing: the mixer expects ~1."),
+    "large returns": Kind(
+        "warning", "Scale the rewards: the squared error grows with their square, and the strength of CQL does not."
+    ),
+    "small returns": Kind("warning", "Scale the rewards up: CQL's penalty would drown such small errors."),
+    "rewards are all zero": Kind("warning", "There is nothing to learn from but imitation: check the reward."),
+    "agent without choices": Kind(
+        "warning", "Check its avail: an agent with one legal action throughout learns nothing."
+    ),
+    "constant observation features": Kind("note", "They tell nothing; leaving them out makes the networks smaller."),
+    "constant state features": Kind("note", "They tell nothing; leaving them out makes the mixer smaller."),
+    "sparse rewards": Kind("note", "Values travel slowly through such data: long traces (td_lambda) help."),
+    "agents out of play": Kind("note", "Forced choices carry no information; figures of the policy leave them out."),
+    "supplied by the import": Kind("note", "Read what was assumed where the log was silent."),
+}
+"""Every kind there is. Thresholds stand beside the checks that apply them."""
+
+
+class Finding(NamedTuple):
+    """One kind of finding: its name, how many times it occurs, the first one in words, and where that is.
+
+    episode, step and agent count from 0; a row after the last step has the number of steps as its step.
+    """
+
+    kind: str
+    times: int
+    first: str
+    file: str = ""
+    episode: int | None = None
+    step: int | None = None
+    agent: int | None = None
+
+    @property
+    def severity(self) -> Severity:
+        return KINDS_FOUND[self.kind].severity
+
+    @property
+    def advice(self) -> str:
+        return KINDS_FOUND[self.kind].advice
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.first} ({self.times} in all)"
+
+
+def merge(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """One finding for each kind, times added, the first place kept, the worst kinds first."""
+    merged: dict[str, Finding] = {}
+    for found in findings:
+        before = merged.get(found.kind)
+        merged[found.kind] = found if before is None else before._replace(times=before.times + found.times)
+    return tuple(sorted(merged.values(), key=lambda found: SEVERITIES.index(found.severity)))
