@@ -1,6 +1,6 @@
 """Collect a dataset: train a behaviour team with the library's own online QMIX, and record how it plays."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
@@ -14,6 +14,7 @@ from ovmse import checkpoint, envs, learner, machine, methods, rundir
 from ovmse import replay as replays
 from ovmse.config import Config, settings
 from ovmse.data.doctor import KINDS, Flat
+from ovmse.data.provenance import versions
 from ovmse.data.store import Dataset, check_free, pack
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive, check_share, unknown
@@ -28,6 +29,8 @@ from ovmse.worlds import Player, World, make_world
 Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
 QUALITIES = ("random", "medium", "expert", "medium-replay", "mixed")
 BEHAVIOUR_METHOD = "scratch"
+PATHS = ("out", "behaviour")
+"""Settings that say where things go, and change nothing in the data."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Collecting:
     """environment steps that the behaviour team is trained for; the best team on the way is the expert"""
     evaluate_every_env_steps: int = 2_000
     """environment steps between two candidates for medium and expert"""
+    replay_env_steps: int | None = None
+    """environment steps that the behaviour's replay holds; by default all that it plays, which medium-replay needs"""
     env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -66,6 +71,10 @@ class Collecting:
         check_share("epsilon (ε)", self.epsilon)
         for name in ("episodes", "behaviour_env_steps", "evaluate_every_env_steps"):
             check_positive(name.replace("_", "-"), getattr(self, name))
+        if self.replay_env_steps is not None:
+            check_positive("replay-env-steps", self.replay_env_steps)
+            if self.quality == "medium-replay":
+                raise UserError("medium-replay needs the whole replay; leave --replay-env-steps out.")
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,19 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
         git_revision=rundir.git_revision(),
         command=rundir.command_line(),
         float_dtype="float16" if collecting.float16 else "float32",
+        recipe=recipe(collecting),
     )
+
+
+def recipe(collecting: Collecting) -> dict[str, Any]:
+    """What `ovmse datasets make` needs to collect the same again, as JSON: all settings but the paths, and what ran."""
+    settings_of = {name: value for name, value in asdict(collecting).items() if name not in PATHS}
+    return {
+        "made_by": "collect",
+        **settings_of,
+        "env_settings": list(collecting.env_settings),
+        "versions": versions(),
+    }
 
 
 def behaviour_config(collecting: Collecting) -> Config:
@@ -149,7 +170,7 @@ def behaviour_config(collecting: Collecting) -> Config:
         seed=collecting.seed,
         online_env_steps=collecting.behaviour_env_steps,
         evaluate_every_env_steps=collecting.evaluate_every_env_steps,
-        replay_env_steps=2 * collecting.behaviour_env_steps,  # nothing is dropped, so that medium-replay is whole
+        replay_env_steps=collecting.replay_env_steps or 2 * collecting.behaviour_env_steps,  # twice: nothing is dropped
         keep_teams=True,
     )
 
