@@ -1,0 +1,205 @@
+"""Writing a dataset episode by episode: checked at the door, safe from a crash, in constant memory."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+
+from ovmse.data.doctor import KINDS, Flat, conform
+from ovmse.data.files import SCHEMA_VERSION, Metadata, check_free, in_memory, write_whole
+from ovmse.data.logged import Ledger, Logged, Rules, supply
+from ovmse.data.spool import Spool
+from ovmse.data.store import plain_settings, statistics, today
+from ovmse.errors import UserError
+from ovmse.types import EnvSpec
+
+UNLIMITED = 2**31 - 1
+
+
+class DatasetWriter:
+    """Writes a dataset to `path`, one episode after another::
+
+        with DatasetWriter("warehouse-logs", name="warehouse", n_actions=4) as writer:
+            writer.add_episode(obs=obs, action=action, reward=reward, terminal=True)
+
+    The dataset appears when the writer is closed. Until then its episodes lie beside it, in ``.NAME.unfinished``; after
+    a crash, or an exception within ``with``, go on with ``resume=True``: all that were added are there. (A power
+    failure may cost those of the last five seconds.)
+
+    spec: the environment. Without it the sizes are those of the first episode, the limit is `rules.time_limit` or the
+    longest episode, the name is `name`, and the game can be won if any episode says so.
+    n_actions: A, needed where there are neither `spec` nor masks.
+    rules: what to supply where an episode is silent; what was supplied is kept in the metadata.
+    about: further attributes of `Metadata`: behaviour, quality, seed, git_revision, command, source, recipe.
+
+    Raises `UserError` where `path` is in use, unfinished without `resume`, or being written by another process.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        spec: EnvSpec | None = None,
+        name: str = "",
+        n_actions: int | None = None,
+        rules: Rules | None = None,
+        resume: bool = False,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path).resolve()
+        check_free(self.path)
+        self.rules = rules or Rules()
+        self.about: dict[str, Any] = {"behaviour": "not told", **(about or {})}
+        if wrong := set(self.about) - {f.name for f in dataclasses.fields(Metadata)}:
+            raise UserError(f"about: a dataset has no attributes {sorted(wrong)}.")
+        self._spec = None if spec is None else spec._replace(settings=plain_settings(spec.settings))
+        self._name, self._n_actions = name or self.path.name, spec.n_actions if spec else n_actions
+        folder = self.path.parent / f".{self.path.name}.unfinished"
+        if not resume and (folder / "sizes.json").exists():
+            raise UserError(
+                f"{self.path}: an unfinished dataset lies in {folder}. Go on with it (resume=True; --resume on the "
+                "command line), or remove that folder."
+            )
+        self._spool = Spool(folder)
+        if self._spec is not None and self._spool.spec not in (None, self._spec):
+            self.stop()
+            raise UserError(f"{folder}: expected play of {self._spec}, got {self._spool.spec}. Remove that folder.")
+
+    @property
+    def episodes(self) -> int:
+        """Episodes written so far, those of before a resumption included."""
+        return self._spool.episodes
+
+    def add_episode(
+        self,
+        *,
+        obs: Any,
+        action: Any,
+        reward: Any,
+        terminal: Any,
+        state: Any = None,
+        avail: Any = None,
+        won: bool | None = None,
+    ) -> None:
+        """Check one episode and write it.
+
+        obs (T+1, N, O): what each agent saw, the row after the last step included (T rows where it is not known);
+        action (T, N); reward (T,) or per agent (T, N); terminal: whether the task ended with the last step (or (T,)
+        bool) — false where a time limit cut it; state (T+1, S), avail (T+1, N, A) and won: None where not known.
+
+        Raises `UserError`, and writes nothing of the episode, where it cannot be used.
+        """
+        action = np.asarray(action)
+        if np.ndim(terminal) == 0:
+            terminal = np.arange(len(action)) == (len(action) - 1 if terminal else -1)
+        state, avail = (None if x is None else np.asarray(x) for x in (state, avail))
+        where = f"{self.path}: episode {self.episodes}"
+        self.add([Logged(np.asarray(obs), action, np.asarray(reward), np.asarray(terminal), state, avail, won, where)])
+
+    def add(self, episodes: Sequence[Logged]) -> None:
+        """Check episodes of a log and write them: all of them, or none where one cannot be used (`UserError`)."""
+        if not self._spool.is_open:
+            raise UserError(f"{self.path}: this writer is closed.")
+        ledgers = [Ledger() for _ in episodes]
+        flat = joined([self._complete(*each) for each in zip(episodes, ledgers, strict=True)])
+        spec = self._spool.spec or self._spec or self._spec_of(flat)
+        where = episodes[0].where if len(episodes) == 1 else f"{episodes[0].where} and those after it"
+        flat = conform(where, spec, flat)
+        try:
+            if self._spool.spec is None:
+                self._spool.begin(spec)
+            self._spool.append(flat, [each.won for each in episodes], [list(ledger.made) for ledger in ledgers])
+        except OSError as error:
+            self.stop()
+            raise UserError(
+                f"{self.path}: cannot be written: {error.strerror}. The {self.episodes} episodes before are kept in "
+                f"{self._spool.folder}; go on with resume=True when there is room."
+            ) from error
+
+    def close(self, assumed: Sequence[str] = ()) -> Metadata:
+        """Write the dataset to its place and return its metadata; `assumed` goes before the assumptions.
+
+        Raises `UserError` where there is no episode, or the disk is full (then nothing is lost: resume).
+        """
+        if not self._spool.is_open:
+            raise UserError(f"{self.path}: this writer is closed.")
+        if not self.episodes or self._spool.spec is None:
+            self._spool.remove()
+            raise UserError(f"{self.path}: no episode was added, so there is no dataset.")
+        records = self._spool.records
+        length, won = records["length"].astype(np.int32), records["won"] == 1
+        spec = self._spool.spec
+        if self._spec is None:
+            limit = max(self.rules.time_limit or 0, int(length.max()))
+            spec = spec._replace(episode_limit=limit, has_win=bool((records["won"] >= 0).any()))
+        made = self._spool.assumed()
+        if spec.has_win and (untold := int((records["won"] < 0).sum())):
+            made["not told whether it was won: counted as not won"] = untold
+        metadata = Metadata(
+            schema_version=SCHEMA_VERSION,
+            env=spec,
+            **{"quality": "", "seed": None, "git_revision": "", "command": "", "created": today()} | self.about,
+            episodes=len(length),
+            steps=int(length.sum(dtype=np.int64)),
+            **statistics(self._spool.returns, won, spec),
+            assumptions=Ledger(made, tuple(assumed)).lines(len(length)),
+        )
+        ends = Flat(length=length, won=won)  # type: ignore[typeddict-item]
+        fields = self._spool.stored() | in_memory(ends)
+        metadata = write_whole(self.path, metadata, {field: fields[field] for field in KINDS})
+        self._spool.remove()
+        return metadata
+
+    def stop(self) -> None:
+        """Stop writing; what was added stays unfinished, for ``resume=True``."""
+        self._spool.close()
+
+    def discard(self) -> None:
+        """Stop writing, and delete what was added."""
+        self._spool.remove()
+
+    def __enter__(self) -> "DatasetWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._spool.is_open:
+            self.close()
+        self.stop()
+
+    def _complete(self, logged: Logged, ledger: Ledger) -> Flat:
+        """The arrays of one episode, with what it lacks supplied."""
+        masks = None if logged.avail is None else np.shape(logged.avail)[-1:]
+        n_actions = self._n_actions or (masks[0] if masks else None)
+        if n_actions is None:
+            raise UserError(f"{logged.where}: without masks, say how many actions an agent has (n_actions).")
+        return supply(logged, self.rules, n_actions, ledger)
+
+    def _spec_of(self, flat: Flat) -> EnvSpec:
+        """The sizes of the first episodes."""
+        return EnvSpec(
+            name=self._name,
+            version="unknown",
+            settings={},
+            n_agents=flat["obs"].shape[1],
+            n_actions=flat["avail"].shape[-1],
+            obs_size=flat["obs"].shape[-1],
+            state_size=flat["state"].shape[-1],
+            episode_limit=UNLIMITED,
+            has_win=True,
+        )
+
+
+def joined(parts: Sequence[Flat]) -> Flat:
+    """The arrays of several sets of episodes end to end. Raises `UserError` where their sizes differ."""
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return cast("Flat", {name: np.concatenate([cast("dict", part)[name] for part in parts]) for name in KINDS})
+    except ValueError as error:
+        raise UserError(f"episodes of different sizes: {error}.") from error
