@@ -120,6 +120,9 @@ def supply(logged: Logged, rules: Rules, n_actions: int, ledger: Ledger) -> Flat
     if avail is None:
         ledger.note("no action masks: every action counts as legal")
         avail = np.ones((len(obs), n_agents, n_actions), bool)
+    for name, values in (("observations", obs), ("states", state), ("rewards", reward)):
+        if values is not None and values.dtype == np.float64 and (values.astype(np.float32) != values).any():
+            ledger.note(f"{name} in double precision: rounded to single")
     obs, avail = _padded(obs, steps + 1), _padded(avail, steps + 1)
     state = obs.reshape(steps + 1, -1) if state is None else _padded(state, steps + 1)
     return Flat(

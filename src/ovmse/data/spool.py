@@ -33,12 +33,12 @@ SECONDS_BETWEEN_SYNCS = 5.0
 
 
 class Spool:
-    """The unfinished dataset in `folder`, opened for one process alone.
+    """The unfinished dataset in `folder`, opened for one process alone; `anew` forgets what it holds.
 
     Raises `UserError` where it cannot be opened, another process has it open, or it is damaged in its ``sizes.json``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, anew: bool = False) -> None:
         self.folder = folder
         self.spec: EnvSpec | None = None
         self.assumptions: list[str] = []
@@ -57,6 +57,8 @@ class Spool:
             raise UserError(f"{folder}: {reason}. Choose another place.") from error
         self._synced = time.monotonic()
         try:
+            if anew:
+                (folder / "sizes.json").unlink(missing_ok=True)
             self._recover()
         except BaseException:
             self.close()
@@ -184,6 +186,8 @@ class Spool:
                     break
                 self._count(np.array([record]), reward)
                 row, step = row + int(record["length"]) + 1, step + int(record["length"])
+        else:
+            self._files["assumptions"].truncate(0)
         self.keep(self.episodes)
 
     def _whole(self, record: np.void, row: int, step: int) -> np.ndarray | None:

@@ -34,6 +34,7 @@ class DatasetWriter:
     longest episode, the name is `name`, and the game can be won if any episode says so.
     n_actions: A, needed where there are neither `spec` nor masks.
     rules: what to supply where an episode is silent; what was supplied is kept in the metadata.
+    discard_unfinished: begin anew where an unfinished dataset lies in the way.
     about: further attributes of `Metadata`: behaviour, quality, seed, git_revision, command, source, recipe.
 
     Raises `UserError` where `path` is in use, unfinished without `resume`, or being written by another process.
@@ -48,6 +49,7 @@ class DatasetWriter:
         n_actions: int | None = None,
         rules: Rules | None = None,
         resume: bool = False,
+        discard_unfinished: bool = False,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path).resolve()
@@ -59,12 +61,12 @@ class DatasetWriter:
         self._spec = None if spec is None else spec._replace(settings=plain_settings(spec.settings))
         self._name, self._n_actions = name or self.path.name, spec.n_actions if spec else n_actions
         folder = self.path.parent / f".{self.path.name}.unfinished"
-        if not resume and (folder / "sizes.json").exists():
+        if not (resume or discard_unfinished) and (folder / "sizes.json").exists():
             raise UserError(
                 f"{self.path}: an unfinished dataset lies in {folder}. Go on with it (resume=True; --resume on the "
                 "command line), or remove that folder."
             )
-        self._spool = Spool(folder)
+        self._spool = Spool(folder, anew=discard_unfinished)
         if self._spec is not None and self._spool.spec not in (None, self._spec):
             self.stop()
             raise UserError(f"{folder}: expected play of {self._spec}, got {self._spool.spec}. Remove that folder.")

@@ -1,0 +1,195 @@
+"""Import a log, whatever its format, as a dataset: `ovmse import SOURCE --out DATA`."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ovmse import rundir
+from ovmse.data.files import Metadata, check_free
+from ovmse.data.logged import Logged, Rules, Source
+from ovmse.data.writer import DatasetWriter
+from ovmse.errors import UserError, unknown
+from ovmse.types import EnvSpec
+
+Format = Literal["auto", "vault", "pymarl", "minari", "npz", "table"]
+READERS = {name: f"ovmse.data.formats.{name}" for name in ("vault", "pymarl", "minari", "npz", "table")}
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
+HDF5 = (".h5", ".hdf5")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+GROUP_BYTES = 2**23
+
+
+class Imported(NamedTuple):
+    """What an import made. left_out: what was wrong with each broken episode that was left out."""
+
+    path: Path
+    metadata: Metadata
+    left_out: list[str]
+
+
+def import_dataset(
+    source: str | Path | Iterable[Mapping[str, Any]] | Source,
+    out: str | Path,
+    *,
+    format: Format = "auto",
+    spec: EnvSpec | None = None,
+    name: str = "",
+    n_actions: int | None = None,
+    columns: Any = None,
+    rules: Rules | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+    about: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Imported:
+    """Read a log episode by episode, in constant memory, and write it as a dataset in the directory `out`.
+
+    source: a file or directory; or the episodes themselves, dictionaries with the arguments of
+    `DatasetWriter.add_episode`; or a `Source` that a reader has opened.
+    spec: the environment that the log is play of; without it, an environment called `name` with the log's sizes.
+    n_actions: A, where neither the log nor `spec` tells it. columns: a table's columns (`formats.table.Columns`).
+    rules: what to supply where the log is silent. broken: refuse the log at its first episode that cannot be used, or
+    skip such episodes. about: behaviour, quality and further attributes of `Metadata`.
+
+    Every assumption is in ``metadata.assumptions``. Raises `UserError` where the log cannot be read or used, or `out`
+    is in use; nothing is left of a failed import.
+    """
+    check_free(Path(out).resolve())
+    if broken not in ("refuse", "skip"):
+        raise unknown("value of broken", broken, ("refuse", "skip"))
+    opened = open_source(source, format, n_actions or (spec.n_actions if spec else None), columns)
+    rules = rules or Rules()
+    described = {
+        "behaviour": "not told",
+        "command": rundir.command_line(),
+        "source": f"{opened.name} ({opened.format})",
+        "recipe": {
+            "made_by": "import",
+            "source": opened.name,
+            "format": opened.format,
+            "rules": dataclasses.asdict(rules),
+            "facts": opened.facts,
+        },
+    }
+    writer = DatasetWriter(
+        out,
+        spec=spec,
+        name=name,
+        n_actions=opened.n_actions,
+        rules=rules,
+        discard_unfinished=True,
+        about=described | dict(about or {}),
+    )
+    left_out: list[str] = []
+    try:
+        _write(writer, opened, left_out if broken == "skip" else None, console)
+        if left_out and not writer.episodes:
+            raise UserError(f"{opened.name}: none of its {len(left_out)} episodes can be used. First: {left_out[0]}")
+        metadata = writer.close(_general(opened, spec, left_out))
+    except BaseException:
+        writer.discard()
+        raise
+    return Imported(Path(out), metadata, left_out)
+
+
+def open_source(
+    source: str | Path | Iterable[Mapping[str, Any]] | Source,
+    format: Format = "auto",
+    n_actions: int | None = None,
+    columns: Any = None,
+) -> Source:
+    """Open a log for reading. Raises `UserError` where it is missing, or of no format that can be read."""
+    if isinstance(source, Source):
+        return source
+    if not isinstance(source, str | Path):
+        if n_actions is None:
+            raise UserError("episodes from Python: say how many actions an agent has (n_actions).")
+        return _reader("ovmse.data.formats.episodes")(source, n_actions=n_actions)
+    path = Path(source)
+    found = detect(path) if format == "auto" else format
+    if found not in READERS:
+        raise unknown("format", found, READERS)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory.")
+    more = {"columns": columns} if found == "table" and columns is not None else {}
+    return _reader(READERS[found])(path, n_actions=n_actions, **more)
+
+
+def _reader(module: str) -> Callable[..., Source]:
+    return importlib.import_module(module).read
+
+
+def detect(path: Path) -> str:
+    """The format of a log, by its name and, of a directory, by what is in it. Raises `UserError` where none fits."""
+    from ovmse.data.formats import pickles
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory.")
+    if (path / "zarr.json").is_file():
+        raise UserError(f"{path}: is a dataset already. Next: ovmse inspect {path}")
+    pickles.refuse(path)
+    names = [path.name] if path.is_file() else sorted(entry.name for entry in path.iterdir())
+    inside = [name.lower() for name in names]
+    if path.is_dir() and ((path / "data" / "metadata.json").is_file() or (path / "data" / "main_data.hdf5").is_file()):
+        return "minari"
+    if path.is_dir() and (_is_vault(path) or any(_is_vault(path / name) for name in names)):
+        return "vault"
+    kinds = {"table": TABLES, "pymarl": HDF5, "npz": (".npz", ".npy")}
+    for kind, endings in kinds.items():
+        if any(name.endswith(endings) for name in inside):
+            return kind
+    if any(name.endswith(ARCHIVES) for name in inside):
+        raise UserError(f"{path}: an archive. Unpack it, and import what is in it.")
+    raise UserError(
+        f"{path}: cannot tell its format. Known: {', '.join(READERS)}. Say which with --format, or see docs/importing.md."
+    )
+
+
+def _is_vault(path: Path) -> bool:
+    """Whether there is a vault, or a directory of vaults."""
+    here = (path / "metadata.json").is_file() and (path / "manifest.ocdbt").is_file()
+    return here or (path.is_dir() and any((below / "manifest.ocdbt").is_file() for below in path.iterdir()))
+
+
+def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, console: Console | None) -> None:
+    """All episodes of a log; those that cannot be used are put into `left_out` where there is such a list."""
+    columns = (TextColumn("import"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console or Console(quiet=True), transient=True) as progress:
+        bar = progress.add_task("import", total=source.total)
+        for group in groups(source.episodes):
+            try:
+                writer.add(group)
+            except UserError:
+                for episode in group:  # to find the one
+                    try:
+                        writer.add([episode])
+                    except UserError as error:
+                        if left_out is None:
+                            raise
+                        left_out.append(str(error))
+            progress.advance(bar, len(group))
+
+
+def groups(episodes: Iterator[Logged]) -> Iterator[list[Logged]]:
+    """Episodes in groups of about `GROUP_BYTES`: arrays are checked and written faster together."""
+    group, size = list[Logged](), 0
+    for episode in episodes:
+        group.append(episode)
+        size += episode.obs.nbytes + (0 if episode.state is None else episode.state.nbytes)
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _general(source: Source, spec: EnvSpec | None, left_out: list[str]) -> list[str]:
+    """Assumptions that concern the log as a whole."""
+    taken = [] if spec is None else [f"taken to be play of {spec.name} as {spec.version} has it"]
+    count = len(left_out)
+    broken = [f"broken episodes left out: {count}, the first: {left_out[0]}"] if count else []
+    return [*source.assumed, *taken, *broken]
