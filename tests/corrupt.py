@@ -51,21 +51,7 @@ def repeat_block(data: bytes, rng: np.random.Generator) -> bytes:
     return _edited(data, rng, int(rng.integers(1, 65)), lambda part: part * 2)
 
 
-TYPES = (
-    b"<f4",
-    b"<f8",
-    b"<i4",
-    b"<i8",
-    b"|u1",
-    b"|b1",
-    b"|O",
-    b"|S8",
-    b"<c8",
-    b"float32",
-    b"int32",
-    b"bool",
-    b"object",
-)
+TYPES = tuple(b"<f4 <f8 <i4 <i8 |u1 |b1 |O |S8 <c8 float32 int32 bool object".split())
 
 
 def swap_type(data: bytes, rng: np.random.Generator) -> bytes:
