@@ -55,7 +55,8 @@ class Collecting:
     evaluate_every_env_steps: int = 2_000
     """environment steps between two candidates for medium and expert"""
     replay_env_steps: int | None = None
-    """environment steps that the behaviour's replay holds; by default all that it plays, which medium-replay needs"""
+    """environment steps that the behaviour's replay holds, if its episodes last 8 steps or more; by default all that it
+    plays, however short the episodes; medium-replay needs all"""
     env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -73,8 +74,11 @@ class Collecting:
             check_positive(name.replace("_", "-"), getattr(self, name))
         if self.replay_env_steps is not None:
             check_positive("replay-env-steps", self.replay_env_steps)
-            if self.quality == "medium-replay":
-                raise UserError("medium-replay needs the whole replay; leave --replay-env-steps out.")
+            if self.quality == "medium-replay" and self.replay_env_steps < self.behaviour_env_steps:
+                raise UserError(
+                    f"medium-replay needs all that is played: replay-env-steps must be at least behaviour-env-steps, "
+                    f"{self.behaviour_env_steps}; got {self.replay_env_steps}."
+                )
 
 
 @dataclass(frozen=True)
@@ -224,7 +228,10 @@ def record(
 def replayed(replay: Replay, env_steps: int, most: int) -> Flat:
     """The episodes that a learner (leading axis 1) had stored by `env_steps`, at most the latest `most`."""
     one = jax.tree.map(lambda x: x[0], replay)
-    assert int(one.index.oldest) == 0, "the behaviour's replay dropped episodes"
+    if int(one.index.oldest) != 0:
+        raise UserError(
+            "the behaviour's replay dropped episodes, which medium-replay needs: leave --replay-env-steps out."
+        )
     length = np.asarray(one.index.length)[: int(one.index.written)]
     count = int(np.searchsorted(np.cumsum(length), env_steps, side="right"))
     return replays.to_flat(one, range(max(0, count - most), count))
