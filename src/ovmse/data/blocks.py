@@ -6,7 +6,7 @@ out. Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O and S fea
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +21,6 @@ from ovmse.types import EnvSpec
 
 BLOCK_BYTES = 2**25
 ROWS, STEPS = ("obs", "state", "avail"), ("action", "reward", "terminal")
-INSIDE = {"obs": (1, 2), "state": (1,), "avail": (1, 2), "action": (1,)}
 READ_AS = {name: np.dtype(np.float32) for name in ("obs", "state", "reward")} | {
     name: np.dtype(bool) for name in ("avail", "terminal", "won")
 }
@@ -77,6 +76,10 @@ def survey(path: Path) -> Survey:
     if len(won) != len(length):
         won = np.zeros(len(length), bool)
     spec = _actual_spec(metadata.env if metadata else None, arrays, length, won)
+    if won.any() and not spec.has_win:
+        first = int(won.argmax())
+        text = f"episode {first}: won is true, and {spec.name!r} cannot be won (has_win is false)"
+        findings.append(Finding("win where nothing can be won", int(won.sum()), text, "won", first))
     found = Survey(path, metadata, spec, arrays, length, won, length >= 1, findings)
     if len(length):
         _check_shapes(found)
@@ -286,8 +289,3 @@ def memory_block(first: int, flat: Flat) -> Block:
     """A block of arrays in memory, actions and lengths wide enough for sums."""
     arrays: Any = {**flat, "action": flat["action"].astype(np.int64), "length": flat["length"].astype(np.int64)}
     return Block(first, arrays)
-
-
-def reopened(found: Survey) -> Survey:
-    """The same survey to be read again, its findings so far apart."""
-    return replace(found, sound=found.sound.copy(), findings=[])
