@@ -1,0 +1,148 @@
+"""Text files of a table: their header, the types of their cells, and errors that name line, column and cell."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ovmse.errors import UserError
+
+HEAD_BYTES = 2**20
+SEPARATORS = (",", ";", "\t")
+EMPTY = ("", "nan", "NaN", "NAN", "-nan", "NA", "N/A", "null", "NULL", "None")
+TRUE = ("1", "1.0", "true", "True", "TRUE")
+FALSE = ("0", "0.0", "false", "False", "FALSE")
+
+
+class Dialect(NamedTuple):
+    """How the cells of a text file are told apart, and the names in its first line."""
+
+    separator: str
+    names: list[str]
+
+
+def csv_schema(file: Path, separator: str | None) -> Dialect:
+    """The separator, found in the first line unless given, and the columns.
+
+    Raises `UserError` for files that are empty, no UTF-8 text, or have no usable first line.
+    """
+    line = re.split(rb"[\r\n]", _head(file), maxsplit=1)[0]
+    if len(line) == HEAD_BYTES:
+        raise UserError(f"{file}: line 1: expected the names of the columns, got a line beyond 1 MiB.")
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: line 1: expected text in UTF-8: {error}. Save the file as UTF-8.") from error
+    if "\0" in text:
+        raise UserError(f"{file}: line 1: expected text, got binary data or UTF-16. Save the file as UTF-8.")
+    if separator is not None and len(separator) != 1:
+        raise UserError(f"separator: expected one character, got {separator!r}.")
+    separator = separator or max(SEPARATORS, key=text.count)
+    names = [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
+    if not any(names):
+        raise UserError(f"{file}: line 1: expected the names of the columns, got nothing.")
+    if all(re.fullmatch(r"[-+0-9.eE]*", name) for name in names):
+        raise UserError(f"{file}: line 1: expected the names of the columns, got {text[:80]!r}. Add a first line.")
+    twice = [name for name in names if name and names.count(name) > 1]
+    if twice:
+        raise UserError(f"{file}: line 1: two columns are named {twice[0]!r}. Rename one of them.")
+    return Dialect(separator, [name or f"column {i + 1}" for i, name in enumerate(names)])
+
+
+def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str], block_bytes: int) -> Iterator[Any]:
+    """Record batches of the given columns (by name, with their roles)."""
+    from pyarrow import csv as pyarrow_csv
+
+    types = _types(file, dialect, columns)
+    with _open(file) as stream:
+        try:
+            yield from pyarrow_csv.open_csv(
+                stream,
+                pyarrow_csv.ReadOptions(
+                    use_threads=False, block_size=block_bytes, column_names=dialect.names, skip_rows=1
+                ),
+                pyarrow_csv.ParseOptions(delimiter=dialect.separator, ignore_empty_lines=False),
+                _conversion(types, columns),
+            )
+        except (ValueError, KeyError, OSError) as error:
+            raise _worded(file, dialect, types, str(error)) from error
+
+
+def _open(file: Path) -> Any:
+    import pyarrow as pa
+
+    return pa.input_stream(str(file), compression="gzip" if file.name.lower().endswith(".gz") else None)
+
+
+def _head(file: Path) -> bytes:
+    """The first bytes of the text."""
+    try:
+        with _open(file) as stream:
+            head = stream.read(HEAD_BYTES)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file}: cannot be read: {error}.") from error
+    if not head.strip():
+        raise UserError(f"{file}: the file is empty: expected a line with the names of the columns, and rows.")
+    return head
+
+
+def _conversion(types: dict[str, Any], columns: dict[str, str]) -> Any:
+    from pyarrow import csv as pyarrow_csv
+
+    return pyarrow_csv.ConvertOptions(
+        column_types=types,
+        include_columns=list(columns),
+        null_values=list(EMPTY),
+        true_values=list(TRUE),
+        false_values=list(FALSE),
+        strings_can_be_null=True,
+    )
+
+
+def _types(file: Path, dialect: Dialect, columns: dict[str, str]) -> dict[str, Any]:
+    """The type of every column, by its role; whether ids are numbers or text shows in the first rows."""
+    import pyarrow as pa
+
+    by_role = {"obs": pa.float32(), "state": pa.float32(), "action": pa.float64(), "reward": pa.float32()}
+    by_role |= {"step": pa.float64()} | dict.fromkeys(("avail", "done", "truncated", "won"), pa.bool_())
+    types = {name: by_role[role] for name, role in columns.items() if role in by_role}
+    ids = {name: role for name, role in columns.items() if role not in by_role}
+    return types | (id_types(file, dialect, ids) if ids else {})
+
+
+def id_types(file: Path, dialect: Dialect, ids: dict[str, str]) -> dict[str, Any]:
+    """Whether ids are whole numbers, other numbers or text, by the first rows."""
+    import pyarrow as pa
+    from pyarrow import csv as pyarrow_csv
+
+    head = _head(file)
+    whole = head if len(head) < HEAD_BYTES else head[: head.rfind(b"\n") + 1]
+    try:
+        seen = pyarrow_csv.read_csv(
+            io.BytesIO(whole),
+            pyarrow_csv.ReadOptions(use_threads=False, column_names=dialect.names, skip_rows=1),
+            # What is wrong with a line is told when its turn comes.
+            pyarrow_csv.ParseOptions(delimiter=dialect.separator, invalid_row_handler=lambda row: "skip"),
+            _conversion({}, ids),
+        ).schema
+    except (ValueError, KeyError, OSError) as error:
+        raise _worded(file, dialect, {}, str(error)) from error
+    kinds = [seen.field(name).type for name in ids]
+    return {n: k if k in (pa.int64(), pa.float64()) else pa.string() for n, k in zip(ids, kinds, strict=True)}
+
+
+def _worded(file: Path, dialect: Dialect, types: dict[str, Any], message: str) -> UserError:
+    """The error for a message of the parser."""
+    cell = re.search(r"column #(\d+): Row #(\d+): CSV conversion error to (\w+): invalid value '(.*)'", message, re.S)
+    if cell:
+        column, line, kind, value = int(cell[1]), cell[2], cell[3], cell[4]
+        name = dialect.names[column] if column < len(dialect.names) else str(column)
+        needed = {"bool": "0, 1, true or false", "int64": "a whole number, as in the first rows"}.get(kind, "a number")
+        advice = " Write decimals with a point." if re.fullmatch(r"-?\d+,\d+", value) else ""
+        return UserError(f"{file}: line {line}, column {name!r}: expected {needed}, got {value[:80]!r}.{advice}")
+    line = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", message, re.S)
+    if line:
+        return UserError(f"{file}: line {line[1]}: expected {line[2]} cells, got {line[3]}: {line[4][:80]!r}.")
+    return UserError(f"{file}: cannot be read as CSV: {message[:300]}. Correct the file, or write it again.")

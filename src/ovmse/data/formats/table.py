@@ -1,0 +1,125 @@
+"""Tables with one row per step and agent: Parquet, CSV or Arrow, in one file or in a directory of them.
+
+Read in constant memory, a block of some 32 MiB at a time; an episode has to fit in memory.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from ovmse.data.formats.columns import Columns, Layout, layout
+from ovmse.data.formats.gather import Gatherer
+from ovmse.data.formats.rows import Decoder
+from ovmse.data.formats.tablefiles import Table
+from ovmse.data.formats.tablewriter import METADATA_KEY, write
+from ovmse.data.formats.whole import bounded
+from ovmse.data.logged import Logged, Source
+from ovmse.errors import UserError, check_positive, unknown
+
+__all__ = ["Columns", "read", "write"]
+
+ABSENT = ("refuse", "idle")
+
+
+def read(
+    path: Path,
+    *,
+    n_actions: int | None = None,
+    columns: Columns | None = None,
+    missing_agents: Literal["refuse", "idle"] = "refuse",
+    separator: str | None = None,
+) -> Source:
+    """Open a table: `path` is a file, or a directory of files of one kind, read in natural order.
+
+    missing_agents: an agent without a row at a step is refused, or idle: out of play. separator: between the cells of
+    a CSV file, by default the comma, semicolon or tab that its first line has. n_actions counts where there are no
+    masks; without either, the actions are read once to find the largest.
+
+    Raises `UserError` where columns are missing or of another type; rows are checked as they are read.
+    """
+    if missing_agents not in ABSENT:
+        raise unknown("way to treat missing agents", missing_agents, ABSENT)
+    table = Table(path, separator)
+    lay = layout(str(path), columns or Columns(), table.kinds)
+    actions, how = _actions(table, lay, n_actions)
+    facts: dict[str, Any] = {"columns": lay.facts(), **_stated(table)}
+    return Source(
+        name=str(path),
+        format=table.format,
+        episodes=_episodes(table, lay, actions, missing_agents == "idle"),
+        n_actions=actions,
+        assumed=(*how, *_assumed(table, lay, missing_agents == "idle")),
+        facts=bounded(facts),
+    )
+
+
+def _episodes(table: Table, lay: Layout, n_actions: int, idle: bool) -> Iterator[Logged]:
+    decoder = Decoder(lay, table.place)
+    gatherer = Gatherer(decoder, table.span, n_actions=n_actions, idle=idle)
+    for batch in table.batches(_roles(lay)):
+        yield from gatherer.feed(decoder.rows(batch), batch.starts_file)
+    yield from gatherer.flush()
+
+
+def _roles(lay: Layout) -> dict[str, str]:
+    """The role of every column, by its name."""
+    return {
+        name: role
+        for role, value in lay._asdict().items()
+        for name in (value if isinstance(value, tuple) else (value,))
+        if name is not None
+    }
+
+
+def _actions(table: Table, lay: Layout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
+    """A, and the assumption behind it."""
+    if n_actions is not None:
+        check_positive("n-actions", n_actions)
+    width = _mask_width(table, lay) if lay.avail else None
+    if width is not None:
+        if n_actions not in (None, width):
+            raise UserError(f"{table.path}: avail has {width} actions, but --n-actions says {n_actions}.")
+        return width, ()
+    if n_actions is not None:
+        return n_actions, ()
+    decoder = Decoder(lay, table.place)
+    blocks = (decoder.actions(batch) for batch in table.batches({lay.action: "action"}))
+    largest = max((int(actions.max()) for actions in blocks if len(actions)), default=-1)
+    if largest < 0:
+        raise UserError(f"{table.path}: no row with an action. Write the table again.")
+    return largest + 1, (f"the largest action in the table is {largest}: {largest + 1} actions",)
+
+
+def _mask_width(table: Table, lay: Layout) -> int:
+    """The number of actions by the masks: their columns, or the length of the first list."""
+    if len(lay.avail) > 1 or table.kinds[lay.avail[0]] != "list":
+        return len(lay.avail)
+    decoder = Decoder(lay, table.place)
+    for batch in table.batches({lay.avail[0]: "avail"}):
+        return decoder.width(batch, lay.avail)
+    raise UserError(f"{table.path}: the table has no rows.")
+
+
+def _assumed(table: Table, lay: Layout, idle: bool) -> Iterator[str]:
+    if lay.done is None:
+        yield "no done column: every episode counts as cut"
+    if lay.done is not None and lay.truncated is not None:
+        yield "a step that is both done and truncated counts as cut"
+    if idle:
+        masks = "" if lay.avail else "; there are no masks, so all actions of the others are legal"
+        yield (
+            "agents without a row at a step are out of play: zeros seen, only action 0, and the reward that the others "
+            f"agree on throughout the episode, else 0{masks}"
+        )
+    if table.is_text(lay.agent):
+        yield "agents are numbered in the natural order of their names"
+
+
+def _stated(table: Table) -> dict[str, Any]:
+    """What our own export says of the play."""
+    try:
+        metadata = json.loads(table.metadata.get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return {"metadata": metadata} if metadata and isinstance(metadata, dict) else {}
