@@ -227,8 +227,7 @@ def _write_key(dataset: Dataset, file: Any, field: str) -> None:
         shape,
         key.dtype,
         chunks=(episodes, rows, *shape[2:]),
-        compression="gzip",
-        shuffle=True,
+        compression="gzip",  # no shuffle: it tears apart the whole numbers that observations repeat
         fletcher32=True,
     )
     size = max(1, BLOCK_BYTES // (row_bytes * shape[1] * episodes)) * episodes
