@@ -9,7 +9,7 @@ A dataset goes in, a team is pre-trained on it, handed over, fine-tuned online, 
 
 from ovmse import envs, schedules
 from ovmse.config import Config
-from ovmse.data import Dataset
+from ovmse.data import Dataset, DatasetWriter, import_dataset, record
 from ovmse.errors import UserError
 from ovmse.learner import LearnerConfig
 from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
@@ -25,6 +25,7 @@ __all__ = [
     "TD",
     "Config",
     "Dataset",
+    "DatasetWriter",
     "EpsilonGreedy",
     "Independent",
     "LearnerConfig",
@@ -39,7 +40,9 @@ __all__ = [
     "cosine",
     "envs",
     "exponential",
+    "import_dataset",
     "linear",
+    "record",
     "schedules",
     "step",
     "train",

@@ -251,12 +251,12 @@ def faulty(flat: Flat, episode_limit: int) -> np.ndarray:
     return found
 
 
-def check_values(where: str, flat: Flat, episode_limit: int) -> None:
-    """Raise `UserError` unless the values can be used; `where` is the file to name.
+def check_values(where: str, flat: Flat, episode_limit: int, first_episode: int = 0) -> None:
+    """Raise `UserError` unless the values can be used; `where` is the file to name, whose episodes begin with this one.
 
     Steps count from 0 within an episode; in obs, state and avail the step after the last is the final row.
     """
-    if findings := examine(flat, episode_limit):
+    if findings := examine(flat, episode_limit, first_episode):
         faults = "\n  ".join(map(str, findings))
         raise UserError(f"{where}: the data cannot be used:\n  {faults}\nCorrect the log or leave these episodes out.")
 
@@ -277,9 +277,10 @@ def check_lengths(where: str, length: np.ndarray) -> None:
         )
 
 
-def conform(where: str, spec: EnvSpec, flat: Flat) -> Flat:
+def conform(where: str, spec: EnvSpec, flat: Flat, first_episode: int = 0) -> Flat:
     """The arrays in the dtypes of `Dataset`, checked against the environment and each other.
 
+    first_episode: the number of the first one, where the arrays are a part of what `where` names.
     Raises `UserError` with every field whose dtype or shape is wrong, or as `check_values` does.
     """
     check_lengths(where, flat["length"])
@@ -299,11 +300,11 @@ def conform(where: str, spec: EnvSpec, flat: Flat) -> Flat:
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is found below
         arrays |= {field: arrays[field].astype(np.float32, copy=False) for field in ("obs", "state", "reward")}
-    check_values(where, cast("Flat", arrays), spec.episode_limit)
+    check_values(where, cast("Flat", arrays), spec.episode_limit, first_episode)
     if not spec.has_win and arrays["won"].any():
         raise UserError(
             f"{where}: won: expected false throughout, as {spec.name!r} cannot be won (has_win is false); "
-            f"episode {int(arrays['won'].argmax())} is true."
+            f"episode {first_episode + int(arrays['won'].argmax())} is true."
         )
     arrays["action"] = arrays["action"].astype(action_dtype(spec.n_actions), copy=False)
     arrays["length"] = arrays["length"].astype(np.int32, copy=False)

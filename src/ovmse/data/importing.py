@@ -144,9 +144,8 @@ def detect(path: Path) -> str:
             return kind
     if any(name.endswith(ARCHIVES) for name in inside):
         raise UserError(f"{path}: an archive. Unpack it, and import what is in it.")
-    raise UserError(
-        f"{path}: cannot tell its format. Known: {', '.join(READERS)}. Say which with --format, or see docs/importing.md."
-    )
+    known = ", ".join(READERS)
+    raise UserError(f"{path}: cannot tell its format. Say which with --format ({known}), or see docs/importing.md.")
 
 
 def _is_vault(path: Path) -> bool:
@@ -160,18 +159,20 @@ def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, co
     columns = (TextColumn("import"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console or Console(quiet=True), transient=True) as progress:
         bar = progress.add_task("import", total=source.total)
+        first = 0
         for group in groups(source.episodes):
             try:
-                writer.add(group)
+                writer.add(group, first)
             except UserError:
-                for episode in group:  # to find the one
+                for i, episode in enumerate(group):  # to find the one
                     try:
-                        writer.add([episode])
+                        writer.add([episode], first + i)
                     except UserError as error:
                         if left_out is None:
                             raise
                         left_out.append(str(error))
-            progress.advance(bar, len(group))
+            first += len(group)
+            progress.update(bar, completed=first)
 
 
 def groups(episodes: Iterator[Logged]) -> Iterator[list[Logged]]:

@@ -30,8 +30,9 @@ class DatasetWriter:
     a crash, or an exception within ``with``, go on with ``resume=True``: all that were added are there. (A power
     failure may cost those of the last five seconds.)
 
-    spec: the environment. Without it the sizes are those of the first episode, the limit is `rules.time_limit` or the
-    longest episode, the name is `name`, and the game can be won if any episode says so.
+    spec: the environment; a limit of `UNLIMITED` becomes the longest episode. Without it the sizes are those of the
+    first episode, the limit is `rules.time_limit` or the longest episode, the name is `name`, and the game can be won
+    if any episode says so.
     n_actions: A, needed where there are neither `spec` nor masks.
     rules: what to supply where an episode is silent; what was supplied is kept in the metadata.
     discard_unfinished: begin anew where an unfinished dataset lies in the way.
@@ -102,15 +103,18 @@ class DatasetWriter:
         where = f"{self.path}: episode {self.episodes}"
         self.add([Logged(np.asarray(obs), action, np.asarray(reward), np.asarray(terminal), state, avail, won, where)])
 
-    def add(self, episodes: Sequence[Logged]) -> None:
-        """Check episodes of a log and write them: all of them, or none where one cannot be used (`UserError`)."""
+    def add(self, episodes: Sequence[Logged], first: int | None = None) -> None:
+        """Check episodes of a log and write them: all of them, or none where one cannot be used (`UserError`).
+
+        first: the number of the first of them in the log, where that is not the number of episodes written so far.
+        """
         if not self._spool.is_open:
             raise UserError(f"{self.path}: this writer is closed.")
         ledgers = [Ledger() for _ in episodes]
         flat = joined([self._complete(*each) for each in zip(episodes, ledgers, strict=True)])
         spec = self._spool.spec or self._spec or self._spec_of(flat)
         where = episodes[0].where if len(episodes) == 1 else f"{episodes[0].where} and those after it"
-        flat = conform(where, spec, flat)
+        flat = conform(where, spec, flat, self.episodes if first is None else first)
         try:
             if self._spool.spec is None:
                 self._spool.begin(spec)
@@ -135,9 +139,10 @@ class DatasetWriter:
         records = self._spool.records
         length, won = records["length"].astype(np.int32), records["won"] == 1
         spec = self._spool.spec
+        if spec.episode_limit == UNLIMITED:
+            spec = spec._replace(episode_limit=max(self.rules.time_limit or 0, int(length.max())))
         if self._spec is None:
-            limit = max(self.rules.time_limit or 0, int(length.max()))
-            spec = spec._replace(episode_limit=limit, has_win=bool((records["won"] >= 0).any()))
+            spec = spec._replace(has_win=bool((records["won"] >= 0).any()))
         made = self._spool.assumed()
         if spec.has_win and (untold := int((records["won"] < 0).sum())):
             made["not told whether it was won: counted as not won"] = untold

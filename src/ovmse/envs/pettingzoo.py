@@ -85,7 +85,10 @@ class ParallelTeam:
 
     def reset_host(self, seed: int) -> View:
         """Start the episode that `seed` gives."""
-        observations, infos = self._env.reset(seed=seed)
+        return self.began(*self._env.reset(seed=seed))
+
+    def began(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> View:
+        """What the team sees at an episode's start, of what the environment's ``reset`` returned."""
         self._t = 0
         self._terminated = np.zeros(len(self._agents), bool)
         self._truncated = np.zeros(len(self._agents), bool)
@@ -93,7 +96,17 @@ class ParallelTeam:
 
     def step_host(self, action: np.ndarray) -> tuple[View, Outcome]:
         """Act jointly; `action` has shape (N,), and agents that have left must take action 0."""
-        observations, rewards, terminations, truncations, infos = self._env.step(self._moves(action))
+        return self.stepped(*self._env.step(self._moves(action)))
+
+    def stepped(
+        self,
+        observations: Mapping[str, Any],
+        rewards: Mapping[str, Any],
+        terminations: Mapping[str, Any],
+        truncations: Mapping[str, Any],
+        infos: Mapping[str, Any],
+    ) -> tuple[View, Outcome]:
+        """What the team sees after a step and what the step led to, of what the environment's ``step`` returned."""
         self._t += 1
         self._terminated |= [bool(terminations.get(a, False)) for a in self._agents]
         self._truncated |= [bool(truncations.get(a, False)) for a in self._agents]
@@ -127,6 +140,11 @@ class ParallelTeam:
                 raise UserError(f"{where}: action {action[i]} of agent {i} ({agent}) is illegal; legal: {legal}.")
         moves = {a: int(x + s.start) for a, x, s in zip(self._agents, action, self._actions, strict=True)}
         return {agent: moves[agent] for agent in self._env.agents}
+
+    def actions_of(self, moves: Mapping[str, Any]) -> np.ndarray:
+        """The actions (int, shape (N,)) of what was handed to the environment's ``step``; 0 for agents that left."""
+        first = {agent: int(space.start) for agent, space in zip(self._agents, self._actions, strict=True)}
+        return np.array([int(moves.get(agent, first[agent])) - first[agent] for agent in self._agents])
 
     def _tells_win(self, infos: Mapping[str, Any]) -> bool:
         return any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
