@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, envs, learner, machine, methods, record, rundir
+from ovmse import checkpoint, envs, learner, machine, methods, metrics, rundir
 from ovmse.config import Config, change_method, settings
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive
@@ -46,7 +46,7 @@ def judge_run(
     scores = evaluate(config, world, agents, split(keys, config.seeds))
     rows = [
         {"seed": config.seed + i, "episodes": episodes, "teams": teams, "episodes_seed": seed}
-        | record.score_row(scores, i, env.spec.has_win)
+        | metrics.score_row(scores, i, env.spec.has_win)
         for i in range(config.seeds)
     ]
     rundir.write_json(run / "evaluation.json", rows)

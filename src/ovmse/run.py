@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, envs, learner, machine, methods, phases, record, rundir
+from ovmse import checkpoint, envs, learner, machine, methods, metrics, phases, rundir
 from ovmse.config import Config, change_method, describe, settings
 from ovmse.data import Dataset
 from ovmse.display import Display
@@ -175,8 +175,8 @@ def judge(run: Run, states: Rounds) -> Rounds:
             "episodes": int(episodes[i]),
             "wall_s": round(run.clock.elapsed(), 3),
         }
-        row |= record.score_row(scores, i, spec.has_win) | record.tally_row(tally, i, remembers)
-        row |= record.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
+        row |= metrics.score_row(scores, i, spec.has_win) | metrics.tally_row(tally, i, remembers)
+        row |= metrics.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
         row["monitor_q_tot"] = None if watched is None else float(watched[i])
         row["monitor_memory"] = float(memory[i]) if remembers else None
         rows.append(row)
@@ -193,7 +193,7 @@ def judge(run: Run, states: Rounds) -> Rounds:
 
 def teams(run: Run, states: Rounds) -> Team:
     """The teams of all seeds (leading axis), on the host."""
-    return record.first_seeds(join([state.inner.learner.team for state in states]), run.task.config.seeds)
+    return metrics.first_seeds(join([state.inner.learner.team for state in states]), run.task.config.seeds)
 
 
 def play(run: Run, states: Rounds) -> Scores:

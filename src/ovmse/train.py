@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, learner, machine, phases, record, rundir
+from ovmse import checkpoint, learner, machine, metrics, phases, rundir
 from ovmse.config import Config
 from ovmse.display import Display
 from ovmse.networks import Team
@@ -113,7 +113,7 @@ def take_over(run: Run, states: Rounds) -> Rounds:
     order = np.asarray([there.index(seed) for seed in wanted])
     order = np.resize(order, slots(config.seeds))  # the extra seeds that fill the devices repeat the first
     team = jax.tree.map(lambda x: x[order], found)
-    checkpoint.save(run.out / "offline.safetensors", record.first_seeds(team, config.seeds))
+    checkpoint.save(run.out / "offline.safetensors", metrics.first_seeds(team, config.seeds))
     rows = [row for row in rows if row["seed"] in wanted]
     rundir.append(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
@@ -146,7 +146,7 @@ def hand_over(run: Run, states: Rounds) -> Rounds:
     states = over_seeds(switch, config.seeds)(states, run.data)
     if before is not None:
         after = play(run, states)
-        found = record.handover_report(before, after, config, spec.has_win)
+        found = metrics.handover_report(before, after, config, spec.has_win)
         rundir.write_json(run.out / "handover.json", found)
         run.display.handover(found)
     return states
