@@ -1,0 +1,546 @@
+"""Downloads from a server on this machine: what is sound arrives whole, anything else leaves nothing and says why."""
+
+import errno
+import gzip
+import hashlib
+import http.server
+import io
+import itertools
+import os
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ovmse.data import download, public
+from ovmse.data.download import get, https_opener
+from ovmse.data.public import DOWNLOADS, Download
+from ovmse.data.unpack import Limits, unpack
+from ovmse.errors import UserError
+
+FILES = {
+    "toy.vlt/Good/metadata.json": b"{}",
+    "toy.vlt/Good/data": os.urandom(3000),
+    "toy.vlt/Poor/metadata.json": b"{}",
+}
+LOCAL = ("127.0.0.1",)
+
+
+def message(call, *args, **kwargs):
+    """What the `UserError` of a call says."""
+    with pytest.raises(UserError) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+def make_zip(files=FILES, **options):
+    """The bytes of a zip; a name may come as `ZipInfo`."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", **options) as archive:
+        for name, data in files.items() if isinstance(files, dict) else files:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def make_tar(members, mode="w", **options):
+    """The bytes of a tar of `TarInfo`s and their data."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode, **options) as archive:
+        for info, data in members:
+            info.size = len(data) if info.isreg() else 0
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def tar_info(name, **fields):
+    info = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info
+
+
+def tree(folder):
+    """The files below a folder and their bytes."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers every path with what the test put in `answers`: status, headers, body; a body may come in pieces."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers, self.asked = {}, []
+
+    def handle_error(self, request, client_address):
+        pass  # clients that hang up
+
+    def url(self, path, scheme="http", host="127.0.0.1"):
+        return f"{scheme}://{host}:{self.server_address[1]}{path}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        status, headers, body = self.server.answers.get(self.path, (404, {}, b"nothing here"))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for piece in [body] if isinstance(body, bytes) else body:
+            self.wfile.write(piece)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as found:
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def offer(server, monkeypatch):
+    """Put an archive on the server, and into the table of downloads under the name toy."""
+
+    def put(body, status=200, headers=None, path="/a/toy.zip", **known):
+        sized = {"Content-Length": str(len(body))} if isinstance(body, bytes) else {}
+        server.answers[path] = (status, sized if headers is None else headers, body)
+        monkeypatch.setitem(DOWNLOADS, "toy", Download(server.url(path), "toy:1", "vault", "", "the authors", **known))
+
+    return put
+
+
+def fetch(out, **options):
+    return get("toy", out, opener=https_opener(LOCAL), **options)
+
+
+def refused(out, **options):
+    """What a download that fails says, having left nothing."""
+    before = set(out.parent.iterdir())
+    says = message(fetch, out, **options)
+    assert set(out.parent.iterdir()) == before, "something was left behind"
+    assert not out.exists()
+    return says
+
+
+# --- a sound download
+
+
+@pytest.mark.parametrize("kind", ["zip", "deflated", "tar", "gz", "bz2", "xz"])
+def test_an_archive_arrives_whole(offer, tmp_path, kind):
+    members = [(tar_info(name), data) for name, data in FILES.items()]
+    folders = [(tar_info("./toy.vlt", type=tarfile.DIRTYPE), b"")]
+    body = {
+        "zip": lambda: make_zip({"toy.vlt/": b"", **FILES}),
+        "deflated": lambda: make_zip(compression=zipfile.ZIP_DEFLATED),
+        "tar": lambda: make_tar(folders + members),
+    }.get(kind, lambda: make_tar(folders + members, f"w:{kind}"))()
+    offer(body, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+    assert fetch(tmp_path / "out") == tmp_path / "out"
+    assert tree(tmp_path / "out") == FILES
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_what_was_seen_and_what_comes_next_is_said(offer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OVMSE_DATASETS", raising=False)
+    body = make_zip()
+    offer(body)
+    console = Console(file=StringIO(), width=200)
+    path = fetch(None, console=console)
+    text = console.file.getvalue()
+    assert path == Path("datasets/downloads/toy") and tree(path) == FILES
+    assert f"sha256:{hashlib.sha256(body).hexdigest()} (not known before" in text
+    assert "Source: the authors; licence: not stated there" in text
+    for quality in ("Good", "Poor"):
+        command = f"ovmse import {path}/toy.vlt/{quality} --format vault --out datasets/toy-{quality.lower()}"
+        assert f"Next: {command}\n" in text
+
+
+def test_an_answer_without_a_length(offer, tmp_path):
+    offer([make_zip()], headers={})
+    assert tree(fetch(tmp_path / "out")) == FILES
+
+
+def test_a_redirect_within_what_is_allowed_is_followed(offer, server, tmp_path):
+    offer(make_zip())
+    server.answers["/moved"] = server.answers["/a/toy.zip"]
+    server.answers["/a/toy.zip"] = (302, {"Location": "/moved", "Content-Length": "0"}, b"")
+    assert tree(fetch(tmp_path / "out")) == FILES and server.asked == ["/a/toy.zip", "/moved"]
+
+
+# --- the way there
+
+
+def test_unknown_names_and_a_target_in_use(offer, server, tmp_path):
+    offer(make_zip())
+    assert "unknown public dataset 'og-marl-smac-4m'" in message(get, "og-marl-smac-4m", tmp_path)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").write_text("mine")
+    assert "output directory in use" in message(fetch, tmp_path / "used")
+    assert tree(tmp_path / "used") == {"file": b"mine"} and server.asked == []
+
+
+def test_nothing_is_asked_for_in_the_clear(offer, server, tmp_path):
+    offer(make_zip())
+    says = message(get, "toy", tmp_path / "out")  # the opener that users have
+    assert "fetched over https only" in says and server.asked == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_to_http_is_refused(offer, server, tmp_path):
+    offer(b"", status=302, headers={"Location": server.url("/moved", host="localhost"), "Content-Length": "0"})
+    server.answers["/moved"] = (200, {}, make_zip())
+    assert "https only" in refused(tmp_path / "out") and server.asked == ["/a/toy.zip"]
+
+
+def test_a_redirect_to_a_file_is_refused(offer, server, tmp_path):
+    (tmp_path / "toy.zip").write_bytes(make_zip())
+    offer(b"", status=302, headers={"Location": f"file://{tmp_path}/toy.zip", "Content-Length": "0"})
+    assert "302" in refused(tmp_path / "out")
+    assert {type(h).__name__ for h in https_opener().handlers}.isdisjoint({"FileHandler", "FTPHandler", "DataHandler"})
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_over_https(server, tmp_path, monkeypatch):
+    """A certificate that is not trusted, a redirect from https to http, and a sound download."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    subprocess.run(
+        ["openssl", *words.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.answers["/toy.zip"] = (200, {}, make_zip())
+    server.answers["/clear"] = (302, {"Location": server.url("/toy.zip"), "Content-Length": "0"}, b"")
+
+    def known(path):
+        monkeypatch.setitem(DOWNLOADS, "toy", Download(server.url(path, "https"), "toy:1", "vault", "", ""))
+
+    known("/toy.zip")
+    assert "certificate" in message(get, "toy", tmp_path / "out")
+    opener = https_opener(context=ssl.create_default_context(cafile=certificate))
+    assert tree(get("toy", tmp_path / "out", opener=opener)) == FILES
+    known("/clear")
+    says = message(get, "toy", tmp_path / "second", opener=opener)
+    assert says.startswith("http://") and "https only" in says
+
+
+@pytest.mark.parametrize(("status", "says"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])
+def test_an_error_of_the_server(offer, tmp_path, status, says):
+    offer(b"sorry", status=status)
+    text = refused(tmp_path / "out")
+    assert says in text and "/a/toy.zip" in text and "browser" in text
+
+
+def test_nobody_answers(offer, server, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setitem(DOWNLOADS, "toy", Download(f"http://127.0.0.1:{port}/toy.zip", "", "vault", "", ""))
+    assert "can't be reached" in refused(tmp_path / "out")
+
+
+def test_a_server_that_says_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/toy.zip"
+        monkeypatch.setitem(DOWNLOADS, "toy", Download(url, "", "vault", "", ""))
+        assert "timed out" in refused(tmp_path / "out")
+
+
+# --- what came
+
+
+def test_a_truncated_answer(offer, tmp_path):
+    body = make_zip()
+    offer(body[:-100], headers={"Content-Length": str(len(body))})
+    assert f"expected {len(body)} bytes, got {len(body) - 100} of them" in refused(tmp_path / "out")
+
+
+def test_a_truncated_answer_in_chunks(offer, tmp_path):
+    offer(b"3e8\r\n" + b"x" * 500, headers={"Transfer-Encoding": "chunked"})
+    Handler.protocol_version = "HTTP/1.1"
+    try:
+        assert "broke off" in refused(tmp_path / "out")
+    finally:
+        Handler.protocol_version = "HTTP/1.0"
+
+
+def test_another_size_than_is_known(offer, server, tmp_path):
+    body = make_zip()
+    offer(body, bytes=len(body) + 1)
+    assert f"expected {len(body) + 1} bytes, the server offers {len(body)}" in refused(tmp_path / "out")
+    offer([body], headers={}, bytes=len(body) - 1)
+    assert f"expected {len(body) - 1} bytes, got more than them" in refused(tmp_path / "out")
+    offer([body], headers={}, bytes=len(body) + 1)
+    assert f"got {len(body)} of them" in refused(tmp_path / "out")
+
+
+def test_an_endless_answer_is_cut_off(offer, tmp_path):
+    offer(itertools.repeat(bytes(2**16)), headers={}, bytes=1000)
+    assert "got more than them" in refused(tmp_path / "out")
+
+
+def test_another_hash_than_is_known(offer, tmp_path):
+    offer(make_zip(), sha256="0" * 64)
+    text = refused(tmp_path / "out")
+    assert f"expected SHA-256 {'0' * 64}, got " in text
+    assert "another file" in text
+
+
+def test_a_page_instead_of_an_archive(offer, tmp_path):
+    offer(b"<!doctype html><title>Log in</title>")
+    assert "neither a zip nor a tar: it begins with b'<!doctype html>" in refused(tmp_path / "out")
+
+
+def test_no_room(offer, server, tmp_path, monkeypatch):
+    body = make_zip()
+    offer(body)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=len(body)))
+    assert f"{2 * len(body)} bytes are needed, {len(body)} are free" in refused(tmp_path / "out")
+
+
+@pytest.mark.parametrize("when", ["saving", "unpacking"])
+def test_the_disk_fills_up(offer, tmp_path, monkeypatch, when):
+    offer(make_zip())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if when == "saving":
+        monkeypatch.setattr(download, "save", full)
+    else:
+        second = iter([os.fsync, full])
+        monkeypatch.setattr(os, "fsync", lambda handle: next(second)(handle))
+    text = refused(tmp_path / "out")
+    assert "the disk is full" in text and str(tmp_path / "out") in text
+
+
+def test_a_download_that_is_killed_leaves_no_dataset(offer, server, tmp_path):
+    body = make_zip()
+
+    def slowly():
+        for _ in range(1000):
+            yield bytes(2**16)
+            time.sleep(0.1)
+
+    offer(slowly(), headers={"Content-Length": str(2**26)})
+    code = (
+        "import sys; from pathlib import Path; from ovmse.data import download, public\n"
+        f"public.DOWNLOADS['toy'] = public.Download({DOWNLOADS['toy'].url!r}, '', 'vault', '', '')\n"
+        "download.get('toy', Path(sys.argv[1]), opener=download.https_opener(('127.0.0.1',)))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")])
+    try:
+        for _ in range(3000):
+            if any(path.stat().st_size > 0 for path in tmp_path.glob(".out.*.partial/toy.zip")):
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail("the download never began")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "out").exists()
+    offer(body)
+    assert tree(fetch(tmp_path / "out")) == FILES  # what the killed one left is in nobody's way
+
+
+# --- archives that are not what they seem
+
+EVIL_NAMES = (
+    "../evil",
+    "a/../../evil",
+    "/evil",
+    "//evil",
+    "..\\evil",
+    "a\\b",
+    "C:\\evil",
+    "C:evil",
+    "a:b",
+    "..",
+    "a\x01b",
+)
+
+
+def test_names_that_point_elsewhere(tmp_path):
+    for name in EVIL_NAMES:
+        for kind, body in (
+            ("zip", make_zip({"fine": b"1", name: b"2"})),
+            ("tar", make_tar([(tar_info("fine"), b"1"), (tar_info(name), b"2")])),
+        ):
+            says = refused_archive(body, tmp_path / kind)
+            assert "is not a plain relative path" in says, name
+    info = zipfile.ZipInfo("innocent")
+    info.filename = "in\x00nocent"  # cut at the zero byte by readers
+    assert "is not a plain relative path" in refused_archive(make_zip([(info, b"")]), tmp_path / "zero")
+
+
+def refused_archive(body, where, limits=None):
+    """What unpacking says; nothing is written outside of the target."""
+    shutil.rmtree(where, ignore_errors=True)
+    (where / "into" / "deep").mkdir(parents=True)
+    (where / "archive").write_bytes(body)
+    says = message(unpack, where / "archive", where / "into" / "deep", limits)
+    assert [path.name for path in (where / "into").iterdir()] == ["deep"]
+    assert sorted(path.name for path in where.iterdir()) == ["archive", "into"]
+    assert not any(path.is_symlink() for path in where.rglob("*"))
+    return says
+
+
+def test_a_zip_that_leaves_its_folder_is_refused_as_a_download(offer, tmp_path):
+    offer(make_zip({"fine": b"1", "../evil": b"2"}))
+    assert "'../evil' is not a plain relative path" in refused(tmp_path / "out")
+
+
+def link(name, kind, to="/etc/passwd"):
+    return tar_info(name, type=kind, linkname=to)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        link("a", tarfile.SYMTYPE),
+        link("a", tarfile.SYMTYPE, to="fine"),
+        link("a", tarfile.LNKTYPE, to="fine"),
+        tar_info("a", type=tarfile.CHRTYPE),
+        tar_info("a", type=tarfile.BLKTYPE),
+        tar_info("a", type=tarfile.FIFOTYPE),
+        tar_info("a", type=tarfile.GNUTYPE_SPARSE),
+    ],
+)
+def test_a_tar_holds_plain_files_only(tmp_path, info):
+    body = make_tar([(tar_info("fine"), b"1"), (info, b"")])
+    assert "is a link, a device or a sparse file" in refused_archive(body, tmp_path / "tar")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
+def test_a_zip_holds_plain_files_only(tmp_path, kind):
+    info = zipfile.ZipInfo("a")
+    info.external_attr = (kind | 0o777) << 16
+    assert "'a' is a link or a device" in refused_archive(make_zip([("fine", b"1"), (info, b"fine")]), tmp_path / "zip")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    "names", [("a", "a"), ("a", "A"), ("a", "./a"), ("d/a", "d//a"), ("a/b", "a"), ("a", "a/b"), ("a/b", "A")]
+)
+def test_no_name_comes_twice(tmp_path, names):
+    for kind, body in (
+        ("zip", make_zip([(name, b"1") for name in names])),
+        ("tar", make_tar([(tar_info(name), b"1") for name in names])),
+    ):
+        says = refused_archive(body, tmp_path / kind)
+        assert "comes twice" in says or "is a file and a folder" in says
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz", "bz2", "xz"])
+def test_a_bomb_is_refused(tmp_path, kind):
+    zeros = bytes(2**24 + 2**20)
+    body = (
+        make_zip({"zeros": zeros}, compression=zipfile.ZIP_DEFLATED)
+        if kind == "zip"
+        else make_tar([(tar_info("zeros"), zeros)], f"w:{kind}")
+    )
+    assert len(body) < 2**17
+    limits = Limits(ratio=10.0, free=2**16)
+    assert "unpacked" in refused_archive(body, tmp_path / kind, limits)
+    assert sum(path.stat().st_size for path in (tmp_path / kind / "into").rglob("*")) < 2**16
+    small = Limits(bytes=2**20)
+    assert f"more than {2**20} bytes" in refused_archive(body, tmp_path / kind, small)
+
+
+def test_too_many_members(tmp_path):
+    files = {f"{i}": b"" for i in range(11)}
+    assert "more than 10 members" in refused_archive(make_zip(files), tmp_path / "a", Limits(members=10))
+    tarred = make_tar([(tar_info(name), b"") for name in files])
+    assert "more than 10 members" in refused_archive(tarred, tmp_path / "a", Limits(members=10))
+
+
+def lying_zip(claimed, real=5000):
+    """A zip with a member of `real` bytes whose headers claim another size."""
+    body = bytearray(make_zip({"liar": bytes(real)}, compression=zipfile.ZIP_DEFLATED))
+    for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = body.index(signature) + offset
+        assert int.from_bytes(body[at : at + 4], "little") == real
+        body[at : at + 4] = claimed.to_bytes(4, "little")
+    return bytes(body)
+
+
+@pytest.mark.parametrize("claimed", [10, 4999, 5001, 100_000])
+def test_a_header_that_lies_about_the_size(tmp_path, claimed):
+    says = refused_archive(lying_zip(claimed), tmp_path / "zip")
+    assert "bytes" in says or "damaged" in says
+    written = [path.stat().st_size for path in (tmp_path / "zip" / "into" / "deep").iterdir()]
+    assert all(size <= claimed for size in written)
+
+
+def test_a_tar_whose_headers_lie(tmp_path):
+    body = bytearray(make_tar([(tar_info("a"), b"1" * 600), (tar_info("b"), b"2")]))
+    sound = tarfile.TarInfo("a")
+    sound.size = 2**40
+    assert "unpacked" in refused_archive(sound.tobuf() + bytes(1024), tmp_path / "large")
+    body[512 * 3 + 3] ^= 1  # in the header of b, whose checksum no longer holds
+    assert "damaged" in refused_archive(bytes(body), tmp_path / "header")
+    assert "damaged" in refused_archive(bytes(body[:1000]), tmp_path / "cut")
+    text = tar_info("x", type=tarfile.XHDTYPE)
+    text.size = 2**30
+    swollen = gzip.compress(text.tobuf() + bytes(2**22))
+    assert "a header asks for" in refused_archive(swollen, tmp_path / "swollen")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gz", "bz2", "xz"])
+def test_damage_is_found(tmp_path, kind):
+    noise = os.urandom(40_000)
+    body = (
+        make_zip({"a": noise}, compression=zipfile.ZIP_DEFLATED)
+        if kind == "zip"
+        else make_tar([(tar_info("a"), noise)], "w" if kind == "tar" else f"w:{kind}")
+    )
+    cut = refused_archive(body[: len(body) // 2], tmp_path / kind)
+    assert "damaged" in cut or "bytes" in cut
+    if kind != "tar":  # which has no checksum of its contents
+        flipped = bytearray(body)
+        flipped[len(body) // 2] ^= 1
+        assert "damaged" in refused_archive(bytes(flipped), tmp_path / kind)
+
+
+def test_an_encrypted_zip(tmp_path):
+    body = bytearray(make_zip({"a": b"1"}))
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        body[body.index(signature) + offset] |= 1
+    assert "is encrypted" in refused_archive(bytes(body), tmp_path / "zip")
+
+
+# --- the table
+
+
+def test_the_table_holds_https_addresses_and_no_guesses():
+    names = [name for name in DOWNLOADS if name != "toy"]
+    assert len(names) == 22 and len({DOWNLOADS[name].url for name in names}) == 22
+    for name in names:
+        it = DOWNLOADS[name]
+        assert it.url.startswith("https://huggingface.co/datasets/InstaDeepAI/og-marl/") and it.url.endswith(".zip")
+        assert it.format == "vault" and it.bytes is None and it.sha256 is None
+        assert (it.licence == "Apache-2.0") == name.startswith("og-marl-")
+    assert public.DOWNLOADS is DOWNLOADS
