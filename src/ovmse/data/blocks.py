@@ -1,7 +1,7 @@
 """A dataset block by block, in constant memory, and everything that is wrong with its files.
 
-Nothing here refuses a damaged dataset: what cannot be read is a finding, and the episodes that it takes with it are left
-out. Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O and S features (see `docs/datasets.md`).
+Nothing here refuses a damaged dataset: what cannot be read is a finding, and the episodes that it takes with it are
+left out. Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O and S features (see `docs/datasets.md`).
 """
 
 import itertools

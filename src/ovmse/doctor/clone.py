@@ -114,7 +114,15 @@ def fit(sample: Sample, seed: int = 0) -> Clone | None:
     legal = mine.avail.sum(axis=1)
     counts = np.bincount(part, minlength=3)
     return Clone(
-        mine, nll, entropy, spread, policy, legal, train_nll, len(train), (int(counts[0]), int(counts[1]), int(counts[2]))
+        mine,
+        nll,
+        entropy,
+        spread,
+        policy,
+        legal,
+        train_nll,
+        len(train),
+        (int(counts[0]), int(counts[1]), int(counts[2])),
     )
 
 

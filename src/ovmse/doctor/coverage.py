@@ -69,10 +69,10 @@ class Distinct(NamedTuple):
     shift: int = 0
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """How many there are: exact as long as `shift` is 0, else estimated to about 1 in a thousand."""
-        sorted_in = self.sort_in()
-        return len(sorted_in.kept) << sorted_in.shift
+        whole = self.sort_in()
+        return len(whole.kept) << whole.shift
 
     def with_more(self, more: np.ndarray) -> "Distinct":
         """The count with further hashes."""
@@ -128,17 +128,17 @@ def coverage(seen: Seen, steps: int, n_actions: int) -> dict[str, object]:
     """The shares as JSON values.
 
     joint_saco: distinct pairs of state and joint action per step. distinct_states: distinct states that were acted in,
-    per step. actions_per_state: distinct joint actions per distinct state, on average; 1 where no state came twice with
-    another action. agents: of each agent, distinct pairs of own observation and own action per choice among several legal
-    actions (null without any). joint_actions: distinct joint actions, and joint_action_space: A^N.
+    per step. actions_per_state: distinct joint actions per distinct state, on average; 1 where no state came twice
+    with another action. agents: of each agent, distinct pairs of own observation and own action per choice among
+    several legal actions (null without any). joint_actions: distinct joint actions, and joint_action_space: A^N.
     """
     return {
-        "joint_saco": seen.joint.count / steps,
-        "state_action_pairs": seen.joint.count,
-        "distinct_states": seen.states.count / steps,
-        "actions_per_state": seen.joint.count / max(1, seen.states.count),
-        "agents": [own.count / int(n) if n else None for own, n in zip(seen.own, seen.choices, strict=True)],
-        "joint_actions": seen.joint_actions.count,
+        "joint_saco": seen.joint.total / steps,
+        "state_action_pairs": seen.joint.total,
+        "distinct_states": seen.states.total / steps,
+        "actions_per_state": seen.joint.total / max(1, seen.states.total),
+        "agents": [own.total / int(n) if n else None for own, n in zip(seen.own, seen.choices, strict=True)],
+        "joint_actions": seen.joint_actions.total,
         "joint_action_space": float(n_actions) ** len(seen.own),
         "exact": all(d.sort_in().shift == 0 for d in (seen.joint, seen.states, seen.joint_actions, *seen.own)),
     }

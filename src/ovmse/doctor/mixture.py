@@ -1,9 +1,9 @@
 """One policy or several: how held-out episodes differ from what the cloned policy leads to expect of them.
 
-Axes: C held-out choices, E held-out episodes, A actions. With r = −log π(a|o) − H(π(·|o)), the surprise of a choice beyond
-the expected one, and v its variance under π, an episode has z = Σ r / sqrt(Σ v). If all episodes come from one policy and
-π fits it, z has mean 0 and variance 1, and nothing about an episode's first choices foretells its later ones. Where each
-episode is played by one of several policies, its first half does foretell its second: a surprising episode stays
+Axes: C held-out choices, E held-out episodes, A actions. With r = −log π(a|o) − H(π(·|o)), the surprise of a choice
+beyond the expected one, and v its variance under π, an episode has z = Σ r / sqrt(Σ v). If all episodes come from one
+policy and π fits it, z has mean 0 and variance 1, and an episode's first choices do not foretell its later ones. Where
+each episode is played by one of several policies, its first half does foretell its second: a surprising episode stays
 surprising, and actions that π underrates in the one half are underrated in the other. That is measured as `agreement`:
 a state that π fits badly mostly shows in one half, so the two halves tell a mixture from a poor fit better than the
 variance of z does.
@@ -19,6 +19,7 @@ from ovmse.doctor.clone import Clone
 SEVERAL, ONE = 0.35, 0.15
 """Agreement from which on there are several policies, and below which there is one. Our choice, by trials with scripted
 teams on the states of two SMAX maps: single policies gave up to 0.24, mixtures of distinct ones 0.45 to 0.95."""
+LEAST_VARIANCE = 0.01  # of a choice, nats² and for one-hot actions alike
 MOST_PARTS = 10
 MOST_COMPONENTS = 4
 SHARPEST = 1 / 50  # of the range of returns: the least standard deviation of a component
@@ -38,35 +39,49 @@ def judge(clone: Clone, number: np.ndarray, returns: np.ndarray) -> Judged:
     held, index = np.unique(clone.sample.episode, return_inverse=True)
     excess = np.bincount(index, clone.nll - clone.entropy)
     variance = np.bincount(index, clone.spread)
-    z = excess / np.sqrt(np.maximum(variance, 1e-12))
+    z = excess / np.sqrt(np.maximum(variance, 1e-6))
     return Judged(held, z, excess / np.bincount(index), returns[np.searchsorted(number, held)])
 
 
 def agreement(clone: Clone) -> dict[str, float]:
     """How well the first half of an episode's choices foretells the second, over the held-out episodes.
 
-    surprise: correlation of the mean r of both halves. actions: cosine between both halves' residuals, summed over
-    one-hot(a) − π, over all episodes. Both are about 0 under one policy that π fits, 1 at most.
+    surprise: the mean r of both halves, as a correlation. actions: the residuals one-hot(a) − π of both halves, as a
+    cosine over all episodes. Both are about 0 under one policy that π fits, 1 at most. Each is divided by the variance
+    that was found or that π expects, whichever is more: what is left where a fit is all but perfect is no evidence.
     """
     _, index, size = np.unique(clone.sample.episode, return_inverse=True, return_counts=True)
-    within = np.arange(len(index)) - starts(size)[index]
-    early = within < size[index] // 2
+    early = np.arange(len(index)) - starts(size)[index] < size[index] // 2
     taken = np.arange(clone.policy.shape[1]) == clone.sample.action[:, None]
-    residual = np.concatenate([(clone.nll - clone.entropy)[:, None], taken - clone.policy], axis=1)
-    long = size >= 2
-    halves = [_root_mean(residual, index, mask, len(size))[long] for mask in (early, ~early)]
-    (a, b), (u, v) = ([half[:, 0] for half in halves], [half[:, 1:] for half in halves])
-    return {"surprise": correlation(a, b), "actions": _cosine(u.ravel(), v.ravel())}
+    columns = np.concatenate(
+        [
+            (clone.nll - clone.entropy)[:, None],
+            clone.spread[:, None],
+            1 - (clone.policy**2).sum(axis=1, keepdims=True),
+            taken - clone.policy,
+        ],
+        axis=1,
+    )
+    halves = [_sums(columns, index, mask, len(size))[size >= 2] for mask in (early, ~early)]
+    count = [np.bincount(index[mask], minlength=len(size))[size >= 2] for mask in (early, ~early)]
+    scaled = [half / np.maximum(1, n)[:, None] for half, n in zip(halves, count, strict=True)]
+    roots = [half / np.sqrt(np.maximum(1, n))[:, None] for half, n in zip(halves, count, strict=True)]
+    expected = [half[:, 1:3].sum(axis=0) + LEAST_VARIANCE * len(half) for half in scaled]
+    (a, b), (u, v) = ([half[:, 0] for half in roots], [half[:, 3:] for half in roots])
+    return {
+        "surprise": _cosine(a - a.mean(), b - b.mean(), expected[0][0], expected[1][0]) if len(a) else 0.0,
+        "actions": _cosine(u.ravel(), v.ravel(), expected[0][1], expected[1][1]),
+    }
 
 
-def _root_mean(values: np.ndarray, index: np.ndarray, mask: np.ndarray, episodes: int) -> np.ndarray:
-    """Sums over each episode's choices in the mask, divided by the root of their number, (E, columns)."""
-    sums = np.stack([np.bincount(index[mask], column[mask], episodes) for column in values.T], axis=1)
-    return sums / np.sqrt(np.maximum(1, np.bincount(index[mask], minlength=episodes)))[:, None]
+def _sums(values: np.ndarray, index: np.ndarray, mask: np.ndarray, episodes: int) -> np.ndarray:
+    """Sums over each episode's choices in the mask, (E, columns)."""
+    return np.stack([np.bincount(index[mask], column[mask], episodes) for column in values.T], axis=1)
 
 
-def _cosine(u: np.ndarray, v: np.ndarray) -> float:
-    size = float(np.sqrt((u**2).sum() * (v**2).sum()))
+def _cosine(u: np.ndarray, v: np.ndarray, least_u: float = 0.0, least_v: float = 0.0) -> float:
+    """u · v over their lengths, whose squares count for at least `least_u` and `least_v`."""
+    size = float(np.sqrt(max((u**2).sum(), least_u) * max((v**2).sum(), least_v)))
     return float((u * v).sum()) / size if size > 0 else 0.0
 
 
@@ -76,7 +91,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def several(found: dict[str, float], episodes: int) -> str:
-    """``one``, ``several`` or ``unclear``: agreement against the thresholds and against chance (three standard errors)."""
+    """``one``, ``several`` or ``unclear``: agreement against the thresholds, and against three standard errors."""
     most = max(found.values())
     if most >= max(SEVERAL, 3 / np.sqrt(max(1, episodes))):
         return "several"

@@ -58,7 +58,9 @@ def repeated_final(whole: Whole) -> Finding | None:
     if not bad.any() or bad.sum() / cut.sum() <= 2 * usual + 0.01:
         return None
     episode, step = _first(whole, bad)
-    text = f"episode {episode}, step {step}: equals the row before, and the episode was cut; so do {usual:.1%} of others"
+    text = (
+        f"episode {episode}, step {step}: equals the row before, and the episode was cut; so do {usual:.1%} of others"
+    )
     return Finding("final row repeats the one before", int(bad.sum()), text, "obs", episode, step)
 
 
@@ -93,7 +95,9 @@ def duplicates(whole: Whole) -> Finding | None:
         return None
     number = whole.episodes.number
     pairs = [f"{number[i]} = {number[first[group[i]]]}" for i in copy[:9]]
-    text = f"episodes {_listed(pairs)}" + (f"; {len(copy)} copies of {int((count > 1).sum())} episodes" * (len(copy) > 8))
+    text = f"episodes {_listed(pairs)}" + (
+        f"; {len(copy)} copies of {int((count > 1).sum())} episodes" * (len(copy) > 8)
+    )
     return Finding("duplicate episodes", len(copy), text, "", int(number[copy[0]]))
 
 
@@ -133,7 +137,9 @@ def rewards(whole: Whole) -> Finding | None:
     if size > LARGE_RETURN:
         return Finding("large returns", 1, f"{span}; up to about {USUAL_RETURN:g} is usual", "reward")
     if size < SMALL_RETURN:
-        return Finding("small returns", 1, f"{span}; from about {SMALL_RETURN:g} to {USUAL_RETURN:g} is usual", "reward")
+        return Finding(
+            "small returns", 1, f"{span}; from about {SMALL_RETURN:g} to {USUAL_RETURN:g} is usual", "reward"
+        )
     return None
 
 
