@@ -149,11 +149,11 @@ def shown(entries, width=100):
 def test_the_table_fits_100_columns_and_cuts_nothing(monkeypatch, tmp_path, collected):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OVMSE_DATASETS", raising=False)
-    shutil.copytree(collected.path, tmp_path / "datasets" / "smax-3s5z_vs_3s6z-medium-replay-filtered")
+    shutil.copytree(collected.path, tmp_path / "datasets" / "smax-3s5z_vs_3s6z-medium-replay")
     entries = listing()
     text = shown(entries)
     assert max(map(len, text.splitlines())) <= 100 and "…" not in text
-    for name in ("datasets/smax-3s5z_vs_3s6z-medium-replay-filtered", "smax-10m_vs_11m-QUALITY", "cfcql-smac-6h_vs_8z"):
+    for name in ("datasets/smax-3s5z_vs_3s6z-medium-replay", "smax-10m_vs_11m-QUALITY", "cfcql-smac-6h_vs_8z"):
         assert name in text
     assert collected.metadata.checksum.removeprefix("sha256:")[:8] in text
     assert all(quality in text for quality in QUALITIES)

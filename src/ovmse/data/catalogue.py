@@ -19,7 +19,7 @@ from ovmse.errors import UserError
 
 Kind = Literal["shipped", "local", "recipe", "download"]
 
-LONGEST_NAME = 55
+LONGEST_NAME = 40
 """Names up to this length are printed whole, so that they can be copied; columns beside them break instead."""
 
 
@@ -135,10 +135,10 @@ def as_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 def print_listing(entries: Sequence[Entry], console: Console) -> None:
     """Print the catalogue as tables of at most 100 columns: what is here, what can be made, what can be downloaded."""
     here = [entry for entry in entries if entry.kind in ("shipped", "local")]
-    table = _table("Here", "name", "environment", "quality", "episodes", "size", "checksum", "how made")
+    table = _table("Here", "name", "env", "quality", "episodes", "size", "checksum", "made")
     table.columns[0].no_wrap = all(len(entry.name) <= LONGEST_NAME for entry in here)
     for it in here:
-        last = "[bold red]damaged[/]" if it.damage else escape(it.made)
+        last = "[bold red]damaged[/]" if it.damage else escape(it.made.partition(" ")[0])
         row = (it.env, it.quality, _number(it.episodes), _size(it.bytes), it.checksum.partition(":")[2][:8])
         table.add_row(escape(it.name), *map(escape, row), last)
     console.print(table if here else "No dataset here yet.")
@@ -172,7 +172,8 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), width=None)
     for column in columns:
         numbers = column in ("episodes", "size")
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)
+        whole = numbers or column in ("checksum", "made")
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=whole)
     return table
 
 
