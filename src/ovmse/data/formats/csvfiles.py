@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ovmse.errors import UserError
 
 HEAD_BYTES = 2**20
+BLOCK_BYTES = 2**23  # of text; the parser holds several blocks
 SEPARATORS = (",", ";", "\t")
 EMPTY = ("", "nan", "NaN", "NAN", "-nan", "NA", "N/A", "null", "NULL", "None")
 TRUE = ("1", "1.0", "true", "True", "TRUE")
@@ -51,7 +52,7 @@ def csv_schema(file: Path, separator: str | None) -> Dialect:
     return Dialect(separator, [name or f"column {i + 1}" for i, name in enumerate(names)])
 
 
-def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str], block_bytes: int) -> Iterator[Any]:
+def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str]) -> Iterator[Any]:
     """Record batches of the given columns (by name, with their roles)."""
     from pyarrow import csv as pyarrow_csv
 
@@ -61,7 +62,7 @@ def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str], block_byt
             yield from pyarrow_csv.open_csv(
                 stream,
                 pyarrow_csv.ReadOptions(
-                    use_threads=False, block_size=block_bytes, column_names=dialect.names, skip_rows=1
+                    use_threads=False, block_size=BLOCK_BYTES, column_names=dialect.names, skip_rows=1
                 ),
                 pyarrow_csv.ParseOptions(delimiter=dialect.separator, ignore_empty_lines=False),
                 _conversion(types, columns),
@@ -123,8 +124,7 @@ def id_types(file: Path, dialect: Dialect, ids: dict[str, str]) -> dict[str, Any
         seen = pyarrow_csv.read_csv(
             io.BytesIO(whole),
             pyarrow_csv.ReadOptions(use_threads=False, column_names=dialect.names, skip_rows=1),
-            # What is wrong with a line is told when its turn comes.
-            pyarrow_csv.ParseOptions(delimiter=dialect.separator, invalid_row_handler=lambda row: "skip"),
+            pyarrow_csv.ParseOptions(delimiter=dialect.separator, ignore_empty_lines=False),
             _conversion({}, ids),
         ).schema
     except (ValueError, KeyError, OSError) as error:
@@ -145,4 +145,6 @@ def _worded(file: Path, dialect: Dialect, types: dict[str, Any], message: str) -
     line = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", message, re.S)
     if line:
         return UserError(f"{file}: line {line[1]}: expected {line[2]} cells, got {line[3]}: {line[4][:80]!r}.")
+    if "Could not skip initial" in message:
+        return UserError(f"{file}: no rows after the names of the columns: expected one per step and agent.")
     return UserError(f"{file}: cannot be read as CSV: {message[:300]}. Correct the file, or write it again.")

@@ -65,7 +65,10 @@ class Decoder:
 
     def rows(self, batch: Batch) -> Rows:
         """The arrays of a batch, without blank lines. Raises `UserError` naming row and column."""
-        data, row = _without_blanks(batch, self.layout)
+        with np.errstate(over="ignore", invalid="ignore"):  # the doctor finds what is not finite
+            return self._rows(*_without_blanks(batch, self.layout))
+
+    def _rows(self, data: Any, row: np.ndarray) -> Rows:
         action = self._action(data, row)
         reward = self._reward(data, row, action)
         acts = action >= 0

@@ -1,6 +1,6 @@
 """Tables with one row per step and agent: Parquet, CSV or Arrow, in one file or in a directory of them.
 
-Read in constant memory, a block of some 32 MiB at a time; an episode has to fit in memory.
+Read in constant memory, a block of some 16 MiB at a time; an episode has to fit in memory.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ovmse.data.formats.columns import Columns, Layout, layout
 from ovmse.data.formats.gather import Gatherer
 from ovmse.data.formats.rows import Decoder
-from ovmse.data.formats.tablefiles import Table
+from ovmse.data.formats.tablefiles import Table, reading
 from ovmse.data.formats.tablewriter import METADATA_KEY, write
 from ovmse.data.formats.whole import bounded
 from ovmse.data.logged import Logged, Source
@@ -58,7 +58,8 @@ def _episodes(table: Table, lay: Layout, n_actions: int, idle: bool) -> Iterator
     decoder = Decoder(lay, table.place)
     gatherer = Gatherer(decoder, table.span, n_actions=n_actions, idle=idle)
     for batch in table.batches(_roles(lay)):
-        yield from gatherer.feed(decoder.rows(batch), batch.starts_file)
+        rows = reading(table.path, table.format, decoder.rows, batch)
+        yield from gatherer.feed(rows, batch.starts_file)
     yield from gatherer.flush()
 
 
@@ -84,7 +85,9 @@ def _actions(table: Table, lay: Layout, n_actions: int | None) -> tuple[int, tup
     if n_actions is not None:
         return n_actions, ()
     decoder = Decoder(lay, table.place)
-    blocks = (decoder.actions(batch) for batch in table.batches({lay.action: "action"}))
+    blocks = (
+        reading(table.path, table.format, decoder.actions, batch) for batch in table.batches({lay.action: "action"})
+    )
     largest = max((int(actions.max()) for actions in blocks if len(actions)), default=-1)
     if largest < 0:
         raise UserError(f"{table.path}: no row with an action. Write the table again.")
@@ -97,7 +100,7 @@ def _mask_width(table: Table, lay: Layout) -> int:
         return len(lay.avail)
     decoder = Decoder(lay, table.place)
     for batch in table.batches({lay.avail[0]: "avail"}):
-        return decoder.width(batch, lay.avail)
+        return reading(table.path, table.format, decoder.width, batch, lay.avail)
     raise UserError(f"{table.path}: the table has no rows.")
 
 

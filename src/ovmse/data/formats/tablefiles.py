@@ -1,4 +1,4 @@
-"""The files of a table, opened and read as record batches of some 32 MiB: Parquet, CSV, Arrow.
+"""The files of a table, opened and read as record batches of some 16 MiB: Parquet, CSV, Arrow.
 
 Every error names the file and, for text, the line. Parquet pages with a checksum are checked against it.
 """
@@ -6,6 +6,7 @@ Every error names the file and, for text, the line. Parquet pages with a checksu
 import bisect
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ from ovmse.data.formats.columns import natural
 from ovmse.data.formats.csvfiles import Dialect, csv_batches, csv_schema, id_types
 from ovmse.errors import UserError
 
-BLOCK_BYTES = 2**25
+BLOCK_BYTES = 2**24
 BUFFER_BYTES = 2**18
+LARGE_BATCH = 2**27
 LIST_ROWS = 8192  # rows of a block where the width of lists is not known beforehand
 SUFFIXES = {
     ".parquet": "Parquet",
@@ -60,12 +62,12 @@ class Table:
         if self.format == "CSV":
             dialect = csv_schema(file, separator)
             return dict.fromkeys(dialect.names, "cell"), dialect
-        schema = reading(file, self.format, _parquet_schema if self.format == "Parquet" else _arrow_schema, file)
-        self.metadata = self.metadata or dict(schema.metadata or {})
-        twice = [name for name in schema.names if schema.names.count(name) > 1]
+        names, metadata = reading(file, self.format, _typed_columns, file, self.format)
+        self.metadata = self.metadata or metadata
+        twice = [name for name, times in Counter(name for name, _ in names).items() if times > 1]
         if twice:
             raise UserError(f"{file}: two columns are named {twice[0]!r}. Rename one of them.")
-        return {field.name: _kind(field.type) for field in schema}, None
+        return dict(names), None
 
     def is_text(self, column: str) -> bool:
         """Whether an id is text."""
@@ -90,7 +92,7 @@ class Table:
         if self.format == "CSV":
             dialect = self._dialects[file]
             assert dialect is not None
-            return csv_batches(file, dialect, columns, BLOCK_BYTES)
+            return csv_batches(file, dialect, columns)
         return (_parquet_batches if self.format == "Parquet" else _arrow_batches)(file, list(columns))
 
     def place(self, row: int) -> str:
@@ -172,7 +174,7 @@ def _kind(kind: Any) -> str:
 
 
 def _rows(schema: Any, columns: list[str]) -> int:
-    """The rows of a batch of some 32 MiB, or few where lists have no stated width."""
+    """The rows of a batch of some 16 MiB, or few where lists have no stated width."""
     width = 0
     for name in columns:
         kind = schema.field(name).type
@@ -189,9 +191,14 @@ def _parquet(file: Path) -> Any:
     return parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
-def _parquet_schema(file: Path) -> Any:
-    with _parquet(file) as opened:
-        return opened.schema_arrow
+def _typed_columns(file: Path, form: str) -> tuple[list[tuple[str, str]], dict[bytes, bytes]]:
+    """The columns with their kinds, and the metadata."""
+    if form == "Parquet":
+        with _parquet(file) as opened:
+            schema = opened.schema_arrow
+    else:
+        schema = _arrow(file)[0].schema
+    return [(field.name, _kind(field.type)) for field in schema], dict(schema.metadata or {})
 
 
 def _parquet_batches(file: Path, columns: list[str]) -> Iterator[Any]:
@@ -208,13 +215,12 @@ def _arrow(file: Path) -> tuple[Any, bool]:
 
     with file.open("rb") as handle:
         is_file = handle.read(6) == b"ARROW1"
-    # Mapped, a batch of any size costs only the pages in use.
-    mapped = pa.memory_map(str(file))
-    return (pa.ipc.open_file if is_file else pa.ipc.open_stream)(mapped), is_file
-
-
-def _arrow_schema(file: Path) -> Any:
-    return _arrow(file)[0].schema
+    if not is_file:
+        return pa.ipc.open_stream(pa.OSFile(str(file))), False
+    reader = pa.ipc.open_file(pa.OSFile(str(file)))
+    if file.stat().st_size > LARGE_BATCH * max(1, reader.num_record_batches):
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))  # of a large batch only the pages in use are in memory
+    return reader, True
 
 
 def _arrow_batches(file: Path, columns: list[str]) -> Iterator[Any]:
