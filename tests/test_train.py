@@ -7,10 +7,11 @@ import textwrap
 import jax
 import numpy as np
 import pytest
-from episodes import small_run, write_two_step
+from episodes import play_plan, small_run, write_two_step
 
 from ovmse import checkpoint, machine, methods, phases, seeds
 from ovmse.config import describe
+from ovmse.data import Dataset
 from ovmse.display import Display
 from ovmse.errors import UserError
 from ovmse.interrupt import Interrupted
@@ -45,8 +46,9 @@ def one_length():
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory, two_step_data):
-    """OVMSE with three seeds, undisturbed."""
-    return train(small_run(tmp_path_factory.mktemp("runs") / "three", method="ovmse", data=two_step_data))
+    """OVMSE with three seeds, undisturbed; its online experience is kept."""
+    out = tmp_path_factory.mktemp("runs") / "three"
+    return train(small_run(out, method="ovmse", data=two_step_data, keep_experience=True))
 
 
 # What a run writes
@@ -96,7 +98,7 @@ def test_a_run_leaves_its_files(three):
     files = {p.name for p in three.out.iterdir()}
     assert files == {
         "config.json", "dataset.json", "handover.json", "metrics.jsonl", "offline.safetensors", "summary.json",
-        "teams.safetensors", "versions.json",
+        "teams.safetensors", "versions.json", "experience",
     }  # fmt: skip
     teams = checkpoint.restore(three.out / "teams.safetensors", three.teams)
     for a, b in zip(jax.tree.leaves(teams), jax.tree.leaves(three.teams), strict=True):
@@ -163,7 +165,7 @@ class StopIn(Display):
 
 
 def test_a_run_stopped_in_both_phases_ends_like_an_undisturbed_one(three, tmp_path, two_step_data):
-    wanted = small_run(tmp_path / "stopped", method="ovmse", data=two_step_data)
+    wanted = small_run(tmp_path / "stopped", method="ovmse", data=two_step_data, keep_experience=True)
     for phase, resume in (("offline", False), ("online", True)):
         handler = signal.getsignal(signal.SIGINT)
         with pytest.raises(Interrupted, match="--resume"):
@@ -178,6 +180,31 @@ def test_a_run_stopped_in_both_phases_ends_like_an_undisturbed_one(three, tmp_pa
         np.testing.assert_array_equal(a, b)
     assert not (wanted.out / "interrupted.json").exists()
     assert ended.handover == three.handover
+    for seed in range(3):
+        kept, undisturbed = (Dataset.open(run.out / "experience" / f"seed-{seed}") for run in (ended, three))
+        assert kept.metadata.checksum == undisturbed.metadata.checksum
+
+
+# The experience that is kept
+
+
+def test_the_experience_is_what_was_played_and_can_be_learned_from(three, tmp_path):
+    parts = [Dataset.open(three.out / "experience" / f"seed-{seed}") for seed in range(3)]
+    assert {path.name for path in (three.out / "experience").iterdir()} == {"seed-0", "seed-1", "seed-2"}
+    for seed, dataset in enumerate(parts):
+        last = [row for row in three.rows if row["seed"] == seed][-1]
+        assert dataset.metadata.steps == last["env_steps"] == 64
+        assert len(dataset.length) == last["episodes"] == 32
+        assert dataset.metadata.seed == seed and "'ovmse', seed" in dataset.metadata.behaviour
+        for e in range(32):
+            found, won = dataset.episode(e), bool(dataset.won[e])
+            replayed, replayed_won = play_plan("two_step", found.action.tolist())
+            assert won == replayed_won
+            for name in ("obs", "state", "avail", "reward", "terminal"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(replayed, name))
+    assert len({dataset.metadata.checksum for dataset in parts}) == 3
+    again = small_run(tmp_path / "next", method="ovmse", data=str(parts[0].path), seeds=1, offline_updates=20)
+    assert train(again).rows[-1]["phase"] == "online"
 
 
 # Methods of one's own, and losses that are no numbers

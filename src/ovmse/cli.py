@@ -168,6 +168,8 @@ def rebuild(found: dict[str, Any], run: Path) -> Config:
     """A configuration from its JSON."""
     values: dict[str, Any] = {}
     for name in Config.__dataclass_fields__:
+        if name == "keep_experience" and name not in found:
+            continue  # an older run
         value = found[name]
         values[name] = tuple(value) if isinstance(value, list) else value
     values["learner"] = LearnerConfig(**{k: v for k, v in found["learner"].items() if k != "type"})

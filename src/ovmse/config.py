@@ -59,6 +59,8 @@ class Config:
     """an option handed to the environment, such as max_steps=60; may be repeated"""
     keep_teams: bool = False
     """write the teams at every evaluation, not only the last ones"""
+    keep_experience: bool = False
+    """write everything played online as datasets, experience/seed-N in the run's directory, to learn from next time"""
     allow_version_mismatch: bool = False
     """learn from a dataset that another version of the environment, or other settings, made"""
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, envs, learner, machine, methods, metrics, phases, rundir
+from ovmse import checkpoint, envs, experience, learner, machine, methods, metrics, phases, rundir
 from ovmse.config import Config, change_method, describe, settings
-from ovmse.data import Dataset
+from ovmse.data import Dataset, DatasetWriter
 from ovmse.display import Display
 from ovmse.envs.protocol import AnyEnvironment
 from ovmse.errors import UserError
@@ -57,7 +57,7 @@ class State(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run's fixed parts and its record under way. out: its directory."""
+    """A run's fixed parts and its record under way. out: its directory; experience: one writer per seed, if any."""
 
     task: Task
     out: Path
@@ -69,6 +69,7 @@ class Run(NamedTuple):
     clock: machine.Clock
     display: Display
     stop: Stop
+    experience: list[DatasetWriter]
 
 
 def prepare(config: Config) -> Task:
@@ -128,6 +129,7 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
         clock=machine.Clock(),
         display=display,
         stop=Stop(display.stopping),
+        experience=[],
     )
     if resume:
         return run, restore(run, jax.eval_shape(jax.vmap(lambda key: start(task, key)), keys))
@@ -138,6 +140,8 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
     }
     rundir.write_json(run.out / "config.json", described)
     rundir.write_json(run.out / "versions.json", rundir.versions())
+    if config.keep_experience:
+        run.experience.extend(experience.open_writers(run.out, config, spec))
     if task.dataset is not None:
         from ovmse.data.inspect import profile  # here, because it imports matplotlib
 
@@ -242,7 +246,9 @@ def save_if_stopped(run: Run, states: Rounds) -> None:
     out = run.out
     checkpoint.save(out / "interrupted.safetensors", join(states))
     online = isinstance(states[0].inner, Online)
-    rundir.write_json(out / "interrupted.json", {"online": online, "rows": len(run.rows), "clock": run.clock.saved()})
+    kept = [writer.episodes for writer in run.experience]
+    noted = {"online": online, "rows": len(run.rows), "clock": run.clock.saved(), "experience": kept}
+    rundir.write_json(out / "interrupted.json", noted)
     raise Interrupted(out)
 
 
@@ -262,4 +268,7 @@ def restore(run: Run, like: State) -> Rounds:
     rundir.rewrite(out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     run.clock.restore(found["clock"])
+    if run.task.config.keep_experience:
+        kept = found.get("experience", [])
+        run.experience.extend(experience.open_writers(out, run.task.config, run.task.env.spec, kept))
     return split(checkpoint.restore(out / "interrupted.safetensors", like), run.task.config.seeds)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, learner, machine, metrics, phases, rundir
+from ovmse import checkpoint, experience, learner, machine, metrics, phases, rundir
 from ovmse.config import Config
 from ovmse.display import Display
 from ovmse.networks import Team
@@ -59,7 +59,7 @@ def play_out(config: Config, display: Display | None = None, resume: bool = Fals
     machine.use()
     run, states = begin(prepare(config), display or Display(), resume)
     task = run.task
-    with run.stop, run.display:
+    with run.stop, run.display, experience.kept_on_failure(run.experience):
         if task.method.offline_loss is not None and isinstance(states[0].inner, Offline):
             states = take_over(run, states) if config.pretrained else pretrain(run, states)
         if task.method.online_target is not None:
@@ -167,11 +167,15 @@ def finetune(run: Run, states: Rounds) -> Rounds:
         return jax.lax.fori_loop(0, goes_on.astype(jnp.int32), learn_from, state)
 
     learn, mark = over_seeds(learn_some, config.seeds), 0
+    to_keep: list[tuple[int, Any, jax.Array, jax.Array]] = []
 
-    def play_and_learn(state: Any) -> Any:
+    def play_and_learn(place: int, state: Any) -> Any:
         """One turn of the seeds of one round."""
-        played = run.world([state.player], 0, None)
-        return learn([state], run.data, jnp.int32(mark), beside=played)[0]
+        played, before = run.world([state.player], 0, None), jnp.copy(state.player.env_steps)
+        [state] = learn([state], run.data, jnp.int32(mark), beside=played)
+        if run.experience:
+            to_keep.append((place, played[0], before, jnp.copy(state.player.env_steps)))
+        return state
 
     budget, pace = config.online_env_steps, machine.Pace(SECONDS_PER_CHUNK, first=200)
     steps = env_steps(run, states)
@@ -185,8 +189,9 @@ def finetune(run: Run, states: Rounds) -> Rounds:
             before, updates_before, turns = steps, updates_of(run, states), 1
             while steps.min() < until:
                 for _ in range(turns):
-                    states = [play_and_learn(state) for state in states]
+                    states = [play_and_learn(place, state) for place, state in enumerate(states)]
                 was, steps = steps, env_steps(run, states)
+                experience.keep(run.experience, to_keep)
                 # as many turns more as the seeds need by the last ones' pace, so that no device waits for another
                 turns = int(np.clip((until - steps.min()) * turns / max(1, (steps - was).max()), 1, TURNS_AHEAD))
             chunk.env_steps = int((steps - before).sum())
@@ -203,12 +208,15 @@ def finish(run: Run, states: Rounds) -> Result:
     """Write the teams and the summary."""
     last = teams(run, states)
     checkpoint.save(run.out / "teams.safetensors", last)
+    kept = experience.write_all(run.experience)
     summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
     rundir.write_json(run.out / "summary.json", summary)
     for leftover in ("interrupted.json", "interrupted.safetensors"):
         (run.out / leftover).unlink(missing_ok=True)
     handover = rundir.read_json(run.out / "handover.json")
     run.display.finish(run.out, run.rows, summary)
+    if kept:
+        run.display.say(f"Kept to learn from next time: {', '.join(map(str, kept))}")
     return Result(run.out, run.rows, handover, last)
 
 

@@ -90,7 +90,7 @@ class Metadata:
     recipe: dict[str, Any] | None = None
     """What it takes to make the dataset again."""
     checksum: str = ""
-    """``sha256:`` and the hash of all arrays (see `docs/datasets.md`); empty in datasets of before version 0.2."""
+    """``sha256:`` and the hash of all arrays (see `docs/datasets.md`); empty in older datasets."""
 
 
 def check_free(path: Path) -> None:

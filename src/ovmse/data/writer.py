@@ -161,6 +161,12 @@ class DatasetWriter:
         self._spool.remove()
         return metadata
 
+    def keep(self, episodes: int) -> None:
+        """Forget all but the first `episodes` episodes. Raises `UserError` where there are fewer."""
+        if episodes > self.episodes:
+            raise UserError(f"{self._spool.folder}: expected at least {episodes} whole episodes, got {self.episodes}.")
+        self._spool.keep(episodes)
+
     def stop(self) -> None:
         """Stop writing; what was added stays unfinished, for ``resume=True``."""
         self._spool.close()
