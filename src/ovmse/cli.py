@@ -11,49 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ovmse import data_commands
 from ovmse.config import PRESETS, Config
-from ovmse.data.collect import Collecting
 from ovmse.display import Display
 from ovmse.errors import UserError, unknown
 from ovmse.interrupt import Interrupted
 from ovmse.learner import LearnerConfig
 
 DESCRIPTION = "Train a team from logged play, hand it over, improve it online, and see what it forgot."
-
-
-def collect(collecting: tyro.conf.OmitArgPrefixes[Collecting]) -> None:
-    """Train a behaviour team and record how it plays, as a dataset."""
-    from ovmse.data.collect import collect as run
-
-    console = Console()
-    dataset = run(collecting, Display(console))
-    found = dataset.metadata
-    won = "" if found.win_rate is None else f", win rate {100 * found.win_rate:.1f} %"
-    console.print(
-        f"{found.episodes} episodes, {found.steps} steps, return {found.return_mean:.2f}{won}: {dataset.path}"
-    )
-    console.print(f"Next: ovmse inspect {collecting.out}", highlight=False)
-
-
-def inspect(data: tyro.conf.Positional[str], figure: Path | None = None) -> None:
-    """Show what is in a dataset, in a table and a figure.
-
-    Args:
-        data: the dataset's directory, or the name of one that comes with the package.
-        figure: where to write the figure (.png, .svg or .pdf); by default NAME-profile.png in this directory.
-    """
-    from ovmse.data import Dataset
-    from ovmse.data.inspect import plot_profile, print_profile, profile
-
-    console = Console()
-    dataset = Dataset.open(data)
-    print_profile(dataset, console)
-    path = figure or Path(f"{dataset.path.name}-profile.png")
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"--figure must end in .png, .svg or .pdf; got {path}.")
-    plot_profile(profile(dataset)).savefig(path)
-    console.print(f"Figure: {path}", highlight=False)
-    console.print(f"Next: ovmse train --method ovmse --env {dataset.spec.name} --data {data}", highlight=False)
 
 
 def train(
@@ -131,9 +96,15 @@ def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = Non
     console.print(f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}", highlight=False)
 
 
+def datasets() -> None:
+    """List datasets; make, get, mix and export them (see `ovmse datasets --help`)."""
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "collect": collect,
-    "inspect": inspect,
+    "collect": data_commands.collect,
+    "import": data_commands.import_log,
+    "datasets": datasets,
+    "inspect": data_commands.inspect,
     "train": train,
     "evaluate": evaluate,
     "report": report,
@@ -199,6 +170,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.path.append(here)  # methods and environments of the user's own, as module:attribute
     errors = Console(stderr=True)
     try:
+        if arguments[:1] == ["datasets"]:
+            data_commands.datasets(arguments[1:])
+            return 0
         commands = dict(COMMANDS)
         default = with_preset(arguments)
 

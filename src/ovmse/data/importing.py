@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -40,7 +41,7 @@ def import_dataset(
     spec: EnvSpec | None = None,
     name: str = "",
     n_actions: int | None = None,
-    columns: Any = None,
+    options: Mapping[str, Any] | None = None,
     rules: Rules | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
     about: Mapping[str, Any] | None = None,
@@ -51,7 +52,8 @@ def import_dataset(
     source: a file or directory; or the episodes themselves, dictionaries with the arguments of
     `DatasetWriter.add_episode`; or a `Source` that a reader has opened.
     spec: the environment that the log is play of; without it, an environment called `name` with the log's sizes.
-    n_actions: A, where neither the log nor `spec` tells it. columns: a table's columns (`formats.table.Columns`).
+    n_actions: A, where neither the log nor `spec` tells it. options: further arguments of the format's reader, such as
+    ``{"columns": Columns(obs=("x", "y"))}`` for a table (`ovmse.data.formats.table.read`).
     rules: what to supply where the log is silent. broken: refuse the log at its first episode that cannot be used, or
     skip such episodes. about: behaviour, quality and further attributes of `Metadata`.
 
@@ -61,7 +63,7 @@ def import_dataset(
     check_free(Path(out).resolve())
     if broken not in ("refuse", "skip"):
         raise unknown("value of broken", broken, ("refuse", "skip"))
-    opened = open_source(source, format, n_actions or (spec.n_actions if spec else None), columns)
+    opened = open_source(source, format, n_actions or (spec.n_actions if spec else None), options)
     rules = rules or Rules()
     described = {
         "behaviour": "not told",
@@ -100,7 +102,7 @@ def open_source(
     source: str | Path | Iterable[Mapping[str, Any]] | Source,
     format: Format = "auto",
     n_actions: int | None = None,
-    columns: Any = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Source:
     """Open a log for reading. Raises `UserError` where it is missing, or of no format that can be read."""
     if isinstance(source, Source):
@@ -115,8 +117,10 @@ def open_source(
         raise unknown("format", found, READERS)
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
-    more = {"columns": columns} if found == "table" and columns is not None else {}
-    return _reader(READERS[found])(path, n_actions=n_actions, **more)
+    read = _reader(READERS[found])
+    if strange := set(options or {}) - set(inspect.signature(read).parameters):
+        raise UserError(f"{path}: the format {found} has no use for {', '.join(sorted(strange))}.")
+    return read(path, n_actions=n_actions, **(options or {}))
 
 
 def _reader(module: str) -> Callable[..., Source]:

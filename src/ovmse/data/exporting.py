@@ -1,0 +1,35 @@
+"""Export a dataset to a format that others read."""
+
+import importlib
+from pathlib import Path
+from typing import Literal
+
+from ovmse.data.store import Dataset
+from ovmse.errors import UserError, unknown
+
+Format = Literal["auto", "vault", "pymarl", "table"]
+WRITERS = {
+    "vault": "ovmse.data.formats.vault",
+    "pymarl": "ovmse.data.formats.pymarl",
+    "table": "ovmse.data.formats.tablewriter",
+}
+ENDINGS = {".h5": "pymarl", ".hdf5": "pymarl", ".vlt": "vault", ".parquet": "table", ".arrow": "table", ".csv": "table"}
+
+
+def export_dataset(data: str | Path | Dataset, out: str | Path, format: Format = "auto") -> list[str]:
+    """Write a dataset in another format to `out`; return what the format has no place for, in sentences.
+
+    format: vault (a directory as of OG-MARL), pymarl (an HDF5 file as of CFCQL) or table (Parquet, Arrow or CSV);
+    auto goes by the ending of `out`: .vlt, .h5 or .hdf5, .parquet, .arrow or .csv.
+    Raises `UserError` where `out` is in use, or nothing tells its format.
+    """
+    path = Path(out).resolve()
+    found = ENDINGS.get(path.suffix.lower()) if format == "auto" else format
+    if found is None:
+        raise UserError(f"{out}: cannot tell the format. Use one of the endings {', '.join(ENDINGS)}, or --format.")
+    if found not in WRITERS:
+        raise unknown("format", found, WRITERS)
+    if path.exists():
+        raise UserError(f"{out}: exists already. Choose another place, or remove it first.")
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data)
+    return importlib.import_module(WRITERS[found]).write(dataset, path)
