@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.data.formats.pymarl_open import (
+    AGAIN,
     BLOCK_BYTES,
     KEYS,
     Lengths,
@@ -32,6 +33,7 @@ SUFFIXES = (".h5", ".hdf5")
 CHUNK_BYTES = 2**20
 MOST_ACTIONS = 2**16
 ATTRIBUTE_BYTES = 60_000  # what HDF5 keeps beside a group: 64 KiB
+CHECKED = ("v110", "v110")  # the first layout with checksums on all that is not data; HDF5 1.10 is of 2016
 ORIGIN, WON = "ovmse", "ovmse_won"
 ROW_FIELDS = ("obs", "state", "avail")
 
@@ -82,23 +84,22 @@ def _plan(path: Path, n_actions: int | None, facts: dict[str, Any]) -> Plan:
         if n_actions not in (None, part.sizes.get("A", n_actions)):
             raise UserError(f"{path}: avail_actions is for {part.sizes['A']} actions, n_actions says {n_actions}.")
         found = lengths(part)
-        attributes = _attributes(file)
+        attributes = _attributes(path, file)
         won = _won(part, attributes.pop(WON, None))
         largest = 0 if n_actions or "avail" in part.sets else _largest_action(part, found)
-        others = sorted(set(file) - {key.name for key in KEYS.values()})
     facts |= attributes | {"rows": max(part.sizes["R"], facts.get("rows", 0))}
-    facts |= {"ignored_keys": others[:32]} if others else {}
+    facts |= {"ignored_keys": part.others[:32]} if part.others else {}
     return Plan(path, part.sizes, found, won, largest)
 
 
-def _attributes(file: Any) -> dict[str, Any]:
+def _attributes(path: Path, file: Any) -> dict[str, Any]:
     """The attributes of the file that are text or numbers."""
     values = {}
-    for name in list(file.attrs)[:64]:
-        try:
-            value = file.attrs[name]
-        except Exception:  # an attribute is no part of the data: one of a type unknown to h5py does no harm
-            continue
+    try:
+        stored = {name: file.attrs[name] for name in list(file.attrs)[:64]}
+    except Exception as error:
+        raise UserError(f"{path}: its attributes cannot be read: {str(error)[:300]}. {AGAIN}") from error
+    for name, value in stored.items():
         if name == ORIGIN and isinstance(value, str):
             try:
                 value = json.loads(value)
@@ -185,7 +186,7 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     lost = []
     with whole(path) as partial:
         try:
-            with h5py().File(partial, "w") as file:
+            with h5py().File(partial, "w", libver=CHECKED) as file:
                 for field in KEYS:
                     if field != "won":
                         _write_key(dataset, file, field)

@@ -5,6 +5,7 @@ Axes: E episodes, R rows (the episode limit and one more, padded), N agents, A a
 
 import importlib
 import math
+import operator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,11 +47,12 @@ WORDS = {"iu": "whole numbers", "fiub": "numbers", "biuf": "bool, or 0 and 1"}
 
 
 class Part(NamedTuple):
-    """An open file: its datasets by field, and their sizes by axis."""
+    """An open file: its datasets by field, their sizes by axis, and the names of other keys."""
 
     path: Path
     sets: dict[str, Any]
     sizes: dict[str, int]
+    others: list[str]
 
     def read(self, field: str, lo: int, hi: int, rows: int | None = None) -> np.ndarray:
         """A field of the episodes `lo` to `hi`, the first `rows` rows; without the axis of one entry."""
@@ -107,7 +109,8 @@ def datasets(path: Path, file: Any) -> Part:
                 f"missing are {', '.join(missing)}, there are {got}."
             )
         sets = {field: _dataset(path, file, key) for field, key in KEYS.items() if key.name in names}
-        part = Part(path, sets, _sizes(path, {field: tuple(values.shape) for field, values in sets.items()}))
+        sizes = _sizes(path, {field: tuple(values.shape) for field, values in sets.items()})
+        part = Part(path, sets, sizes, sorted(names - {key.name for key in KEYS.values()}))
         for field, values in sets.items():
             _check_stored(f"{path}: {KEYS[field].name}", values)
     except UserError:
@@ -145,6 +148,8 @@ def _dataset(path: Path, file: Any, key: Key) -> Any:
     if found.dtype.kind not in key.kinds or found.dtype.itemsize > 16:
         hint = " Only discrete actions are supported." if key.name == "actions" and found.dtype.kind == "f" else ""
         raise UserError(f"{where}: expected {WORDS[key.kinds]}, got {found.dtype}.{hint}")
+    if found.id.get_type() != library.h5t.py_create(found.dtype, logical=True):
+        raise UserError(f"{where}: expected {found.dtype} in the usual layout, got another. {AGAIN}")
     if found.shape is None:
         raise UserError(f"{where}: expected axes ({', '.join(key.axes)}), got an empty dataset.")
     return found
@@ -171,14 +176,22 @@ def _check_stored(where: str, values: Any) -> None:
     """Raise `UserError` unless all values are in the file: HDF5 takes zeros for those that were never written."""
     if values.chunks is None:
         stored, expected = values.id.get_storage_size(), math.prod(values.shape) * values.dtype.itemsize
-        unit = "bytes"
-    else:
-        if math.prod(values.chunks) * values.dtype.itemsize > CHUNK_LIMIT:
-            raise UserError(f"{where}: expected chunks of up to {CHUNK_LIMIT:,} bytes, got {values.chunks} values.")
-        grid = [-(-size // chunk) for size, chunk in zip(values.shape, values.chunks, strict=True)]
-        stored, expected, unit = values.id.get_num_chunks(), math.prod(grid), "chunks"
-    if stored < expected:
-        raise UserError(f"{where}: expected {expected:,} {unit} in the file, got {stored:,}. {AGAIN}")
+        if stored < expected:
+            raise UserError(f"{where}: expected {expected:,} bytes in the file, got {stored:,}. {AGAIN}")
+        return
+    size = math.prod(values.chunks) * values.dtype.itemsize
+    if size > CHUNK_LIMIT:
+        raise UserError(f"{where}: expected chunks of up to {CHUNK_LIMIT:,} bytes, got {values.chunks} values.")
+    grid = [range(0, extent, chunk) for extent, chunk in zip(values.shape, values.chunks, strict=True)]
+    found: list[Any] = []
+    values.id.chunk_iter(found.append)
+    offsets = {chunk.chunk_offset for chunk in found if all(map(operator.contains, grid, chunk.chunk_offset))}
+    if len(offsets) < (expected := math.prod(map(len, grid))):
+        raise UserError(f"{where}: expected {expected:,} chunks in the file, got {len(offsets):,}. {AGAIN}")
+    plain = values.id.get_create_plist().get_nfilters() == 0
+    places = {chunk.byte_offset for chunk in found}
+    if len(places) < len(found) or 0 in places or any(c.size != size if plain else c.size < 1 for c in found):
+        raise UserError(f"{where}: the list of its chunks is damaged. {AGAIN}")
 
 
 def lengths(part: Part) -> Lengths:
