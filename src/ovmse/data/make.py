@@ -40,7 +40,7 @@ class Made(NamedTuple):
                 "  The recipe and all recorded versions agree: something else in the machine differs."
             ]
         elif self.before is not None:
-            lines.append(f"{self.before} has no checksum to compare with: it was written before version 0.2.")
+            lines.append(f"{self.before} has no checksum to compare with: it is older than checksums are.")
         return "\n".join(lines)
 
 
