@@ -56,7 +56,7 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     """
     path = find(path)
     metadata = read_metadata(path)
-    stores, steps, others = open_arrays(path)
+    stores, steps, others = open_arrays(path, metadata)
     shape = stores["obs"].shape
     vault = Vault(path, stores, steps, streams=shape[0], n_agents=shape[2])
     assumed = []

@@ -6,6 +6,7 @@ Axes: B streams of play, T time steps, N agents, A actions, O observation featur
 import importlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def open_arrays(path: Path) -> tuple[dict[str, Any], int, list[str]]:
+def open_arrays(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], int, list[str]]:
     """The arrays by field, the number of real time steps, and the names of other arrays."""
     ts = tensorstore()
     context = ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
@@ -107,6 +108,7 @@ def open_arrays(path: Path) -> tuple[dict[str, Any], int, list[str]]:
     stores = {field: opened(layout.name) for field, layout in LAYOUTS.items() if layout.name in names}
     _check_shapes(path, stores, steps)
     for field, store in stores.items():
+        _check_told(path, LAYOUTS[field].name, store, metadata)
         _check_chunks(path, LAYOUTS[field].name, store, steps, keys)
     return stores, steps, sorted(names - {INDEX} - {layout.name for layout in LAYOUTS.values()})
 
@@ -151,6 +153,22 @@ def _check_shapes(path: Path, stores: dict[str, Any], steps: int) -> None:
             raise UserError(f"{path}: {name}: expected chunks of up to {CHUNK_LIMIT:,} bytes, got larger ones.")
     if (needed := step_bytes(stores)) > BLOCK_BYTES:
         raise UserError(f"{path}: expected up to {BLOCK_BYTES:,} bytes for a time step, its arrays take {needed:,}.")
+
+
+def _check_told(path: Path, name: str, store: Any, metadata: dict[str, Any]) -> None:
+    """Raise `UserError` unless an array is as metadata.json tells: its own description has no checksum."""
+    told: list[Any] = [metadata.get("structure_dtype"), metadata.get("structure_shape")]
+    for part in name.rstrip(".").split("."):
+        told = [level.get(part) if isinstance(level, dict) else None for level in told]
+    dtype, shape = told
+    sizes = [int(size) for size in re.findall(r"\d{1,18}", shape)[2:]] if isinstance(shape, str) else None
+    stored = store.spec().to_json()["metadata"]
+    plain = not stored["dtype"].startswith(">") and stored["order"] == "C" and not stored["filters"]
+    if not plain or dtype not in (None, store.dtype.name) or sizes not in (None, list(store.shape[2:])):
+        raise UserError(
+            f"{path}: {name}: metadata.json tells of {dtype} of shape {shape}, in the order of C; got {stored['dtype']} "
+            f"of shape {store.shape}, in the order of {stored['order']}. Fetch the vault again."
+        )
 
 
 def _words(kinds: str) -> str:
