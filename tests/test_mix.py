@@ -140,6 +140,14 @@ def test_the_seed_alone_decides(parts, tmp_path):
     assert sums[0] == sums[1] != sums[2]
 
 
+def test_the_seed_decides_which_episodes_and_in_what_order():
+    may = [np.arange(3, 100), np.arange(50)]
+    first, second = (draw(may, [20, 20], seed) for seed in (0, 1))
+    for one, other in zip(first, second, strict=True):
+        assert set(one) != set(other) and len(set(one)) == 20
+    assert order(40, 2, 0).tolist() != order(40, 2, 1).tolist() and sorted(order(40, 2, 0)) == list(range(40))
+
+
 def test_without_a_number_the_mix_is_the_largest(parts, tmp_path):
     mixed = mix([f"{part.path}:0.5" for part in parts], tmp_path / "mix")
     assert mixed.metadata.episodes == 15  # 7 of the second, and by rounding 8 of the first
