@@ -166,8 +166,8 @@ def _check_told(path: Path, name: str, store: Any, metadata: dict[str, Any]) -> 
     plain = not stored["dtype"].startswith(">") and stored["order"] == "C" and not stored["filters"]
     if not plain or dtype not in (None, store.dtype.name) or sizes not in (None, list(store.shape[2:])):
         raise UserError(
-            f"{path}: {name}: metadata.json tells of {dtype} of shape {shape}, in the order of C; got {stored['dtype']} "
-            f"of shape {store.shape}, in the order of {stored['order']}. Fetch the vault again."
+            f"{path}: {name}: metadata.json tells of {dtype} of shape {shape}, in the order of C; "
+            f"got {stored['dtype']} of shape {store.shape}, in the order of {stored['order']}. Fetch the vault again."
         )
 
 
