@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import http.server
 import itertools
 import os
 import shutil
@@ -12,7 +11,6 @@ import ssl
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import zipfile
 from io import StringIO
@@ -21,6 +19,7 @@ from pathlib import Path
 import pytest
 from archives import FILES, make_tar, make_zip, message, tar_info
 from rich.console import Console
+from webserver import Handler, serving
 
 from ovmse.data import download, public
 from ovmse.data.download import get, https_opener
@@ -34,43 +33,10 @@ def tree(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers every path with what the test put in `answers`: status, headers, body; a body may come in pieces."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.asked = {}, []
-
-    def handle_error(self, request, client_address):
-        pass  # clients that hang up
-
-    def url(self, path, scheme="http", host="127.0.0.1"):
-        return f"{scheme}://{host}:{self.server_address[1]}{path}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        status, headers, body = self.server.answers.get(self.path, (404, {}, b"nothing here"))
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        for piece in [body] if isinstance(body, bytes) else body:
-            self.wfile.write(piece)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server():
-    with Server() as found:
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as found:
         yield found
-        found.shutdown()
-        thread.join()
 
 
 @pytest.fixture
