@@ -26,7 +26,7 @@ bench: $(VENV)/run.done  ## speed and memory against this machine's own ceilings
 
 lock:  ## compile the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo -o requirements/run.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra test -o requirements/test.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra formats --extra test -o requirements/test.txt
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs
