@@ -157,6 +157,10 @@ def test_the_table_fits_100_columns_and_cuts_nothing(monkeypatch, tmp_path, coll
         assert name in text
     assert collected.metadata.checksum.removeprefix("sha256:")[:8] in text
     assert all(quality in text for quality in QUALITIES)
+    narrow = shown(entries, width=80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    header = next(line for line in narrow.splitlines() if "checksum" in line)
+    assert "env" in header and "quality" in header  # no column gives way altogether
     again = json.loads(json.dumps(as_json(entries)))
     assert [e["name"] for e in again] == [e.name for e in entries]
 

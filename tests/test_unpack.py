@@ -103,8 +103,8 @@ def test_a_bomb_is_refused(tmp_path, kind):
     )
     assert len(body) < 2**17
     limits = Limits(ratio=10.0, free=2**16)
-    assert "unpacked" in refused_archive(body, tmp_path / kind, limits)
-    assert sum(path.stat().st_size for path in (tmp_path / kind / "into").rglob("*")) < 2**16
+    assert "bytes unpacked" in refused_archive(body, tmp_path / kind, limits)
+    assert not any(path.is_file() for path in (tmp_path / kind / "into").rglob("*"))  # refused by its header already
     small = Limits(bytes=2**20)
     assert f"more than {2**20} bytes" in refused_archive(body, tmp_path / kind, small)
 
@@ -138,7 +138,7 @@ def test_a_tar_whose_headers_lie(tmp_path):
     body = bytearray(make_tar([(tar_info("a"), b"1" * 600), (tar_info("b"), b"2")]))
     sound = tarfile.TarInfo("a")
     sound.size = 2**40
-    assert "unpacked" in refused_archive(sound.tobuf() + bytes(1024), tmp_path / "large")
+    assert "bytes unpacked" in refused_archive(sound.tobuf() + bytes(1024), tmp_path / "large")
     body[512 * 3 + 3] ^= 1  # in the header of b, whose checksum no longer holds
     assert "damaged" in refused_archive(bytes(body), tmp_path / "header")
     assert "damaged" in refused_archive(bytes(body[:1000]), tmp_path / "cut")

@@ -19,8 +19,8 @@ from ovmse.errors import UserError
 
 Kind = Literal["shipped", "local", "recipe", "download"]
 
-LONGEST_NAME = 40
-"""Names up to this length are printed whole, so that they can be copied; columns beside them break instead."""
+OTHER_COLUMNS = 60
+"""What the columns beside the name need; a name that fits is printed whole, so that it can be copied."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def print_listing(entries: Sequence[Entry], console: Console) -> None:
     """Print the catalogue as tables of at most 100 columns: what is here, what can be made, what can be downloaded."""
     here = [entry for entry in entries if entry.kind in ("shipped", "local")]
     table = _table("Here", "name", "env", "quality", "episodes", "size", "checksum", "made")
-    table.columns[0].no_wrap = all(len(entry.name) <= LONGEST_NAME for entry in here)
+    table.columns[0].no_wrap = all(len(entry.name) <= console.width - OTHER_COLUMNS for entry in here)
     for it in here:
         last = "[bold red]damaged[/]" if it.damage else escape(it.made.partition(" ")[0])
         row = (it.env, it.quality, _number(it.episodes), _size(it.bytes), it.checksum.partition(":")[2][:8])
