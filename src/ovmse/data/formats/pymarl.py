@@ -93,22 +93,33 @@ def _plan(path: Path, n_actions: int | None, facts: dict[str, Any]) -> Plan:
 
 
 def _attributes(path: Path, file: Any) -> dict[str, Any]:
-    """The attributes of the file that are text or numbers."""
-    values = {}
+    """The attributes of the file that are numbers or text of a fixed length.
+
+    Text of variable length is left out: libhdf5 may never return from a damaged heap, where it keeps such text.
+    """
+    values: dict[str, Any] = {}
     try:
-        stored = {name: file.attrs[name] for name in list(file.attrs)[:64]}
+        for name in list(file.attrs)[:64]:
+            attribute = file.attrs.get_id(name)
+            if attribute.dtype.kind in "biufS" and attribute.get_storage_size() <= ATTRIBUTE_BYTES:
+                values[name] = file.attrs[name]
     except Exception as error:
         raise UserError(f"{path}: its attributes cannot be read: {str(error)[:300]}. {AGAIN}") from error
-    for name, value in stored.items():
-        if name == ORIGIN and isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                continue
-        elif isinstance(value, np.generic | np.ndarray) and name != WON:
-            value = value.tolist()
-        values[name] = value
+    for name, value in values.items():
+        if isinstance(value, bytes):
+            values[name] = _text(value)
+        elif name != WON:
+            values[name] = value.tolist()
     return values
+
+
+def _text(value: bytes) -> Any:
+    """Text as a JSON value, where it is JSON."""
+    text = value.decode("utf-8", errors="replace")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _won(part: Part, packed: Any) -> np.ndarray | None:
@@ -202,8 +213,8 @@ def _write_attributes(dataset: Dataset, file: Any) -> list[str]:
         {"env": told.env._asdict(), "behaviour": told.behaviour, "quality": told.quality, "created": told.created}
     )
     won = np.packbits(dataset.won)
-    if len(origin.encode()) <= ATTRIBUTE_BYTES:
-        file.attrs[ORIGIN] = origin
+    if len(origin) <= ATTRIBUTE_BYTES:
+        file.attrs[ORIGIN] = np.bytes_(origin)
     else:
         lost.append("the environment and its settings take too much room for an attribute, and are not in the file")
     if dataset.spec.has_win and won.nbytes <= ATTRIBUTE_BYTES:
