@@ -1,0 +1,75 @@
+"""Episodes from Python: any iterable of mappings, read as it yields them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ovmse.data.logged import Logged, Source
+from ovmse.errors import UserError, check_positive, unknown
+
+KEYS = ("obs", "action", "reward", "terminal", "state", "avail", "won")
+REQUIRED = KEYS[:4]
+
+
+def read(episodes: Iterable[Mapping[str, Any]], *, n_actions: int, name: str = "episodes") -> Source:
+    """A source of mappings with the keys obs, action, reward and terminal, and state, avail and won where known.
+
+    The values have the axes of `Logged`, as arrays or nested lists; terminal may be one bool: the task ended with the
+    last step. Raises `UserError` that names the episode by its number.
+    """
+    check_positive("n_actions", n_actions)
+    return Source(name=name, format="python", episodes=_logged(episodes, name), n_actions=n_actions)
+
+
+def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[Logged]:
+    for index, episode in enumerate(episodes):
+        where = f"{name}: episode {index}"
+        if not isinstance(episode, Mapping):
+            raise UserError(f"{where}: expected a mapping with {', '.join(REQUIRED)}, got {type(episode).__name__}.")
+        for key in episode:
+            if key not in KEYS:
+                raise unknown(f"key: {where} has", str(key), KEYS)
+        missing = [key for key in REQUIRED if episode.get(key) is None]
+        if missing:
+            raise UserError(f"{where}: {missing[0]} is missing: expected {', '.join(REQUIRED)}.")
+        yield _one(where, episode)
+
+
+def _one(where: str, episode: Mapping[str, Any]) -> Logged:
+    arrays = {key: _array(where, key, episode[key]) for key in KEYS if episode.get(key) is not None}
+    terminal, won = arrays["terminal"], arrays.get("won")
+    if terminal.ndim == 0:
+        steps = len(arrays["action"]) if arrays["action"].ndim else 0
+        terminal = (np.arange(steps) == steps - 1) & flags(where, "terminal", terminal)
+    if won is not None and won.size != 1:
+        raise UserError(f"{where}: won: expected one bool, got shape {won.shape}.")
+    return Logged(
+        obs=arrays["obs"],
+        action=arrays["action"],
+        reward=arrays["reward"],
+        terminal=flags(where, "terminal", terminal),
+        state=arrays.get("state"),
+        avail=arrays.get("avail"),
+        won=None if won is None else bool(flags(where, "won", won).all()),
+        where=where,
+    )
+
+
+def _array(where: str, key: str, values: Any) -> np.ndarray:
+    """The values as an array of numbers."""
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # lists of unequal lengths, and whatever a foreign array raises
+        raise UserError(f"{where}: {key}: expected an array, or lists of equal lengths: {error}.") from error
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{where}: {key}: expected numbers, got {array.dtype} ({type(values).__name__}).")
+    return array
+
+
+def flags(where: str, key: str, values: np.ndarray) -> np.ndarray:
+    """True and false, also as 1 and 0."""
+    bad = np.asarray((values != 0) & (values != 1))
+    if bad.any():
+        raise UserError(f"{where}: {key}: expected true or false, or 1 or 0, got {values[bad].flat[0]}.")
+    return values.astype(bool)
