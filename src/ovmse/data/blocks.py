@@ -51,7 +51,7 @@ class Survey:
     findings: list[Finding] = field(default_factory=list)
 
     @property
-    def step_bytes(self) -> float:
+    def step_bytes(self) -> int:
         """Bytes of a step in memory."""
         spec = self.spec
         return 4 * (spec.n_agents * spec.obs_size + spec.state_size) + spec.n_agents * (spec.n_actions + 4) + 5
@@ -225,14 +225,14 @@ def _touching(found: Survey, name: str, first: int, end: int) -> np.ndarray:
     return (begin < end) & (begin + size > first)
 
 
-def blocks(found: Survey, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """All sound episodes in order, in blocks of about `block_bytes` and at least one episode.
+def blocks(found: Survey) -> Iterator[Block]:
+    """All sound episodes in order, in blocks of about `BLOCK_BYTES` and at least one episode.
 
     A damaged chunk becomes a finding when it is met, and its episodes are left out.
     """
     if not len(found.length):
         return
-    part = (np.cumsum(np.maximum(found.length, 0)) * found.step_bytes // block_bytes).astype(np.int64)
+    part = (np.cumsum(np.maximum(found.length, 0)) * found.step_bytes // BLOCK_BYTES).astype(np.int64)
     edges = np.flatnonzero(np.diff(part, prepend=-1, append=-1))
     for first, end in itertools.pairwise([*edges[:-1].tolist(), len(found.length)]):
         yield from _sound_runs(found, first, end)
@@ -283,9 +283,3 @@ def _find_damage(found: Survey, first: int, end: int, error: Exception) -> None:
         text = f"episodes {first} to {end - 1} cannot be read: {error!r}"
         found.findings.append(Finding("damaged chunk file", 1, text, "", first))
         found.sound[first:end] = False
-
-
-def memory_block(first: int, flat: Flat) -> Block:
-    """A block of arrays in memory, actions and lengths wide enough for sums."""
-    arrays: Any = {**flat, "action": flat["action"].astype(np.int64), "length": flat["length"].astype(np.int64)}
-    return Block(first, arrays)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ovmse.doctor.panels import plot_profile
 from ovmse.doctor.verdict import Statement, command, figures, verdict
 from ovmse.errors import UserError
 
-__all__ = ["Report", "inspect", "plot_profile", "print_profile", "profile"]
+__all__ = ["Report", "diagnose", "inspect", "plot_profile", "print_profile", "profile"]
 FIGURE_KINDS = (".png", ".svg", ".pdf")
 
 
@@ -29,16 +29,19 @@ FIGURE_KINDS = (".png", ".svg", ".pdf")
 class Report:
     """What the doctor found.
 
-    profile: see `ovmse.doctor.examination.profile_of`; None where no episode is sound. usable: no finding is an error,
-    so `Dataset.open` reads it. written: the page, the numbers, and the figure where one was asked for.
+    facts: what the metadata says. profile: see `ovmse.doctor.examination.profile_of`; None where no episode is sound.
+    command: the training command that the verdict suggests; empty where the dataset cannot be used. usable: no finding
+    is an error, so `Dataset.open` reads it. written: the page, the numbers, and the figure where one was asked for.
     """
 
     path: Path
+    facts: dict[str, Any]
     findings: tuple[Finding, ...]
     profile: dict[str, Any] | None
     verdict: tuple[Statement, ...]
+    command: str
     usable: bool
-    written: tuple[Path, ...]
+    written: tuple[Path, ...] = ()
 
 
 def inspect(
@@ -64,53 +67,58 @@ def inspect(
     folder = out if out is not None else Path(f"{path.resolve().name}-inspect")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: expected a folder to write into, got a file.")
+    report = diagnose(path, seed, clone, console, data)
+    names = tables.names_of(report.facts["actions"], action_names)
+    if console is not None:
+        _print(report, names, console)
+    written = _write(report, names, folder, figure)
+    if console is not None:
+        console.print(f"Written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
+    return replace(report, written=written)
+
+
+def diagnose(
+    path: Path, seed: int = 0, clone: bool = True, console: Console | None = None, called: str | None = None
+) -> Report:
+    """Examine a dataset and write nothing; see `inspect`. called: what the command names the dataset by."""
     found = survey(path)
     faults, gathered = gather(found, seed, clone, console)
     whole, findings = None, [*found.findings, *faults]
     if gathered is not None:
         whole = profile_of(found, gathered, seed)
         findings += [*contradictions(found, gathered), *odd(found, gathered)]
-    names = tables.names_of(found.spec.n_actions, action_names)
     merged = merge(findings)
     errors, warnings = (sum(f.severity == severity for f in merged) for severity in ("error", "warning"))
     said = () if whole is None else verdict(figures(whole, errors, warnings))
     usable = errors == 0 and whole is not None
-    report = Report(path, merged, whole, said, usable, ())
-    after = command(found.spec.name, data, said) if usable else ""
-    if console is not None:
-        _print(report, about(found), names, after, console)
-    written = _write(report, about(found), names, after, folder, figure)
-    if console is not None:
-        console.print(f"Written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
-    return Report(path, merged, whole, said, usable, written)
+    after = command(found.spec.name, called or str(path), said) if usable else ""
+    return Report(path, about(found) | {"actions": found.spec.n_actions}, merged, whole, said, after, usable)
 
 
-def _print(report: Report, facts: dict[str, Any], names: list[str], after: str, console: Console) -> None:
+def _print(report: Report, names: list[str], console: Console) -> None:
     """Tables, findings, verdict."""
     if report.profile is None:
-        console.print(f"{facts['path']}: no episode can be read.", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{report.path}: no episode can be read.", highlight=False, markup=False, soft_wrap=True)
     else:
         tables.print_numbers(report.profile, names, console)
         tables.print_play(report.profile, console)
     tables.print_findings(report.findings, console)
-    tables.print_verdict(report.verdict, after, console)
+    tables.print_verdict(report.verdict, report.command, console)
 
 
-def _write(
-    report: Report, facts: dict[str, Any], names: list[str], after: str, folder: Path, figure: Path | None
-) -> tuple[Path, ...]:
+def _write(report: Report, names: list[str], folder: Path, figure: Path | None) -> tuple[Path, ...]:
     """Write the numbers, the page with its figures, and the profile's figure where it is wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "profile.json"
     told = {
-        **(report.profile or facts),
+        **(report.profile or report.facts),
         "usable": report.usable,
         "findings": [f._asdict() | {"severity": f.severity, "advice": f.advice} for f in report.findings],
         "verdict": [statement._asdict() for statement in report.verdict],
-        "command": after,
+        "command": report.command,
     }
     file.write_text(json.dumps(_plain(told), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    page = write_page(folder, report.profile, facts, report.findings, report.verdict, names, after)
+    page = write_page(folder, report.profile, report.facts, report.findings, report.verdict, names, report.command)
     if figure is None or report.profile is None:
         return page, file
     figure.parent.mkdir(parents=True, exist_ok=True)

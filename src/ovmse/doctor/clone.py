@@ -23,7 +23,8 @@ from ovmse.data.doctor import starts
 MOST_CHOICES = 100_000
 MOST_BYTES = 2**27  # of the sample's inputs
 TRAIN, STOP = 0.6, 0.15  # shares of the sample's episodes: weights, stopping point; the rest is held out
-HIDDEN, BATCH, PASSES, LEARNING_RATE, DECAY = 64, 256, 16, 3e-3, 1e-3
+HIDDEN, BATCH, LEARNING_RATE, DECAY = 64, 256, 3e-3, 0.3
+PASSES, FEWEST_UPDATES, MOST_PASSES = 16, 1000, 64
 FEWEST_EPISODES = 8
 
 
@@ -200,12 +201,14 @@ def _one_pass(net: Net, state: Any, learn: Any, order: Int[Array, "updates batch
 
 def _train(rng: np.random.Generator, learn: Data, judge: Data) -> Net:
     """The weights of the pass after which `judge` is likeliest."""
-    n, batch = len(learn[2]), min(BATCH, len(learn[2]))
+    n = len(learn[2])
+    batch = min(n, max(32, min(BATCH, n // 32)))
     best = net = _init(rng, (learn[0].shape[1], HIDDEN, HIDDEN, learn[1].shape[1]))
     per_pass, lowest = n // batch, np.inf
-    updates = jnp.float32(PASSES * per_pass)
+    passes = min(MOST_PASSES, max(PASSES, -(-FEWEST_UPDATES // per_pass)))
+    updates = jnp.float32(passes * per_pass)
     state, data = _optimiser(updates).init(net), tuple(map(jnp.asarray, learn))
-    for _ in range(PASSES):
+    for _ in range(passes):
         order = rng.permutation(n)[: per_pass * batch].reshape(per_pass, batch)
         net, state = _one_pass(net, state, data, jnp.asarray(order, jnp.int32), updates)
         score = float(_score(net, jnp.float32(1.0), *judge))

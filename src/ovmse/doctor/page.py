@@ -21,6 +21,7 @@ LIMITS = (
     "actions do. The entropy speaks of actions.",
     "Whatever differs from episode to episode and is not observed — a hidden task, a patched game — looks like several "
     "policies.",
+    "Policies that use every action equally often and equally predictably, and differ only in when, look like one.",
     "Suggested settings are starting points by rule of thumb. What they are worth shows in a run.",
 )
 
