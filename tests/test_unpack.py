@@ -109,6 +109,11 @@ def test_a_bomb_is_refused(tmp_path, kind):
     assert f"more than {2**20} bytes" in refused_archive(body, tmp_path / kind, small)
 
 
+def test_a_bomb_behind_the_end_of_a_tar(tmp_path):
+    body = gzip.compress(make_tar([(tar_info("a"), b"1")]) + bytes(2**22))
+    assert "holds more than" in refused_archive(body, tmp_path / "gz", Limits(bytes=2**20))
+
+
 def test_too_many_members(tmp_path):
     files = {f"{i}": b"" for i in range(11)}
     assert "more than 10 members" in refused_archive(make_zip(files), tmp_path / "a", Limits(members=10))
