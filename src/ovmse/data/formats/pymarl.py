@@ -108,7 +108,7 @@ def _attributes(path: Path, file: Any) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, bytes):
             values[name] = _text(value)
-        elif name != WON:
+        elif name != WON and isinstance(value, np.generic | np.ndarray):
             values[name] = value.tolist()
     return values
 
