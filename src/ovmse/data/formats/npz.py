@@ -3,6 +3,7 @@
 Axes: E episodes, M steps of all of them, R rows, T steps of the longest, N agents, A actions, O, S features.
 """
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovmse.data.formats.columns import natural
 from ovmse.data.formats.episodes import flags
-from ovmse.data.formats.npzfiles import Member, Reader, load, members, reading
+from ovmse.data.formats.npzfiles import Member, Reader, files, load, members, reading
 from ovmse.data.logged import Logged, Source
 from ovmse.errors import UserError, check_positive
 
@@ -30,7 +30,8 @@ NAMES = {
 }
 NUMBERS = "fiub"
 KINDS = {"action": "fiu", "length": "iu"}
-ROWS, STEPS = ("obs", "state", "avail"), ("action", "reward", "terminal", "valid")
+ROWS = ("obs", "state", "avail")
+Parts = dict[str, np.ndarray]
 
 
 class Log(NamedTuple):
@@ -50,7 +51,7 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     docs/importing.md). n_actions counts where there are no masks; without either the actions are read once to find
     the largest. Raises `UserError` for missing arrays, other shapes and types, and damaged files.
     """
-    logs = [_open(file) for file in _files(path)]
+    logs = [_open(file) for file in files(path)]
     widths = {log.arrays["avail"].shape[-1] if "avail" in log.arrays else None for log in logs}
     if len(widths) > 1:
         raise UserError(f"{path}: the files do not agree on the masks: {sorted(map(str, widths))} actions.")
@@ -71,19 +72,6 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     )
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise UserError(f"{path}: no such file or directory.")
-    if path.is_dir():
-        found = sorted((f for f in path.iterdir() if f.name.lower().endswith(".npz")), key=lambda f: natural(f.name))
-        if not found:
-            raise UserError(f"{path}: no .npz file in this directory.")
-        return found
-    if path.suffix.lower() == ".npy":
-        raise UserError(f"{path}: one array is not enough. Save all of them in one file: np.savez(path, obs=obs, ...).")
-    return [path]
-
-
 def _open(file: Path) -> Log:
     """The arrays of a file, checked against each other."""
     found = members(file)
@@ -96,8 +84,8 @@ def _open(file: Path) -> Log:
             arrays[role] = found[own[0]]
     for role in ("obs", "action", "reward"):
         if role not in arrays:
-            names, held = ", ".join(NAMES[role]), ", ".join(sorted(found)[:20]) or "nothing"
-            raise UserError(f"{file}: no array for {role}, called one of {names}: the file holds {held}.")
+            called, held = ", ".join(NAMES[role]), ", ".join(sorted(found)[:20]) or "nothing"
+            raise UserError(f"{file}: no array for {role}, called one of {called}: the file holds {held}.")
     for role, member in arrays.items():
         if member.dtype.kind not in KINDS.get(role, NUMBERS):
             needed = "whole numbers" if role in KINDS else "numbers"
@@ -113,26 +101,19 @@ def _open(file: Path) -> Log:
             f"shape {obs.shape}."
         )
     padded = len(obs.shape) == 4
-    log = Log(file, arrays, padded, obs.shape[-2], obs.shape[0] if padded else _shape(arrays, "length", file)[0])
+    if not padded:
+        arrays.pop("valid", None)
+    if "length" not in arrays and (not padded or "valid" not in arrays):
+        also = " (or valid, ones and zeros of shape (episodes, steps))" if padded else ""
+        raise UserError(f"{file}: no array length: expected the steps of every episode, shape (episodes,){also}.")
+    log = Log(file, arrays, padded, obs.shape[-2], obs.shape[0] if padded else arrays["length"].shape[0])
     _check_shapes(log)
     return log
-
-
-def _shape(arrays: dict[str, Member], role: str, file: Path) -> tuple[int, ...]:
-    if role not in arrays:
-        raise UserError(
-            f"{file}: no array {role}: expected the steps of every episode, shape (episodes,), as the arrays are flat."
-        )
-    return arrays[role].shape
 
 
 def _check_shapes(log: Log) -> None:
     """Raise `UserError` unless all arrays fit obs and each other."""
     n, arrays = log.n_agents, log.arrays
-    if log.padded and "length" not in arrays and "valid" not in arrays:
-        raise UserError(
-            f"{log.file}: padded episodes need an array length, shape (episodes,), or valid, shape (episodes, steps)."
-        )
     ends: dict[str, tuple[tuple[Any, ...], ...]] = {
         "action": ((n,), (n, 1)),
         "reward": ((), (1,), (n,)),
@@ -208,13 +189,15 @@ def _episodes(log: Log) -> Iterator[Logged]:
         yield _logged(log, index, parts, None if won is None else bool(won[index]))
 
 
-def _parts_of(log: Log) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _parts_of(log: Log) -> Iterator[tuple[int, Parts]]:
     """The number of every episode, and its parts of the arrays."""
     with reading(log.file):
         archive = zipfile.ZipFile(log.file)
-    with archive:
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(archive)
         length = _lengths(log, load(archive, log.arrays["length"])) if "length" in log.arrays else None
-        readers = {role: Reader(archive, m) for role, m in log.arrays.items() if role not in ("length", "won")}
+        streamed = {role: member for role, member in log.arrays.items() if role not in ("length", "won")}
+        readers = {role: opened.enter_context(Reader(archive, member)) for role, member in streamed.items()}
         if log.padded:
             yield from _padded(log, length, readers)
         else:
@@ -222,7 +205,7 @@ def _parts_of(log: Log) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
             yield from _flat(log, length, readers)
 
 
-def _flat(log: Log, length: np.ndarray, readers: dict[str, Reader]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _flat(log: Log, length: np.ndarray, readers: dict[str, Reader]) -> Iterator[tuple[int, Parts]]:
     """The episodes of flat arrays, some at a time."""
     steps = int(length.sum())
     ahead = {role: _surplus(log, role, steps) for role in readers}
@@ -251,9 +234,7 @@ def _surplus(log: Log, role: str, steps: int) -> int:
     raise UserError(f"{log.arrays[role].where}: expected {steps} entries, the sum of length{more}; got {got}.")
 
 
-def _padded(
-    log: Log, length: np.ndarray | None, readers: dict[str, Reader]
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _padded(log: Log, length: np.ndarray | None, readers: dict[str, Reader]) -> Iterator[tuple[int, Parts]]:
     """The episodes of padded arrays, some at a time."""
     steps = log.arrays["action"].shape[1]
     first = 0
@@ -294,7 +275,7 @@ def _lengths(log: Log, length: np.ndarray) -> np.ndarray:
     return length.astype(np.int64)
 
 
-def _logged(log: Log, index: int, parts: dict[str, np.ndarray], won: bool | None) -> Logged:
+def _logged(log: Log, index: int, parts: Parts, won: bool | None) -> Logged:
     """One episode from its parts of the arrays."""
     where = f"{log.file}: episode {index}"
     steps = len(parts["action"])

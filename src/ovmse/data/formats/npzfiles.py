@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.data.formats.columns import natural
 from ovmse.data.formats.pickles import RECIPE_HINT
 from ovmse.errors import UserError
 
@@ -52,6 +53,20 @@ def reading(file: Path, name: str = "") -> Iterator[None]:
             f"{file}{': ' if name else ''}{name}: damaged, or no .npz file: {error or type(error).__name__}. "
             "Write or fetch it again."
         ) from error
+
+
+def files(path: Path) -> list[Path]:
+    """The .npz files of a path: itself, or those in the directory in natural order."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory.")
+    if path.is_dir():
+        found = sorted((f for f in path.iterdir() if f.name.lower().endswith(".npz")), key=lambda f: natural(f.name))
+        if not found:
+            raise UserError(f"{path}: no .npz file in this directory.")
+        return found
+    if path.suffix.lower() == ".npy":
+        raise UserError(f"{path}: one array is not enough. Save all of them in one file: np.savez(path, obs=obs, ...).")
+    return [path]
 
 
 def members(file: Path) -> dict[str, Member]:
@@ -102,6 +117,12 @@ class Reader:
         self._whole = self._load() if member.fortran else None
         self._at = 0
 
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
     def take(self, count: int) -> np.ndarray:
         """The next `count` entries along the first axis."""
         member = self.member
@@ -131,4 +152,5 @@ def load(archive: zipfile.ZipFile, member: Member) -> np.ndarray:
     """A small array, whole."""
     if member.row_bytes * member.shape[0] > WHOLE_BYTES:
         raise UserError(f"{member.where}: expected one value per episode, got shape {member.shape}.")
-    return Reader(archive, member).take(member.shape[0])
+    with Reader(archive, member) as reader:
+        return reader.take(member.shape[0])
