@@ -115,7 +115,7 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 
 def _times(finding: Finding) -> str:
-    return f" ({finding.times:,} times): " if finding.times > 1 else ": "
+    return f" ({finding.times:,} times): " if finding.times > 1 and finding.severity != "note" else ": "
 
 
 def _pictures(profile: dict[str, Any], names: Sequence[str], folder: Path) -> list[str]:
