@@ -69,7 +69,7 @@ def actions(profile: dict[str, Any], names: Sequence[str]) -> Figure:
         ax.bar(place, use["share"], color=BLUE, width=0.7, alpha=0.85, label="share of all choices")
         offset = np.linspace(-0.22, 0.22, len(by_agent)) if len(by_agent) > 1 else np.zeros(1)
         x, y = (place + offset[:, None]).ravel(), by_agent.ravel()
-        ax.plot(x, y, "o", color=INK, markersize=3, label="of each agent's")
+        ax.plot(x, y, "o", color=INK, markersize=3, label="share of each agent's")
         legal = [np.nan if share is None else share for share in use["share_when_legal"]]
         ax.plot(place, legal, "D", color=RED, markersize=5, label="where legal")
         every = max(1, -(-len(names) // 20))

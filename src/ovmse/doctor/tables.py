@@ -39,7 +39,7 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
         for found in findings:
             if found.severity == severity:
                 head = f"[{STYLES[severity]}]{severity}[/] {escape(found.kind)}" + f" ({found.times:,})" * (
-                    found.times > 1
+                    found.times > 1 and severity != "note"
                 )
                 console.print(head, highlight=False)
                 console.print(Padding(escape(found.first), (0, 0, 0, 2)), highlight=False)
