@@ -11,7 +11,7 @@ from episodes import write_two_step
 from rich.console import Console
 
 from ovmse import envs
-from ovmse.data import Dataset, catalogue, provenance, recipes
+from ovmse.data import Dataset, provenance, recipes, store
 from ovmse.data import make as making
 from ovmse.data.catalogue import as_json, listing, print_listing
 from ovmse.data.collect import QUALITIES, Collecting, behaviour_config, collect
@@ -167,9 +167,9 @@ def test_the_table_fits_100_columns_and_cuts_nothing(monkeypatch, tmp_path, coll
 
 def test_without_the_variable_the_folder_is_here(monkeypatch, tmp_path):
     monkeypatch.delenv("OVMSE_DATASETS", raising=False)
-    assert catalogue.root() == Path("datasets")
+    assert store.root() == Path("datasets")
     monkeypatch.setenv("OVMSE_DATASETS", str(tmp_path))
-    assert catalogue.root() == tmp_path
+    assert store.root() == tmp_path
 
 
 # --- recipes
@@ -294,3 +294,11 @@ def test_medium_replay_needs_the_whole_replay():
 def test_collecting_writes_what_it_says(collected):
     assert Dataset.open(collected.path).metadata == collected.metadata
     assert collected.metadata.episodes == 30 and collected.metadata.quality == "medium"
+
+
+def test_a_name_is_found_in_the_folder_of_datasets(monkeypatch, tmp_path):
+    write_two_step(tmp_path / "plans")
+    monkeypatch.setenv("OVMSE_DATASETS", str(tmp_path))
+    assert Dataset.open("plans").path == tmp_path / "plans"
+    with pytest.raises(UserError, match="no such dataset|unknown dataset"):
+        Dataset.open("plan")

@@ -125,16 +125,17 @@ def import_log(
     _say_made(console, made.metadata, made.path, out)
 
 
-def list_datasets(folder: Path | None = None, json: bool = False) -> None:
+def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool = False) -> None:
     """List datasets: those here, those that come with the package, recipes, and public downloads.
 
     Args:
         folder: where to look; by default $OVMSE_DATASETS, or datasets in this directory.
+        thorough: read and check all values, not only that all files are there.
         json: print them as JSON.
     """
     from ovmse.data.catalogue import as_json, listing, print_listing
 
-    entries = listing(folder)
+    entries = listing(folder, thorough=thorough)
     if json:
         print(jsonlib.dumps(as_json(entries), indent=1))
     else:

@@ -1,6 +1,5 @@
 """The catalogue: datasets that are here, that can be made, and that can be downloaded. `docs/catalogue.md` explains."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from ovmse.data.doctor import KINDS
 from ovmse.data.files import Metadata, read_metadata
 from ovmse.data.public import DOWNLOADS
-from ovmse.data.store import Dataset, find, shipped
+from ovmse.data.store import Dataset, find, root, shipped
 from ovmse.errors import UserError
 
 Kind = Literal["shipped", "local", "recipe", "download"]
@@ -41,11 +40,6 @@ class Entry:
     made: str = ""
     path: str = ""
     damage: str = ""
-
-
-def root() -> Path:
-    """The folder of datasets: the environment variable OVMSE_DATASETS, or ``datasets`` in the current directory."""
-    return Path(os.environ.get("OVMSE_DATASETS") or "datasets").expanduser()
 
 
 def listing(folder: Path | None = None, more: Sequence[Path] = (), thorough: bool = False) -> list[Entry]:

@@ -161,7 +161,8 @@ def _is_vault(path: Path) -> bool:
 def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, console: Console | None) -> None:
     """All episodes of a log; those that cannot be used are put into `left_out` where there is such a list."""
     columns = (TextColumn("import"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console or Console(quiet=True), transient=True) as progress:
+    shown = console is not None and console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not shown) as progress:
         bar = progress.add_task("import", total=source.total)
         first = 0
         for group in groups(source.episodes):

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovmse.data import recipes
-from ovmse.data.catalogue import datasets_in, root
+from ovmse.data.catalogue import datasets_in
 from ovmse.data.collect import collect
 from ovmse.data.files import Metadata, check_free, read_metadata
 from ovmse.data.mix import mix, parse_range
 from ovmse.data.provenance import differing
-from ovmse.data.store import Dataset, find, shipped
+from ovmse.data.store import Dataset, find, root, shipped
 from ovmse.display import Display
 from ovmse.errors import UserError, unknown
 
