@@ -139,6 +139,8 @@ def test_padding_does_not_count_among_the_actions(tmp_path):
     arrays = padded_arrays(random_log(np.random.default_rng(3), [1, 4], a=3))
     del arrays["avail"]
     assert npz.read(save(tmp_path / "log.npz", arrays)).n_actions <= 3
+    arrays["action"] = arrays["action"] * 10**8 + 10**8
+    refused(lambda: npz.read(save(tmp_path / "far.npz", arrays)), "65,536 actions", "--n-actions")
 
 
 def test_fortran_order(tmp_path):

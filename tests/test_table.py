@@ -381,6 +381,7 @@ def test_bad_rows_of_typed_tables(tmp_path, changes, words):
 def test_actions_by_the_argument_and_by_the_masks(tmp_path):
     path = text_file(tmp_path)
     assert table.read(path, n_actions=9).n_actions == 9
+    refused(text_file(tmp_path, [*GOOD, "1,1,0,1,1,99999999,0,0"], name="far.csv"), "100,000,000", "--n-actions")
     masked = text_file(tmp_path, [line + ",1,1" for line in GOOD], HEAD + ",avail_0,avail_1", "masked.csv")
     assert table.read(masked).n_actions == 2
     refused(masked, "2 actions", "9", n_actions=9)

@@ -10,6 +10,7 @@ from ovmse.errors import UserError, check_positive, unknown
 
 KEYS = ("obs", "action", "reward", "terminal", "state", "avail", "won")
 REQUIRED = KEYS[:4]
+MOST_ACTIONS = 2**16
 
 
 def read(episodes: Iterable[Mapping[str, Any]], *, n_actions: int, name: str = "episodes") -> Source:
@@ -73,3 +74,12 @@ def flags(where: str, key: str, values: np.ndarray) -> np.ndarray:
     if bad.any():
         raise UserError(f"{where}: {key}: expected true or false, or 1 or 0, got {values[bad].flat[0]}.")
     return values.astype(bool)
+
+
+def check_actions(where: str, n_actions: int) -> None:
+    """Refuse numbers of actions that no masks would fit in memory for: one wrong value in a log is enough for them."""
+    if not 0 < n_actions <= MOST_ACTIONS:
+        raise UserError(
+            f"{where}: expected up to {MOST_ACTIONS:,} actions, got {n_actions:,}. Correct the log, or say how many "
+            "there are: --n-actions."
+        )

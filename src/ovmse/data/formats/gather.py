@@ -86,7 +86,7 @@ class Gatherer:
             cells = _idle(cells, grid, self._n_actions)
         state = None if cells.state is None else cells.state[:, 0]
         terminal = self._terminal(rows, grid, cells, length)
-        won = None if cells.won is None else cells.won.any(axis=1)
+        won = None if cells.won is None else np.asarray(cells.won.any(axis=1))
         ends = np.cumsum(grid.steps).tolist()
         lasts = [*grid.first[1:].tolist(), len(rows.row)]
         for first, last, end, rows_of, steps in zip(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.data.formats.columns import natural
+from ovmse.data.formats.episodes import MOST_ACTIONS, check_actions
 from ovmse.data.formats.pymarl_open import _check_stored, open_file
 from ovmse.errors import UserError
 
@@ -126,6 +127,9 @@ def _agent(data: Path, name: str, seen: Any, acting: Any) -> Agent:
             f"{data}: agent {name} sees {type(inner).__name__}: expected Box, MultiBinary or Discrete, or a Dict of "
             "such an observation and an action_mask."
         )
+    check_actions(f"{data}: agent {name}", int(acting.n))
+    if isinstance(inner, spaces.Discrete) and int(inner.n) > MOST_ACTIONS:
+        raise UserError(f"{data}: agent {name} sees one of {inner.n:,} numbers: expected up to {MOST_ACTIONS:,}.")
     return Agent(name, inner, masked, int(acting.n), int(acting.start))
 
 
@@ -139,12 +143,13 @@ def episode(opened: Opened, index: int) -> dict[str, Any]:
             _check_arrow(opened.path / str(index))
         found = next(iter(opened.storage.get_episodes([index])))
         stated = next(iter(opened.storage.get_episode_metadata([index]))).get("total_steps")
+        steps = len(found["rewards"])
     except UserError:
         raise
     except Exception as error:  # on damaged files Minari raises anything
         raise UserError(f"{where}: cannot be read: {_words(error)}. {AGAIN}") from error
-    if stated is not None and int(stated) != len(found["rewards"]):
-        raise UserError(f"{where}: expected {int(stated)} steps, got {len(found['rewards'])}. {AGAIN}")
+    if stated is not None and stated != steps:
+        raise UserError(f"{where}: expected {stated} steps, got {steps}. {AGAIN}")
     return found
 
 

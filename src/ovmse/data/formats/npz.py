@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovmse.data.formats.episodes import flags
+from ovmse.data.formats.episodes import check_actions, flags
 from ovmse.data.formats.npzfiles import Member, Reader, files, load, members, reading
 from ovmse.data.logged import Logged, Source
 from ovmse.errors import UserError, check_positive
@@ -164,14 +164,16 @@ def _actions(path: Path, logs: list[Log], width: int | None, n_actions: int | No
     if width is not None or n_actions is not None:
         return width or n_actions or 0, []
     largest = max(_largest(log) for log in logs)
-    return int(largest) + 1, [f"the largest action in the log is {int(largest)}: {int(largest) + 1} actions"]
+    check_actions(str(path), largest + 1)
+    return largest + 1, [f"the largest action in the log is {largest}: {largest + 1} actions"]
 
 
-def _largest(log: Log) -> float:
+def _largest(log: Log) -> int:
     """The largest action outside the padding."""
     roles = ("action", "length", "valid") if log.padded else ("action", "length")
     actions = log._replace(arrays={role: m for role, m in log.arrays.items() if role in roles})
-    return max(float(parts["action"].max()) for _, parts in _parts_of(actions))
+    largest = max(float(parts["action"].max()) for _, parts in _parts_of(actions))
+    return int(np.nan_to_num(largest, nan=0.0, posinf=2.0**63))  # what is no action is told when its episode is read
 
 
 def _parts(total: int, size: int) -> Iterator[int]:

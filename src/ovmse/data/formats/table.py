@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ovmse.data.formats.columns import Columns, Layout, layout
+from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.gather import Gatherer
 from ovmse.data.formats.rows import Decoder
 from ovmse.data.formats.tablefiles import Table, reading
@@ -91,6 +92,7 @@ def _actions(table: Table, lay: Layout, n_actions: int | None) -> tuple[int, tup
     largest = max((int(actions.max()) for actions in blocks if len(actions)), default=-1)
     if largest < 0:
         raise UserError(f"{table.path}: no row with an action. Write the table again.")
+    check_actions(str(table.path), largest + 1)
     return largest + 1, (f"the largest action in the table is {largest}: {largest + 1} actions",)
 
 
