@@ -90,7 +90,7 @@ def test_evaluate_report_and_inspect_read_the_run(folder: Path, capsys: pytest.C
     assert [(row["seed"], row["episodes"]) for row in rows] == [(0, 8), (1, 8)]
     assert main(["report", run, "--out", str(folder / "page.html")]) == 0
     assert (folder / "page.html").read_text().startswith("<!doctype html>") or (folder / "page.html").exists()
-    assert main(["inspect", logs, "--figure", str(folder / "profile.png")]) == 0
+    assert main(["inspect", logs, "--out", str(folder / "inspected"), "--figure", str(folder / "profile.png")]) == 0
     assert (folder / "profile.png").read_bytes()[:4] == b"\x89PNG"
     assert "Next: " in capsys.readouterr().out
 
