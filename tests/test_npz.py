@@ -329,7 +329,7 @@ def test_pickles_are_refused_unloaded(trapped, name):
 
 
 def test_arrays_of_objects_are_refused_unloaded(trapped):
-    refused(lambda: npz.read(trapped / "objects.npz"), "obs.npy", "pickle")
+    refused(lambda: npz.read(trapped / "objects.npz"), "obs.npy", "Python objects", "runs code")
     assert not (trapped / "ran").exists()
 
 

@@ -427,6 +427,15 @@ def test_a_directory_of_files(tmp_path):
     refused(tmp_path, "one kind", "CSV and Parquet")
 
 
+def test_arrow_offsets_beyond_the_data_are_refused(tmp_path):
+    """Nothing else in the file would show that a text goes on behind its buffer."""
+    offsets = pa.py_buffer(np.array([0, 1, 6], np.int32).tobytes())
+    agent = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"ab"))
+    columns = {"episode": [0, 0], "step": [0, 0], "agent": agent, "obs": [[1.0], [2.0]]}
+    path = write_user(tmp_path / "log.arrow", columns | {"action": [0, 1], "reward": [1.0, 1.0]})
+    refused(path, "log.arrow", "damaged")
+
+
 def test_without_pyarrow_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     refused(text_file(tmp_path), "pip install 'ovmse[tables]'")
