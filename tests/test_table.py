@@ -429,10 +429,12 @@ def test_a_directory_of_files(tmp_path):
 
 def test_arrow_offsets_beyond_the_data_are_refused(tmp_path):
     """Nothing else in the file would show that a text goes on behind its buffer."""
-    offsets = pa.py_buffer(np.array([0, 1, 6], np.int32).tobytes())
-    agent = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"ab"))
-    columns = {"episode": [0, 0], "step": [0, 0], "agent": agent, "obs": [[1.0], [2.0]]}
+    columns = {"episode": [0, 0], "step": [0, 0], "agent": ["abc", "defg"], "obs": [[1.0], [2.0]]}
     path = write_user(tmp_path / "log.arrow", columns | {"action": [0, 1], "reward": [1.0, 1.0]})
+    offsets, beyond = (np.array(values, np.int32).tobytes() for values in ([0, 3, 7], [0, 3, 9]))
+    data = path.read_bytes()
+    assert data.count(offsets) == 1
+    path.write_bytes(data.replace(offsets, beyond))
     refused(path, "log.arrow", "damaged")
 
 
