@@ -13,7 +13,7 @@ from tests.episodes import SPEC, random_episode, write_dataset
 from ovmse.data.doctor import KINDS
 from ovmse.data.formats import csvfiles, table, tablefiles
 from ovmse.data.formats.columns import Columns, load_columns, natural
-from ovmse.data.logged import Ledger, Rules, supply
+from ovmse.data.logged import NO_CHECKSUMS, Ledger, Rules, supply
 from ovmse.errors import UserError
 
 pa = pytest.importorskip("pyarrow")
@@ -198,7 +198,7 @@ def test_a_small_csv_file(tmp_path):
     assert second.terminal.tolist() == [False]
     assert (first.state, first.avail, first.won) == (None, None, None)
     assert source.n_actions == 3
-    assert source.assumed == ("the largest action in the table is 2: 3 actions",)
+    assert source.assumed == ("the largest action in the table is 2: 3 actions", NO_CHECKSUMS)
     assert source.facts["columns"]["obs"] == "obs_0, obs_1"
     assert first.where == f"{tmp_path / 'log.csv'}: lines 2 to 5: episode 0"
 

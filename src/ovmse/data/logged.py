@@ -35,6 +35,10 @@ class Logged(NamedTuple):
     where: str = ""
 
 
+NO_CHECKSUMS = "no checksums throughout the log: values that were damaged would look like true ones"
+"""What a reader takes for granted of files that hold values without a checksum."""
+
+
 class Source(NamedTuple):
     """A log that has been opened: its episodes, read as they are asked for, and what else it says.
 

@@ -25,7 +25,7 @@ from ovmse.data.formats.pymarl_open import (
     open_file,
 )
 from ovmse.data.formats.whole import bounded, whole
-from ovmse.data.logged import Logged, Source
+from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.data.store import Dataset
 from ovmse.errors import UserError
 
@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     lengths: Lengths
     won: np.ndarray | None
     largest: int
+    checked: bool
 
 
 def read(path: Path, *, n_actions: int | None = None) -> Source:
@@ -68,8 +69,9 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
                 raise UserError(f"{plan.path}: expected {axis} = {first} as in {files[0].name}, got {size}.")
     actions = plans[0].sizes.get("A", n_actions or max(plan.largest for plan in plans) + 1)
     total = sum(len(plan.lengths.steps) for plan in plans)
-    assumed = tuple(dict.fromkeys(text for plan in plans for text in plan.lengths.assumed))
-    return Source(str(path), "pymarl", _episodes(plans), actions, total, assumed, bounded(facts))
+    told = [text for plan in plans for text in plan.lengths.assumed]
+    told += [] if all(plan.checked for plan in plans) else [NO_CHECKSUMS]
+    return Source(str(path), "pymarl", _episodes(plans), actions, total, tuple(dict.fromkeys(told)), bounded(facts))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -89,7 +91,7 @@ def _plan(path: Path, n_actions: int | None, facts: dict[str, Any]) -> Plan:
         largest = 0 if n_actions or "avail" in part.sets else _largest_action(part, found)
     facts |= attributes | {"rows": max(part.sizes["R"], facts.get("rows", 0))}
     facts |= {"ignored_keys": part.others[:32]} if part.others else {}
-    return Plan(path, part.sizes, found, won, largest)
+    return Plan(path, part.sizes, found, won, largest, all(values.fletcher32 for values in part.sets.values()))
 
 
 def _attributes(path: Path, file: Any) -> dict[str, Any]:

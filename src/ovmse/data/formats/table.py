@@ -15,7 +15,7 @@ from ovmse.data.formats.rows import Decoder
 from ovmse.data.formats.tablefiles import Table, reading
 from ovmse.data.formats.tablewriter import METADATA_KEY, write
 from ovmse.data.formats.whole import bounded
-from ovmse.data.logged import Logged, Source
+from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.errors import UserError, check_positive, unknown
 
 __all__ = ["Columns", "read", "write"]
@@ -119,6 +119,8 @@ def _assumed(table: Table, lay: Layout, idle: bool) -> Iterator[str]:
         )
     if table.is_text(lay.agent):
         yield "agents are numbered in the natural order of their names"
+    if table.format != "Parquet" or METADATA_KEY not in table.metadata:  # our own exports have page checksums
+        yield NO_CHECKSUMS
 
 
 def _stated(table: Table) -> dict[str, Any]:

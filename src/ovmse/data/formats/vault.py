@@ -19,6 +19,7 @@ from ovmse.data.formats.vault_open import (
     INDEX,
     LAYOUTS,
     find,
+    has_checksums,
     open_arrays,
     read_metadata,
     step_bytes,
@@ -26,7 +27,7 @@ from ovmse.data.formats.vault_open import (
     unreadable,
 )
 from ovmse.data.formats.whole import bounded, whole
-from ovmse.data.logged import Logged, Source
+from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.data.store import Dataset
 from ovmse.errors import UserError
 
@@ -65,6 +66,8 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
         assumed.append("the log stops in the middle of its last episode, which counts as cut")
     if "truncated" not in stores:
         assumed.append("no truncations: the task ended every episode")
+    if not all(has_checksums(store) for store in stores.values()):
+        assumed.append(NO_CHECKSUMS)
     facts = {key: value for key, value in metadata.items() if not key.startswith("structure_")}
     facts |= {"time_steps": steps} | ({"ignored_arrays": others[:32]} if others else {})
     actions = _n_actions(vault, n_actions)

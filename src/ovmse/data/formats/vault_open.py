@@ -193,3 +193,9 @@ def unreadable(path: Path, what: str, error: Exception) -> UserError:
 def step_bytes(stores: dict[str, Any]) -> int:
     """Bytes of one time step of one stream."""
     return sum(math.prod(store.shape[2:]) * store.dtype.numpy_dtype.itemsize for store in stores.values())
+
+
+def has_checksums(store: Any) -> bool:
+    """Whether the values of an array are stored with checksums, as gzip and zlib do."""
+    compressor = (store.spec().to_json().get("metadata") or {}).get("compressor") or {}
+    return compressor.get("id") in ("gzip", "zlib")
