@@ -202,11 +202,11 @@ def csv(play: Play, path: Path) -> Path:
 
 STEP = 4 * (AGENTS * OBS + STATE)
 FORMATS: dict[str, tuple[Callable[[Play, Path], Path], float]] = {
-    "hdf5": (hdf5, 1.75 * STEP),
-    "vault": (vault, 0.9 * STEP),
+    "hdf5": (hdf5, 1.5 * STEP),
+    "vault": (vault, 1.3 * STEP),
     "npz": (npz, 1.06 * STEP),
     "parquet": (parquet, 1.6 * STEP),
-    "csv": (csv, 10.0 * STEP),
+    "csv": (csv, 5.0 * STEP),
 }
 """The writer, and about how many bytes it takes for a step."""
 
