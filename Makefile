@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test lint study bench lock clean
+.PHONY: demo test lint study bench fuzz lock clean
 
 demo: $(VENV)/run.done  ## pre-train a team on a shipped dataset, hand it over, fine-tune it, and write the report
 	$(BIN)/ovmse train --preset demo --out $(DEMO)
@@ -23,6 +23,9 @@ study: $(VENV)/run.done  ## the comparison of methods in studies/, about an hour
 
 bench: $(VENV)/run.done  ## speed and memory against this machine's own ceilings, about an hour on two cores
 	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/test.done  ## thousands of damaged logs of every format, about ten minutes on two cores
+	$(BIN)/python tests/fuzz.py
 
 lock:  ## compile the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo -o requirements/run.txt

@@ -140,7 +140,8 @@ def vault(play: Play, path: Path) -> Path:
 def npz(play: Play, path: Path) -> Path:
     """By NumPy, not compressed."""
     parts = list(play.flat())
-    np.savez(path / "log.npz", **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    arrays: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    np.savez(path / "log.npz", **arrays)
     return path / "log.npz"
 
 

@@ -43,3 +43,21 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert not old.terminal[old.step_start + old.length - 1][old.length == 20].all()  # cut by the limit
     mixed = Dataset.open("robots-2").metadata
     assert mixed.episodes - 2 * len(new.length) in (0, 1) and mixed.steps > new.metadata.steps
+
+
+def test_the_snippets_on_importing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ovmse.data.formats.pickles import RECIPE
+
+    pytest.importorskip("pettingzoo")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parent.parent / "docs" / "importing.md").read_text()
+    snippets = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+    assert RECIPE in snippets
+    scope: dict[str, object] = {}
+    for text in snippets:
+        if text != RECIPE:
+            exec(compile(text, "importing.md", "exec"), scope)
+    assert len(Dataset.open("generated").length) == len(Dataset.open("by-hand").length) == 3
+    spread = Dataset.open("spread")
+    assert spread.length.tolist() == [25] * 4 and not spread.terminal.any()
+    assert spread.spec.name == "pettingzoo:mpe2.simple_spread_v3"

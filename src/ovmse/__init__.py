@@ -9,7 +9,7 @@ A dataset goes in, a team is pre-trained on it, handed over, fine-tuned online, 
 
 from ovmse import envs, schedules
 from ovmse.config import Config
-from ovmse.data import Dataset, DatasetWriter, import_dataset, record
+from ovmse.data import Dataset, DatasetWriter, export_dataset, import_dataset, record
 from ovmse.errors import UserError
 from ovmse.learner import LearnerConfig
 from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
@@ -40,6 +40,7 @@ __all__ = [
     "cosine",
     "envs",
     "exponential",
+    "export_dataset",
     "import_dataset",
     "linear",
     "record",

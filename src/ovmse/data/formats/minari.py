@@ -13,7 +13,7 @@ import numpy as np
 from ovmse.data.formats.episodes import flags
 from ovmse.data.formats.minari_open import NUMBERS, Agent, Opened, episode, open_dataset
 from ovmse.data.formats.whole import bounded
-from ovmse.data.logged import Logged, Source
+from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.errors import UserError
 
 WIN_KEYS = ("won", "battle_won")
@@ -51,6 +51,7 @@ def _assumed(opened: Opened) -> Iterator[str]:
     if len({_width(agent) for agent in opened.agents}) > 1:
         yield "observation sizes differ: padded with zeros"
     yield "agents are numbered in the natural order of their names"
+    yield NO_CHECKSUMS
 
 
 def _episodes(opened: Opened) -> Iterator[Logged]:

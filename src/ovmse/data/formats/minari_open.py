@@ -13,7 +13,7 @@ import numpy as np
 
 from ovmse.data.formats.columns import natural
 from ovmse.data.formats.episodes import MOST_ACTIONS, check_actions
-from ovmse.data.formats.pymarl_open import _check_stored, open_file
+from ovmse.data.formats.pymarl_open import check_stored, open_file
 from ovmse.errors import UserError
 
 INSTALL = "pip install 'ovmse[minari]'"
@@ -174,7 +174,7 @@ def _check_hdf5(file: Path, group: str) -> None:
             if found.dtype.itemsize * int(np.prod(found.shape, dtype=object)) > LARGEST_ARRAY:
                 raise UserError(f"{where}: expected up to {LARGEST_ARRAY:,} bytes per episode, got {found.shape}.")
             if found.shape:
-                _check_stored(where, found)
+                check_stored(where, found)
 
 
 def _check_arrow(folder: Path) -> None:

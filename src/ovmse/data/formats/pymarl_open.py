@@ -112,7 +112,7 @@ def datasets(path: Path, file: Any) -> Part:
         sizes = _sizes(path, {field: tuple(values.shape) for field, values in sets.items()})
         part = Part(path, sets, sizes, sorted(names - {key.name for key in KEYS.values()}))
         for field, values in sets.items():
-            _check_stored(f"{path}: {KEYS[field].name}", values)
+            check_stored(f"{path}: {KEYS[field].name}", values)
     except UserError:
         raise
     except Exception as error:
@@ -172,7 +172,7 @@ def _sizes(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
     return sizes
 
 
-def _check_stored(where: str, values: Any) -> None:
+def check_stored(where: str, values: Any) -> None:
     """Raise `UserError` unless all values are in the file: HDF5 takes zeros for those that were never written."""
     if values.chunks is None:
         stored, expected = values.id.get_storage_size(), math.prod(values.shape) * values.dtype.itemsize

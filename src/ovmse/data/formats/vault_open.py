@@ -71,7 +71,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             text = stream.read(METADATA_LIMIT + 1)
-        metadata = json.loads(text) if len(text) <= METADATA_LIMIT else None
+        metadata: Any = json.loads(text) if len(text) <= METADATA_LIMIT else None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: expected JSON, cannot read it: {error!r}. Fetch the vault again.") from error
     version = metadata.get("version") if isinstance(metadata, dict) else None

@@ -55,7 +55,7 @@ def _sync(path: Path) -> None:
 
 def bounded(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The statements that are JSON values of moderate size; the rest is left out."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, value in facts.items():
         try:
             small = len(json.dumps(value, allow_nan=False)) <= FACT_BYTES and len(name) <= 256
