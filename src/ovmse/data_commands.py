@@ -46,8 +46,10 @@ def inspect(
         seed: seed of the sample and of the fit to the behaviour.
         clone: fit a small network to the behaviour, to see how random it is (seconds).
     """
+    from ovmse import machine
     from ovmse.data.inspect import inspect as run
 
+    machine.use()
     report = run(data, out, Console(), figure, seed, clone)
     if not report.usable:
         raise UserError(f"{data} cannot be used as it is; what to do stands above and in {report.written[0]}.")

@@ -55,9 +55,9 @@ def make(name_or_path: str | os.PathLike[str], out: Path | None = None, display:
     name, table = str(name_or_path), recipes.named()
     is_path = Path(name).is_dir()
     if not is_path and name in table:
-        where = out or root() / name
-        dataset = collect(replace(table[name], out=where), display)
-        return compared(dataset, find(name) if name in shipped() else None)
+        before = find(name) if name in shipped() or (root() / name).is_dir() else None  # not the one made below
+        dataset = collect(replace(table[name], out=out or root() / name), display)
+        return compared(dataset, before)
     if not is_path and name not in shipped():
         raise unknown("dataset to make", name, [*table, *shipped()], "Or give the path of an existing one.")
     before = find(name)

@@ -193,7 +193,7 @@ def supplied(whole: Whole) -> Finding | None:
     """What an importer took for granted."""
     if not whole.assumptions:
         return None
-    return Finding("supplied by the import", len(whole.assumptions), " ".join(whole.assumptions), "zarr.json")
+    return Finding("supplied by the import", len(whole.assumptions), "; ".join(whole.assumptions), "zarr.json")
 
 
 ODDITIES: tuple[Callable[[Whole], Finding | None], ...] = (
