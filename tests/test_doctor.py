@@ -12,7 +12,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovmse.data import Dataset, Metadata, blocks, files
+from ovmse.data import Dataset, Metadata, blocks, files, whole
 from ovmse.data.doctor import starts, step_rows
 from ovmse.data.findings import KINDS_FOUND, Finding, merge
 from ovmse.data.inspect import diagnose, inspect
@@ -28,7 +28,7 @@ LENGTHS = (3, 1, 4, 9, 2, 5)
 def no_waiting_for_the_disk():
     """Writing datasets takes a third of the time when nothing waits for the disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_sync", lambda path: None)
+        patch.setattr(whole, "_sync", lambda path: None)
         yield
 
 

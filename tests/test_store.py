@@ -15,7 +15,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovmse.data import Dataset, Metadata, files, pack, store
+from ovmse.data import Dataset, Metadata, files, pack, store, whole
 from ovmse.data.doctor import KINDS, action_dtype, examine, starts, step_rows
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec, Episode
@@ -369,16 +369,16 @@ def test_values_are_checked_on_reading(copy):
 # --- a writer that fails or is killed
 
 
-@pytest.mark.parametrize("target", ["_write_files", "_sync"])
+@pytest.mark.parametrize(("module", "target"), [(files, "_write_files"), (whole, "_sync")])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, target, error):
-    real = getattr(files, target)
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, module, target, error):
+    real = getattr(module, target)
 
     def fail(*args):
         real(*args)
         raise error("stop")
 
-    monkeypatch.setattr(files, target, fail)
+    monkeypatch.setattr(module, target, fail)
     with pytest.raises(UserError if error is OSError else error, match="stop"):
         write(tmp_path / "out" / "play")
     assert list((tmp_path / "out").iterdir()) == []

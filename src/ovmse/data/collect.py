@@ -15,7 +15,8 @@ from ovmse import replay as replays
 from ovmse.config import Config, settings
 from ovmse.data.doctor import KINDS, Flat
 from ovmse.data.provenance import versions
-from ovmse.data.store import Dataset, check_free, pack
+from ovmse.data.store import Dataset, pack
+from ovmse.data.whole import check_free
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive, check_share, unknown
 from ovmse.interrupt import Interrupted

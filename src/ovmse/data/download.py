@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ovmse.data.files import check_free
 from ovmse.data.public import DOWNLOADS, Download
 from ovmse.data.store import root
 from ovmse.data.unpack import Limits, unpack
+from ovmse.data.whole import check_free
 from ovmse.errors import UserError, unknown
 
 PIECE = 2**16

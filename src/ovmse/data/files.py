@@ -7,9 +7,6 @@ import dataclasses
 import hashlib
 import itertools
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -20,6 +17,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from ovmse.data.doctor import KIND_NAMES, KINDS, Flat
+from ovmse.data.whole import check_free, whole
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec
 
@@ -93,12 +91,6 @@ class Metadata:
     """``sha256:`` and the hash of all arrays (see `docs/datasets.md`); empty in older datasets."""
 
 
-def check_free(path: Path) -> None:
-    """Raise `UserError` unless `path` does not exist or is an empty directory."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{path}: output directory in use. Choose another, or remove it first.")
-
-
 def in_memory(flat: Flat) -> dict[str, Stored]:
     """Arrays in memory, to be written."""
 
@@ -113,28 +105,9 @@ def write_whole(path: Path, metadata: Metadata, fields: Mapping[str, Stored]) ->
 
     Returns the metadata with the checksum.
     """
-    partial = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        partial.mkdir(parents=True)
-        metadata = _write_files(partial, metadata, fields)
-        for entry in (*partial.rglob("*"), partial):
-            _sync(entry)
-        check_free(path)
-        partial.rename(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return metadata
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with whole(path, check_free) as partial:
+        partial.mkdir()
+        return _write_files(partial, metadata, fields)
 
 
 def _write_files(path: Path, metadata: Metadata, fields: Mapping[str, Stored]) -> Metadata:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ovmse import rundir
-from ovmse.data.files import Metadata, check_free
+from ovmse.data.files import Metadata
 from ovmse.data.logged import Logged, Rules, Source
+from ovmse.data.whole import check_free
 from ovmse.data.writer import DatasetWriter
 from ovmse.errors import UserError, unknown
 from ovmse.types import EnvSpec

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from ovmse.data import recipes
 from ovmse.data.catalogue import datasets_in
 from ovmse.data.collect import collect
-from ovmse.data.files import Metadata, check_free, read_metadata
+from ovmse.data.files import Metadata, read_metadata
 from ovmse.data.mix import mix, parse_range
 from ovmse.data.provenance import differing
 from ovmse.data.store import Dataset, find, root, shipped
+from ovmse.data.whole import check_free
 from ovmse.display import Display
 from ovmse.errors import UserError, unknown
 

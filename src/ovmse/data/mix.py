@@ -14,9 +14,9 @@ import zarr
 
 from ovmse import rundir
 from ovmse.data.doctor import KINDS, Flat, starts
-from ovmse.data.files import check_free
 from ovmse.data.provenance import versions
 from ovmse.data.store import Dataset
+from ovmse.data.whole import check_free
 from ovmse.errors import UserError, check_positive
 
 SUM_TOLERANCE = Fraction(1, 100)

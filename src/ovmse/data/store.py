@@ -16,7 +16,8 @@ from typing import Any, cast
 import numpy as np
 
 from ovmse.data.doctor import KINDS, Flat, conform, shapes, starts
-from ovmse.data.files import SCHEMA_VERSION, Metadata, check_free, in_memory, read_array, read_metadata, write_whole
+from ovmse.data.files import SCHEMA_VERSION, Metadata, in_memory, read_array, read_metadata, write_whole
+from ovmse.data.whole import check_free
 from ovmse.errors import UserError, unknown
 from ovmse.types import EnvSpec, Episode
 

@@ -10,10 +10,11 @@ from typing import Any, cast
 import numpy as np
 
 from ovmse.data.doctor import KINDS, Flat, conform
-from ovmse.data.files import SCHEMA_VERSION, Metadata, check_free, in_memory, write_whole
+from ovmse.data.files import SCHEMA_VERSION, Metadata, in_memory, write_whole
 from ovmse.data.logged import Ledger, Logged, Rules, supply
 from ovmse.data.spool import Spool
 from ovmse.data.store import plain_settings, statistics, today
+from ovmse.data.whole import check_free
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec
 

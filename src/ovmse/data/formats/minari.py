@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ovmse.data.formats.episodes import flags
+from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.minari_open import NUMBERS, Agent, Opened, episode, open_dataset
-from ovmse.data.formats.whole import bounded
 from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.errors import UserError
 

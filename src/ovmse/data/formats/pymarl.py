@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.pymarl_open import (
     AGAIN,
     BLOCK_BYTES,
@@ -24,9 +25,9 @@ from ovmse.data.formats.pymarl_open import (
     lengths,
     open_file,
 )
-from ovmse.data.formats.whole import bounded, whole
 from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.data.store import Dataset
+from ovmse.data.whole import whole
 from ovmse.errors import UserError
 
 SUFFIXES = (".h5", ".hdf5")

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from ovmse.data.formats.columns import Columns, Layout, layout
 from ovmse.data.formats.episodes import check_actions
+from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.gather import Gatherer
 from ovmse.data.formats.rows import Decoder
 from ovmse.data.formats.tablefiles import Table, reading
 from ovmse.data.formats.tablewriter import METADATA_KEY, write
-from ovmse.data.formats.whole import bounded
 from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.errors import UserError, check_positive, unknown
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovmse.data.formats.tablefiles import SUFFIXES, require_pyarrow, suffix
-from ovmse.data.formats.whole import whole
 from ovmse.data.store import Dataset
+from ovmse.data.whole import whole
 from ovmse.errors import UserError
 
 METADATA_KEY = b"ovmse"

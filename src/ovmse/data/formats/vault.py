@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.vault_open import (
     BLOCK_BYTES,
     INDEX,
@@ -26,9 +27,9 @@ from ovmse.data.formats.vault_open import (
     tensorstore,
     unreadable,
 )
-from ovmse.data.formats.whole import bounded, whole
 from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
 from ovmse.data.store import Dataset
+from ovmse.data.whole import whole
 from ovmse.errors import UserError
 
 EPISODE_LIMIT = 2**30
