@@ -255,6 +255,12 @@ def test_data_is_asked_for_and_must_fit(tmp_path, two_step_data):
     assert not (tmp_path / "run").exists()
 
 
+def test_there_must_be_experience_to_keep(tmp_path, two_step_data):
+    with pytest.raises(UserError, match="nothing to keep"):
+        train(small_run(tmp_path / "run", method="offline", data=two_step_data, keep_experience=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_next_mark_is_never_passed():
     assert [next_mark(n, 20, 50) for n in (0, 19, 20, 39, 40, 49)] == [20, 20, 40, 40, 50, 50]
 

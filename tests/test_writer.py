@@ -98,7 +98,7 @@ def test_a_bad_episode_is_refused_at_the_door_and_the_rest_goes_on(tmp_path):
         ),
         ({"obs": np.zeros((9, 2, 4))}, "3 or 4 rows (there are 3 steps), got shape (9, 2, 4)"),
         ({"action": np.zeros((3, 2)) + 0.5}, "step 0, agent 0: action: expected a whole number, got 0.5"),
-        ({"action": np.array(["a"])}, "action: expected shape (steps, agents)"),
+        ({"action": np.array(["a"])}, "action: expected numbers, got <U1"),
         ({"action": np.full((3, 2), 7)}, "step 0, agent 0: expected 0 to 2, got 7"),
         ({"avail": np.full((4, 2, 3), 2)}, "avail: expected bool, or only 0 and 1"),
         ({"reward": np.zeros(2)}, "reward: expected shape (3,) or (3, 2), got (2,)"),
@@ -164,9 +164,9 @@ def test_one_writer_at_a_time(tmp_path):
     first = DatasetWriter(tmp_path / "play")
     assert "another process is writing there" in message(DatasetWriter, tmp_path / "play")
     first.add_episode(**episode(0))
-    assert "unfinished dataset lies in" in message(DatasetWriter, tmp_path / "play")
     assert "another process is writing there" in message(DatasetWriter, tmp_path / "play", resume=True)
     first.stop()
+    assert "unfinished dataset of 1 episodes lies in" in message(DatasetWriter, tmp_path / "play")
     with DatasetWriter(tmp_path / "play", resume=True) as second:
         assert second.episodes == 1
 
@@ -284,3 +284,131 @@ def test_a_spec_that_is_given_holds(tmp_path):
         writer.add_episode(**episode(0, 3))
         assert "expected at most 3 steps, got 4" in message(writer.add_episode, **episode(0, 4))
     assert Dataset.open(tmp_path / "b").spec == spec._replace(settings={"a": [1, 2]})
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupt_while_an_episode_is_written_leaves_the_others_as_they_are(tmp_path, monkeypatch, call, after):
+    """Ctrl-C in a notebook: the writer goes on to be used."""
+    from ovmse.data import spool
+
+    writer, real, calls = DatasetWriter(tmp_path / "play"), spool._write, list[int]()
+    writer.add_episode(**episode(0))
+
+    def interrupted(file, values):
+        calls.append(1)
+        if after:
+            real(file, values)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        if not after:
+            real(file, values)
+
+    monkeypatch.setattr(spool, "_write", interrupted)
+    wanted = [episode(0), episode(2)]
+    if call <= 7:  # six fields and the record
+        with pytest.raises(KeyboardInterrupt):
+            writer.add_episode(**episode(1))
+    monkeypatch.undo()
+    writer.add_episode(**episode(2))
+    writer.close()
+    same(Dataset.open(tmp_path / "play"), wanted)
+
+
+def test_what_is_flipped_in_a_record_is_noticed(tmp_path):
+    writer = DatasetWriter(tmp_path / "play")
+    writer.add_episode(**(episode(0) | {"won": False}))
+    writer.stop()
+    file = tmp_path / ".play.unfinished" / "records"
+    raw = bytearray(file.read_bytes())
+    raw[4] ^= 1  # won
+    file.write_bytes(raw)
+    writer = DatasetWriter(tmp_path / "play", resume=True)
+    assert writer.episodes == 0
+    writer.discard()
+
+
+def test_a_torn_assumption_does_not_run_into_the_next(tmp_path):
+    one = {name: value for name, value in episode(0).items() if name != "avail"}
+    writer = DatasetWriter(tmp_path / "play", n_actions=3)
+    writer.add_episode(**episode(1))
+    writer.stop()
+    with (tmp_path / ".play.unfinished" / "assumptions").open("ab") as file:
+        file.write(b"half a sent")
+    writer = DatasetWriter(tmp_path / "play", n_actions=3, resume=True)
+    writer.add_episode(**one)
+    writer.stop()
+    with DatasetWriter(tmp_path / "play", n_actions=3, resume=True) as writer:
+        assert writer.episodes == 2
+    assert Dataset.open(tmp_path / "play").metadata.assumptions == [
+        "no action masks: every action counts as legal (1 of 2 episodes)"
+    ]
+
+
+@pytest.mark.parametrize("short", [("state",), ("avail",), ("state", "avail")])
+def test_a_final_row_of_state_or_masks_is_not_made_up_silently(tmp_path, short):
+    one = episode(0, 3) | {"terminal": False}
+    cut = {name: value[:3] if name in short else value for name, value in one.items()}
+    with DatasetWriter(tmp_path / "a") as writer:
+        writer.add_episode(**cut)
+    [text] = Dataset.open(tmp_path / "a").metadata.assumptions
+    assert text.startswith("no final ") and "cut episodes bootstrap from it" in text
+    with DatasetWriter(tmp_path / "b", rules=Rules(final_row="drop")) as writer:
+        writer.add_episode(**cut)
+    dataset = Dataset.open(tmp_path / "b")
+    assert dataset.length.tolist() == [2]
+    np.testing.assert_array_equal(dataset.state, one["state"][:3])
+    np.testing.assert_array_equal(dataset.obs, one["obs"][:3])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rounded"),
+    [
+        ("obs", 2**24 + 1, True),
+        ("obs", 2**24, False),
+        ("reward", 2**24 + 1, True),
+        ("reward", 0.1, True),
+        ("obs", 0.5, False),
+    ],
+)
+def test_rounding_is_noted_where_it_changes_a_value(tmp_path, field, value, rounded):
+    one = episode(0, 3)
+    one[field] = np.full(one[field].shape, value)
+    with DatasetWriter(tmp_path / "play") as writer:
+        writer.add_episode(**one)
+    assert any("rounded" in text for text in Dataset.open(tmp_path / "play").metadata.assumptions) is rounded
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"won": 2}, "won: expected true or false"),
+        ({"won": "no"}, "won: expected numbers"),
+        ({"action": 3}, "action: expected shape"),
+        ({"obs": [[[1.0]], [[1.0, 2.0]]]}, "lists of equal lengths"),
+        ({"terminal": None}, "terminal is missing"),
+        ({"terminal": "no"}, "terminal: expected numbers"),
+    ],
+)
+def test_plain_values_are_checked_too(tmp_path, change, text):
+    with DatasetWriter(tmp_path / "play") as writer:
+        writer.add_episode(**episode(0, 3))
+        assert text in message(writer.add_episode, **(episode(1, 3) | change))
+
+
+def test_attributes_are_checked_before_anything_is_recorded(tmp_path):
+    assert "seed: expected NoneType or int" in message(DatasetWriter, tmp_path / "a", about={"seed": "x"}).replace(
+        "null", "NoneType"
+    ).replace("int or NoneType", "NoneType or int")
+    assert "behaviour: expected str" in message(DatasetWriter, tmp_path / "a", about={"behaviour": None})
+    assert "no attributes ['colour']" in message(DatasetWriter, tmp_path / "a", about={"colour": "red"})
+    assert "expected up to" in message(DatasetWriter, tmp_path / "a", n_actions=-3)
+    with DatasetWriter(tmp_path / "b", about={"seed": np.int64(3)}) as writer:
+        writer.add_episode(**episode(0))
+    assert Dataset.open(tmp_path / "b").metadata.seed == 3
+
+
+def test_a_longer_episode_than_the_time_limit_is_refused(tmp_path):
+    with DatasetWriter(tmp_path / "play", rules=Rules(time_limit=3)) as writer:
+        writer.add_episode(**episode(0, 3))
+        assert "expected at most 3 steps, the time limit, got 4" in message(writer.add_episode, **episode(1, 4))

@@ -3,6 +3,7 @@
 import json as jsonlib
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -156,7 +157,7 @@ def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> No
     console = Console()
     made = make(name, out, Display(console))
     console.print(str(made), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Next: ovmse inspect {made.dataset.path}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Next: ovmse inspect {quote(str(made.dataset.path))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def get_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
@@ -216,7 +217,9 @@ def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFor
     for text in run(data, out, format):
         console.print(f"not carried over: {text}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Written: {out}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Next: ovmse import {out} --out AGAIN reads it back", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Next: ovmse import {quote(str(out))} --out AGAIN reads it back", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 DATASETS: dict[str, Callable[..., Any]] = {
@@ -241,4 +244,4 @@ def _say_made(console: Console, found: Metadata, path: Path, out: Path) -> None:
     won = "" if found.win_rate is None else f", win rate {100 * found.win_rate:.1f} %"
     text = f"{found.episodes} episodes, {found.steps} steps, return {found.return_mean:.2f}{won}: {path}"
     console.print(escape(text), highlight=False, soft_wrap=True)
-    console.print(escape(f"Next: ovmse inspect {out}"), highlight=False, soft_wrap=True)
+    console.print(escape(f"Next: ovmse inspect {quote(str(out))}"), highlight=False, soft_wrap=True)

@@ -84,4 +84,6 @@ def kept_on_failure(writers: Sequence[DatasetWriter]) -> Iterator[None]:
 
 def write_all(writers: Sequence[DatasetWriter]) -> list[Path]:
     """Close the writers; the datasets that they leave."""
-    return [writer.path for writer in writers if writer.close()]
+    for writer in writers:
+        writer.close()
+    return [writer.path for writer in writers]

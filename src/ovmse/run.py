@@ -86,6 +86,8 @@ def prepare(config: Config) -> Task:
     env = envs.make(config.env, **settings(config.env_settings))
     if dataset is not None:
         dataset.check_env(env.spec, config.allow_version_mismatch)
+    if config.keep_experience and method.online_target is None:
+        raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")
     if config.pretrained is not None:
         check_pretrained(config, env.spec, method)
     return Task(config, env, method, dataset, machine.check_memory(config, env.spec, dataset, method))
@@ -269,6 +271,6 @@ def restore(run: Run, like: State) -> Rounds:
     run.rows.extend(rows)
     run.clock.restore(found["clock"])
     if run.task.config.keep_experience:
-        kept = found.get("experience", [])
+        kept = found["experience"]
         run.experience.extend(experience.open_writers(out, run.task.config, run.task.env.spec, kept))
     return split(checkpoint.restore(out / "interrupted.safetensors", like), run.task.config.seeds)

@@ -208,15 +208,15 @@ def finish(run: Run, states: Rounds) -> Result:
     """Write the teams and the summary."""
     last = teams(run, states)
     checkpoint.save(run.out / "teams.safetensors", last)
-    kept = experience.write_all(run.experience)
     summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
     rundir.write_json(run.out / "summary.json", summary)
     for leftover in ("interrupted.json", "interrupted.safetensors"):
         (run.out / leftover).unlink(missing_ok=True)
     handover = rundir.read_json(run.out / "handover.json")
+    kept = experience.write_all(run.experience)
     run.display.finish(run.out, run.rows, summary)
     if kept:
-        run.display.say(f"Kept to learn from next time: {', '.join(map(str, kept))}")
+        run.display.say(f"      ovmse inspect {kept[0]} (what was played online, to learn from next time)")
     return Result(run.out, run.rows, handover, last)
 
 

@@ -156,17 +156,17 @@ def read_metadata(path: Path) -> Metadata:
             f"{file}: expected schema_version {SCHEMA_VERSION}, got {attributes.get('schema_version')!r}. "
             "Use the version of ovmse that wrote it, or write it again."
         )
-    env = EnvSpec(**_typed(f"{file}: env", get_type_hints(EnvSpec), attributes.get("env")))
+    env = EnvSpec(**typed(f"{file}: env", get_type_hints(EnvSpec), attributes.get("env")))
     later = {f.name for f in dataclasses.fields(Metadata) if f.name in LATER and f.name not in attributes}
     types = {k: v for k, v in get_type_hints(Metadata).items() if k != "env" and k not in later}
-    values = _typed(f"{file}", types, attributes)
+    values = typed(f"{file}", types, attributes)
     sizes = {k: v for k, v in {**env._asdict(), **values}.items() if k in SIZES}
     if wrong := [f"{name}: expected at least 1, got {value}" for name, value in sizes.items() if value < 1]:
         raise UserError(f"{file}: {'; '.join(wrong)}.")
     return Metadata(env=env, **values)
 
 
-def _typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
+def typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
     """The values of the named types, out of a JSON object that may hold more."""
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected a JSON object, got {values!r}.")

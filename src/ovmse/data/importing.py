@@ -1,5 +1,6 @@
 """Import a log, whatever its format, as a dataset: `ovmse import SOURCE --out DATA`."""
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -12,15 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ovmse import rundir
 from ovmse.data.files import Metadata
+from ovmse.data.formats.episodes import check_actions
 from ovmse.data.logged import Logged, Rules, Source
 from ovmse.data.whole import check_free
-from ovmse.data.writer import DatasetWriter
+from ovmse.data.writer import DatasetWriter, DiskError
 from ovmse.errors import UserError, unknown
 from ovmse.types import EnvSpec
 
 Format = Literal["auto", "vault", "pymarl", "minari", "npz", "table"]
 READERS = {name: f"ovmse.data.formats.{name}" for name in ("vault", "pymarl", "minari", "npz", "table")}
-TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
 HDF5 = (".h5", ".hdf5")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 GROUP_BYTES = 2**23
@@ -64,7 +65,9 @@ def import_dataset(
     check_free(Path(out).resolve())
     if broken not in ("refuse", "skip"):
         raise unknown("value of broken", broken, ("refuse", "skip"))
-    opened = open_source(source, format, n_actions or (spec.n_actions if spec else None), options)
+    if n_actions is not None:
+        check_actions("n_actions", n_actions)
+    opened = open_source(source, format, n_actions if spec is None else spec.n_actions, options)
     rules = rules or Rules()
     described = {
         "behaviour": "not told",
@@ -78,13 +81,14 @@ def import_dataset(
             "facts": opened.facts,
         },
     }
+    new = [folder for folder in Path(out).resolve().parents if not folder.exists()]
     writer = DatasetWriter(
         out,
         spec=spec,
         name=name,
         n_actions=opened.n_actions,
         rules=rules,
-        discard_unfinished=True,
+        keep_unfinished=False,
         about=described | dict(about or {}),
     )
     left_out: list[str] = []
@@ -93,8 +97,13 @@ def import_dataset(
         if left_out and not writer.episodes:
             raise UserError(f"{opened.name}: none of its {len(left_out)} episodes can be used. First: {left_out[0]}")
         metadata = writer.close(_general(opened, spec, left_out))
-    except BaseException:
+    except BaseException as error:
         writer.discard()
+        for folder in new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, DiskError):
+            raise UserError(f"{out}: cannot be written: {error.__cause__}. Make room, and import again.") from error
         raise
     return Imported(Path(out), metadata, left_out)
 
@@ -109,6 +118,8 @@ def open_source(
     if isinstance(source, Source):
         return source
     if not isinstance(source, str | Path):
+        if options or format != "auto":
+            raise UserError("episodes from Python have no format and no options.")
         if n_actions is None:
             raise UserError("episodes from Python: say how many actions an agent has (n_actions).")
         return _reader("ovmse.data.formats.episodes")(source, n_actions=n_actions)
@@ -130,7 +141,7 @@ def _reader(module: str) -> Callable[..., Source]:
 
 def detect(path: Path) -> str:
     """The format of a log, by its name and, of a directory, by what is in it. Raises `UserError` where none fits."""
-    from ovmse.data.formats import pickles
+    from ovmse.data.formats import pickles, tablefiles
 
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
@@ -143,7 +154,7 @@ def detect(path: Path) -> str:
         return "minari"
     if path.is_dir() and (_is_vault(path) or any(_is_vault(path / name) for name in names)):
         return "vault"
-    kinds = {"table": TABLES, "pymarl": HDF5, "npz": (".npz", ".npy")}
+    kinds = {"table": tuple(tablefiles.SUFFIXES), "pymarl": HDF5, "npz": (".npz", ".npy")}
     for kind, endings in kinds.items():
         if any(name.endswith(endings) for name in inside):
             return kind
@@ -169,14 +180,16 @@ def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, co
         for group in groups(source.episodes):
             try:
                 writer.add(group, first)
+            except DiskError:
+                raise
             except UserError:
                 for i, episode in enumerate(group):  # to find the one
                     try:
                         writer.add([episode], first + i)
                     except UserError as error:
-                        if left_out is None:
+                        if left_out is None or isinstance(error, DiskError):
                             raise
-                        left_out.append(str(error))
+                        left_out.append(" ".join(str(error).split()))
             first += len(group)
             progress.update(bar, completed=first)
 

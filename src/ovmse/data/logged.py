@@ -110,23 +110,25 @@ def supply(logged: Logged, rules: Rules, n_actions: int, ledger: Ledger) -> Flat
     obs = _rows(logged, "obs", logged.obs, steps, 3)
     state = None if logged.state is None else _rows(logged, "state", logged.state, steps, 2)
     avail = None if logged.avail is None else _rows(logged, "avail", logged.avail, steps, 3)
-    if len(obs) == steps:
+    rows = {"observation": obs, "state": state, "masks": avail}
+    if short := [name for name, values in rows.items() if values is not None and len(values) == steps]:
+        lacks = "no final observation" if "observation" in short else f"no final {' and '.join(short)}"
         if rules.final_row == "drop" and not terminal[-1]:
-            ledger.note("no final observation: the last step of episodes that were cut was dropped")
+            ledger.note(f"{lacks}: the last step of episodes that were cut was dropped")
             action, reward, terminal, steps = action[:-1], reward[:-1], terminal[:-1], steps - 1
             if steps == 0:
                 raise UserError(f"{logged.where}: of its one step nothing is left without a final observation.")
         else:
             cut = "" if terminal[-1] else "; cut episodes bootstrap from it"
-            ledger.note(f"no final observation: the last one was repeated{cut}")
+            ledger.note(f"{lacks}: the last one was repeated{cut}")
     if state is None:
         ledger.note("no global state: all observations side by side stand for it")
     if avail is None:
         ledger.note("no action masks: every action counts as legal")
         avail = np.ones((len(obs), n_agents, n_actions), bool)
-    for name, values in (("observations", obs), ("states", state), ("rewards", reward)):
-        if values is not None and values.dtype == np.float64 and (values.astype(np.float32) != values).any():
-            ledger.note(f"{name} in double precision: rounded to single")
+    for name, values in (("observations", logged.obs), ("states", logged.state), ("rewards", logged.reward)):
+        if values is not None and _is_rounded(np.asarray(values)):
+            ledger.note(f"{name} beyond single precision: rounded")
     obs, avail = _padded(obs, steps + 1), _padded(avail, steps + 1)
     state = obs.reshape(steps + 1, -1) if state is None else _padded(state, steps + 1)
     return Flat(
@@ -165,7 +167,9 @@ def _terminal(logged: Logged, rules: Rules, steps: int, ledger: Ledger) -> np.nd
         raise UserError(
             f"{logged.where}: terminal: expected bool of shape ({steps},), got {terminal.dtype} of {terminal.shape}."
         )
-    if rules.time_limit is not None and steps >= rules.time_limit and terminal[-1] and not logged.won:
+    if rules.time_limit is not None and steps > rules.time_limit:
+        raise UserError(f"{logged.where}: expected at most {rules.time_limit} steps, the time limit, got {steps}.")
+    if steps == rules.time_limit and terminal[-1] and not logged.won:
         ledger.note(f"episodes of {rules.time_limit} steps are marked terminal: taken as cut by the time limit")
         terminal = np.concatenate([terminal[:-1], [False]])
     return terminal
@@ -205,6 +209,15 @@ def _rows(logged: Logged, name: str, values: np.ndarray, steps: int, axes: int) 
             f"got shape {values.shape}."
         )
     return values if name == "avail" else _floats(logged, name, values)
+
+
+def _is_rounded(values: np.ndarray) -> bool:
+    """Whether single precision changes a value that is a number."""
+    if values.dtype.kind == "b" or values.dtype.itemsize <= 2 or values.dtype == np.float32:
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32).astype(np.float64)
+        return bool(((single != values) & (values == values)).any())
 
 
 def _floats(logged: Logged, name: str, values: np.ndarray) -> np.ndarray:

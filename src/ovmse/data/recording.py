@@ -1,6 +1,7 @@
 """Record play as it happens: a wrapper around an environment, so that a user's own loop writes a dataset."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -26,8 +27,8 @@ def record(env: Any, path: str | os.PathLike[str], **settings: Any) -> "Recorded
     `ovmse.envs.make`); the wrapper behaves as it does. An episode that is left before its end, by a reset or by
     closing, counts as cut by a time limit. After a crash all completed episodes are kept: go on with ``resume=True``.
     settings: behaviour, quality, seed (for the metadata), resume; of a parallel environment also name, version,
-    episode_limit, reward and win_key as of `ovmse.envs.pettingzoo.ParallelTeam`, which is made anew from `env` and so
-    resets it once and steps it once.
+    settings, episode_limit, reward and win_key as of `ovmse.envs.pettingzoo.ParallelTeam`, which is made anew from
+    `env` and so resets it once and steps it once.
 
     Raises `UserError` for other environments and as `DatasetWriter` does: at the end of an episode that cannot be used.
     """
@@ -67,6 +68,8 @@ class RecordedHost:
         return self._tape.finish()
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._env, name)
 
 
@@ -83,12 +86,14 @@ class RecordedParallel:
         episode_limit: int | None = None,
         reward: str = "mean",
         win_key: str | None = None,
+        settings: Mapping[str, Any] | None = None,
         **about: Any,
     ) -> None:
         name = name or str(getattr(env, "metadata", {}).get("name") or type(env).__name__)
         limit = UNLIMITED if episode_limit is None else episode_limit
         self._env = env
-        self._team = ParallelTeam(env, name=name, version=version, episode_limit=limit, reward=reward, win_key=win_key)
+        own: dict[str, Any] = {"reward": reward, "win_key": win_key, "settings": settings}
+        self._team = ParallelTeam(env, name=name, version=version, episode_limit=limit, **own)
         self._tape = _Tape(path, self._team.spec, about)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
@@ -109,6 +114,8 @@ class RecordedParallel:
         return self._tape.finish()
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._env, name)
 
 

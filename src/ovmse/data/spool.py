@@ -1,7 +1,7 @@
 """An unfinished dataset on disk: whole episodes are only ever appended, and none is lost by a crash.
 
 A folder with one file of raw values per field, ``sizes.json``, ``assumptions`` (one per line) and ``records``: the
-length of every episode, whether it was won, which assumptions it needed, and a checksum of its bytes. An episode counts
+length of every episode, whether it was won, which assumptions it needed, and a checksum of all of it. An episode counts
 from the moment that its record is whole; what lies behind the last whole record is cut off on opening.
 """
 
@@ -13,7 +13,7 @@ import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from ovmse.data.doctor import Flat, action_dtype, starts
 from ovmse.data.files import Stored
+from ovmse.data.whole import whole
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec
 
@@ -42,8 +43,8 @@ class Spool:
         self.folder = folder
         self.spec: EnvSpec | None = None
         self.assumptions: list[str] = []
-        self._records: list[np.ndarray] = []
-        self._returns: list[np.ndarray] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self.episodes = 0
         self._files: dict[str, BinaryIO] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,27 +72,36 @@ class Spool:
     @property
     def records(self) -> np.ndarray:
         """All episodes' records, dtype `RECORD`, shape (E,)."""
-        return np.concatenate([np.zeros(0, RECORD), *self._records])
+        return np.concatenate([np.zeros(0, RECORD), *(records for records, _ in self._parts)])
 
     @property
     def returns(self) -> np.ndarray:
         """All episodes' undiscounted returns, float64, shape (E,)."""
-        return np.concatenate([np.zeros(0), *self._returns])
-
-    @property
-    def episodes(self) -> int:
-        return sum(map(len, self._records))
+        return np.concatenate([np.zeros(0), *(returns for _, returns in self._parts)])
 
     def begin(self, spec: EnvSpec) -> None:
         """Fix the sizes, before the first episode."""
         self.spec = spec
         file = self.folder / "sizes.json"
-        whole = file.with_name("sizes.partial")
-        whole.write_text(json.dumps(spec._asdict()))
-        whole.replace(file)
+        with whole(file) as partial:
+            partial.write_text(json.dumps(spec._asdict()))
 
     def append(self, flat: Flat, won: Sequence[bool | None], assumed: Sequence[Sequence[str]]) -> None:
-        """Write whole episodes that were checked before, in the dtypes of `conform`. Raises OSError."""
+        """Write whole episodes that were checked before, in the dtypes of `conform`: all of them, or none.
+
+        Raises OSError; after that, or an interrupt, the episodes before are there as if nothing had happened.
+        """
+        try:
+            self._append(flat, won, assumed)
+        except BaseException:
+            try:
+                self.keep(self.episodes)
+            except BaseException:
+                self.close()  # opening it again cuts off what lies behind
+                raise
+            raise
+
+    def _append(self, flat: Flat, won: Sequence[bool | None], assumed: Sequence[Sequence[str]]) -> None:
         arrays = {field: np.ascontiguousarray(cast("dict[str, np.ndarray]", flat)[field]) for field in VALUES}
         length = flat["length"]
         records = np.zeros(len(length), RECORD)
@@ -101,7 +111,7 @@ class Spool:
         rows, steps = starts(length + 1), starts(length)
         for e, n in enumerate(length):
             spans = (arrays[field][_span(field, int(rows[e]), int(steps[e]), int(n))] for field in VALUES)
-            records["check"][e] = checksum(spans)
+            records["check"][e] = checksum(spans, records[e])
         for field in VALUES:
             _write(self._files[field], arrays[field].data)
         _write(self._files["records"], records.tobytes())
@@ -121,26 +131,29 @@ class Spool:
     def assumed(self) -> Counter[str]:
         """How many episodes needed each assumption."""
         bits = self.records["assumed"]
-        return Counter(
-            {text: int((bits >> np.uint64(i) & np.uint64(1)).sum()) for i, text in enumerate(self.assumptions)}
-        )
+        needed = [bits & np.uint64(1 << i) > 0 for i in range(len(self.assumptions))]
+        return +Counter({text: int(n.sum()) for text, n in zip(self.assumptions, needed, strict=True)})
 
     def stored(self) -> dict[str, Stored]:
-        """The arrays of `VALUES`, read from the files as they are asked for."""
+        """The arrays of `VALUES`, read from the files as they are asked for. Raises `UserError` where one is short."""
 
         def in_file(field: str) -> Stored:
             shape, dtype = self._layout(field)
-            steps = int(self.records["length"].sum(dtype=np.int64))
-            return Stored(
-                (steps + (self.episodes if field in ROWS else 0), *shape), dtype, lambda a, b: self._read(field, a, b)
-            )
+            count = steps + (self.episodes if field in ROWS else 0)
+            there, wanted = (self.folder / field).stat().st_size, count * self._entry_bytes(field)
+            if there != wanted:
+                raise UserError(
+                    f"{self.folder / field}: expected {wanted} bytes, got {there}. Open it with resume=True."
+                )
+            return Stored((count, *shape), dtype, lambda a, b: self._read(field, a, b))
 
+        steps = int(self.records["length"].sum(dtype=np.int64))
         return {field: in_file(field) for field in VALUES}
 
     def keep(self, episodes: int) -> None:
         """Forget all but the first `episodes` episodes."""
         records, returns = self.records[:episodes], self.returns[:episodes]
-        self._records, self._returns = [records], [returns]
+        self._parts, self.episodes = [(records, returns)], len(records)
         steps = int(records["length"].sum(dtype=np.int64))
         self._files["records"].truncate(episodes * RECORD.itemsize)
         for field in VALUES:
@@ -157,6 +170,8 @@ class Spool:
         """Stop; what was appended stays."""
         for file in self._files.values():
             with contextlib.suppress(OSError):
+                os.fsync(file.fileno())
+            with contextlib.suppress(OSError):
                 file.close()
         self._files = {}
 
@@ -166,8 +181,8 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _count(self, records: np.ndarray, reward: np.ndarray) -> None:
-        self._records.append(records)
-        self._returns.append(np.add.reduceat(reward.astype(np.float64), starts(records["length"])))
+        self._parts.append((records, np.add.reduceat(reward.astype(np.float64), starts(records["length"]))))
+        self.episodes += len(records)
 
     def _recover(self) -> None:
         """Count the whole episodes that are there, and cut off what lies behind them."""
@@ -178,7 +193,9 @@ class Spool:
                 self._entry_bytes("obs")
             except (ValueError, TypeError) as error:
                 raise UserError(f"{file}: damaged: {error}. Remove {self.folder} and begin again.") from error
-            self.assumptions = (self.folder / "assumptions").read_text(errors="replace").split("\n")[:-1]
+            *lines, _torn = (self.folder / "assumptions").read_bytes().split(b"\n")
+            self._files["assumptions"].truncate(sum(len(line) + 1 for line in lines))
+            self.assumptions = [line.decode(errors="replace") for line in lines]
             row = step = 0
             raw = (self.folder / "records").read_bytes()
             for record in np.frombuffer(raw[: len(raw) // RECORD.itemsize * RECORD.itemsize], RECORD):
@@ -198,7 +215,7 @@ class Spool:
         spans = {field: _span(field, row, step, length) for field in VALUES}
         values = {field: self._read(field, span.start, span.stop) for field, span in spans.items()}
         known = int(record["assumed"]) < 1 << len(self.assumptions)
-        return values["reward"] if known and checksum(values.values()) == record["check"] else None
+        return values["reward"] if known and checksum(values.values(), record) == record["check"] else None
 
     def _layout(self, field: str) -> tuple[tuple[int, ...], np.dtype]:
         """Shape and dtype of one entry of a field."""
@@ -226,10 +243,10 @@ class Spool:
         return values.reshape(-1, *shape) if len(values) == count else values
 
 
-def checksum(parts: Sequence[np.ndarray] | object) -> int:
-    """CRC-32 of the bytes of arrays, one after the other."""
-    check = 0
-    for part in cast("Sequence[np.ndarray]", parts):
+def checksum(parts: Iterable[np.ndarray], record: np.void) -> int:
+    """CRC-32 of the bytes of an episode's arrays, one after the other, and of its record but for the checksum."""
+    check = zlib.crc32(record.tobytes()[: -RECORD["check"].itemsize])
+    for part in parts:
         check = zlib.crc32(part.data, check)
     return check
 

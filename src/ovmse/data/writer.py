@@ -1,16 +1,16 @@
 """Writing a dataset episode by episode: checked at the door, safe from a crash, in constant memory."""
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 
 from ovmse.data.doctor import KINDS, Flat, conform
-from ovmse.data.files import SCHEMA_VERSION, Metadata, in_memory, write_whole
+from ovmse.data.files import SCHEMA_VERSION, Metadata, in_memory, typed, write_whole
+from ovmse.data.formats.episodes import check_actions, one
 from ovmse.data.logged import Ledger, Logged, Rules, supply
 from ovmse.data.spool import Spool
 from ovmse.data.store import plain_settings, statistics, today
@@ -21,6 +21,10 @@ from ovmse.types import EnvSpec
 UNLIMITED = 2**31 - 1
 
 
+class DiskError(UserError):
+    """The disk refused: no fault of the episode that was to be written."""
+
+
 class DatasetWriter:
     """Writes a dataset to `path`, one episode after another::
 
@@ -29,14 +33,14 @@ class DatasetWriter:
 
     The dataset appears when the writer is closed. Until then its episodes lie beside it, in ``.NAME.unfinished``; after
     a crash, or an exception within ``with``, go on with ``resume=True``: all that were added are there. (A power
-    failure may cost those of the last five seconds.)
+    failure may cost those that the system had not written yet; it is told to every five seconds of writing.)
 
     spec: the environment; a limit of `UNLIMITED` becomes the longest episode. Without it the sizes are those of the
     first episode, the limit is `rules.time_limit` or the longest episode, the name is `name`, and the game can be won
     if any episode says so.
     n_actions: A, needed where there are neither `spec` nor masks.
     rules: what to supply where an episode is silent; what was supplied is kept in the metadata.
-    discard_unfinished: begin anew where an unfinished dataset lies in the way.
+    keep_unfinished: false for episodes that can be had again: nothing of an earlier attempt is gone on with.
     about: further attributes of `Metadata`: behaviour, quality, seed, git_revision, command, source, recipe.
 
     Raises `UserError` where `path` is in use, unfinished without `resume`, or being written by another process.
@@ -51,24 +55,25 @@ class DatasetWriter:
         n_actions: int | None = None,
         rules: Rules | None = None,
         resume: bool = False,
-        discard_unfinished: bool = False,
+        keep_unfinished: bool = True,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path).resolve()
         check_free(self.path)
         self.rules = rules or Rules()
-        self.about: dict[str, Any] = {"behaviour": "not told", **(about or {})}
-        if wrong := set(self.about) - {f.name for f in dataclasses.fields(Metadata)}:
-            raise UserError(f"about: a dataset has no attributes {sorted(wrong)}.")
+        self.about = _about({"behaviour": "not told", **(about or {})})
         self._spec = None if spec is None else spec._replace(settings=plain_settings(spec.settings))
         self._name, self._n_actions = name or self.path.name, spec.n_actions if spec else n_actions
-        folder = self.path.parent / f".{self.path.name}.unfinished"
-        if not (resume or discard_unfinished) and (folder / "sizes.json").exists():
+        if self._n_actions is not None:
+            check_actions(str(self.path), self._n_actions)
+        folder = self.path.parent / f".{self.path.name}.{'unfinished' if keep_unfinished else 'importing'}"
+        self._spool = Spool(folder, anew=not keep_unfinished)
+        if not resume and self._spool.spec is not None:
+            self.stop()
             raise UserError(
-                f"{self.path}: an unfinished dataset lies in {folder}. Go on with it (resume=True; --resume on the "
-                "command line), or remove that folder."
+                f"{self.path}: an unfinished dataset of {self._spool.episodes} episodes lies in {folder}. "
+                "Go on with it (resume=True), or remove that folder."
             )
-        self._spool = Spool(folder, anew=discard_unfinished)
         if self._spec is not None and self._spool.spec not in (None, self._spec):
             self.stop()
             raise UserError(f"{folder}: expected play of {self._spec}, got {self._spool.spec}. Remove that folder.")
@@ -87,7 +92,7 @@ class DatasetWriter:
         terminal: Any,
         state: Any = None,
         avail: Any = None,
-        won: bool | None = None,
+        won: Any = None,
     ) -> None:
         """Check one episode and write it.
 
@@ -97,12 +102,10 @@ class DatasetWriter:
 
         Raises `UserError`, and writes nothing of the episode, where it cannot be used.
         """
-        action = np.asarray(action)
-        if np.ndim(terminal) == 0:
-            terminal = np.arange(len(action)) == (len(action) - 1 if terminal else -1)
-        state, avail = (None if x is None else np.asarray(x) for x in (state, avail))
-        where = f"{self.path}: episode {self.episodes}"
-        self.add([Logged(np.asarray(obs), action, np.asarray(reward), np.asarray(terminal), state, avail, won, where)])
+        given = {"obs": obs, "action": action, "reward": reward, "terminal": terminal, "state": state, "avail": avail}
+        if missing := [name for name in ("obs", "action", "reward", "terminal") if given[name] is None]:
+            raise UserError(f"{self.path}: episode {self.episodes}: {missing[0]} is missing.")
+        self.add([one(f"{self.path}: episode {self.episodes}", given | {"won": won})])
 
     def add(self, episodes: Sequence[Logged], first: int | None = None) -> None:
         """Check episodes of a log and write them: all of them, or none where one cannot be used (`UserError`).
@@ -122,7 +125,7 @@ class DatasetWriter:
             self._spool.append(flat, [each.won for each in episodes], [list(ledger.made) for ledger in ledgers])
         except OSError as error:
             self.stop()
-            raise UserError(
+            raise DiskError(
                 f"{self.path}: cannot be written: {error.strerror}. The {self.episodes} episodes before are kept in "
                 f"{self._spool.folder}; go on with resume=True when there is room."
             ) from error
@@ -141,7 +144,9 @@ class DatasetWriter:
         length, won = records["length"].astype(np.int32), records["won"] == 1
         spec = self._spool.spec
         if spec.episode_limit == UNLIMITED:
-            spec = spec._replace(episode_limit=max(self.rules.time_limit or 0, int(length.max())))
+            limit = max(self.rules.time_limit or 0, int(length.max()))
+            settings = {name: limit if value == UNLIMITED else value for name, value in spec.settings.items()}
+            spec = spec._replace(episode_limit=limit, settings=settings)
         if self._spec is None:
             spec = spec._replace(has_win=bool((records["won"] >= 0).any()))
         made = self._spool.assumed()
@@ -182,9 +187,11 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._spool.is_open:
-            self.close()
-        self.stop()
+        try:
+            if kind is None and self._spool.is_open:
+                self.close()
+        finally:
+            self.stop()
 
     def _complete(self, logged: Logged, ledger: Ledger) -> Flat:
         """The arrays of one episode, with what it lacks supplied."""
@@ -207,6 +214,18 @@ class DatasetWriter:
             episode_limit=UNLIMITED,
             has_win=True,
         )
+
+
+def _about(given: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of `Metadata` in the types that a dataset is read with. Raises `UserError` for others."""
+    hints = get_type_hints(Metadata)
+    if wrong := set(given) - set(hints):
+        raise UserError(f"about: a dataset has no attributes {sorted(wrong)}.")
+    if isinstance(given.get("seed"), np.integer):
+        given["seed"] = int(given["seed"])
+    if given.get("recipe") is not None:
+        given["recipe"] = plain_settings(given["recipe"])
+    return typed("about", {name: hints[name] for name in given}, given)
 
 
 def joined(parts: Sequence[Flat]) -> Flat:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.data.logged import Logged, Source
-from ovmse.errors import UserError, check_positive, unknown
+from ovmse.errors import UserError, unknown
 
 KEYS = ("obs", "action", "reward", "terminal", "state", "avail", "won")
 REQUIRED = KEYS[:4]
@@ -19,7 +19,7 @@ def read(episodes: Iterable[Mapping[str, Any]], *, n_actions: int, name: str = "
     The values have the axes of `Logged`, as arrays or nested lists; terminal may be one bool: the task ended with the
     last step. Raises `UserError` that names the episode by its number.
     """
-    check_positive("n_actions", n_actions)
+    check_actions(name, n_actions)
     return Source(name=name, format="python", episodes=_logged(episodes, name), n_actions=n_actions)
 
 
@@ -34,10 +34,11 @@ def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[Logged
         missing = [key for key in REQUIRED if episode.get(key) is None]
         if missing:
             raise UserError(f"{where}: {missing[0]} is missing: expected {', '.join(REQUIRED)}.")
-        yield _one(where, episode)
+        yield one(where, episode)
 
 
-def _one(where: str, episode: Mapping[str, Any]) -> Logged:
+def one(where: str, episode: Mapping[str, Any]) -> Logged:
+    """An episode of plain values: arrays or nested lists; None is what is not known."""
     arrays = {key: _array(where, key, episode[key]) for key in KEYS if episode.get(key) is not None}
     terminal, won = arrays["terminal"], arrays.get("won")
     if terminal.ndim == 0:
@@ -76,10 +77,13 @@ def flags(where: str, key: str, values: np.ndarray) -> np.ndarray:
     return values.astype(bool)
 
 
-def check_actions(where: str, n_actions: int) -> None:
-    """Refuse numbers of actions that no masks would fit in memory for: one wrong value in a log is enough for them."""
-    if not 0 < n_actions <= MOST_ACTIONS:
+def check_actions(where: str, n_actions: int | None) -> None:
+    """Refuse numbers of actions that no masks would fit in memory for: one wrong value in a log is enough for them.
+
+    None, a number that nobody has stated, passes.
+    """
+    if n_actions is not None and not 0 < n_actions <= MOST_ACTIONS:
         raise UserError(
-            f"{where}: expected up to {MOST_ACTIONS:,} actions, got {n_actions:,}. Correct the log, or say how many "
+            f"{where}: expected 1 to {MOST_ACTIONS:,} actions, got {n_actions:,}. Correct the log, or say how many "
             "there are: --n-actions."
         )
