@@ -1,5 +1,6 @@
 """Minari datasets of a team, written by Minari itself."""
 
+import dataclasses
 import json
 import warnings
 
@@ -129,6 +130,21 @@ def test_discrete_observations_and_actions_that_start_elsewhere(tmp_path):
     assert logged.action.tolist() == [[1, 0]]
     assert logged.terminal.tolist() == [False]
     refused(path, "2 actions", "9", n_actions=9)
+
+
+@pytest.mark.parametrize("n_actions", [0, -1, 65_537])
+def test_impossible_numbers_of_actions_are_refused(tmp_path, n_actions):
+    refused(write_small(tmp_path), "1 to 65,536 actions", f"{n_actions:,}", n_actions=n_actions)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_step_that_is_also_truncated_is_no_end_of_the_task(tmp_path, form):
+    agents = {"a": (2, 3), "b": (2, 3)}
+    cut, ended = buffers(np.random.default_rng(4), agents, [2, 3], False)
+    cut = dataclasses.replace(cut, truncations=np.array([False, True]))
+    source = reader.read(write(tmp_path, [cut, ended], *spaces(agents, False), form))
+    assert [each.terminal.tolist() for each in source.episodes] == [[False, False], [False, False, True]]
+    assert "a step that is both terminated and truncated counts as cut" in source.assumed
 
 
 def test_what_is_no_team_is_refused(tmp_path):

@@ -143,6 +143,56 @@ def test_padding_does_not_count_among_the_actions(tmp_path):
     refused(lambda: npz.read(save(tmp_path / "far.npz", arrays)), "65,536 actions", "--n-actions")
 
 
+@pytest.mark.parametrize("layout", [flat_arrays, padded_arrays])
+@pytest.mark.parametrize("name", ["truncated", "truncations"])
+def test_a_truncated_step_is_no_end_of_the_task(tmp_path, layout, name):
+    made = random_log(np.random.default_rng(10), [2, 3])
+    arrays = layout(made)
+    cut = np.array([False, True, False, False, False])
+    padded = np.array([[False, True, False], [False, False, False]])
+    truncated = cut if layout is flat_arrays else padded
+    source = npz.read(save(tmp_path / "log.npz", arrays | {name: truncated}))
+    assert [each.terminal.tolist() for each in source.episodes] == [[False, False], [False, False, True]]
+    assert source.assumed == ("a step that is both terminal and truncated counts as cut",)
+    assert source.facts["arrays"]["truncated"] == name
+    one_agent = np.stack([truncated, np.zeros_like(truncated)], axis=-1)
+    source = npz.read(save(tmp_path / "log.npz", arrays | {name: one_agent}))
+    assert [bool(each.terminal[-1]) for each in source.episodes] == [False, True]
+    refused(
+        lambda: npz.read(save(tmp_path / "log.npz", arrays | {name: np.ones_like(truncated)})),
+        "episode 0: step 0: truncated before the last step",
+    )
+
+
+def test_arrays_without_a_meaning_are_told(tmp_path):
+    arrays = flat_arrays(random_log(np.random.default_rng(11), [2, 3])) | {"mask": np.ones(5), "probs": np.ones(5)}
+    source = npz.read(save(tmp_path / "log.npz", arrays))
+    assert source.facts["ignored_arrays"] == ["mask", "probs"]
+    assert source.assumed == ("arrays without a meaning here were left out: mask, probs",)
+    source = npz.read(save(tmp_path / "log.npz", arrays | {f"x{i}": np.ones(1) for i in range(20)}))
+    assert source.assumed[0].endswith("x9 and 10 more")
+
+
+@pytest.mark.parametrize("n_actions", [0, -1, 65_537])
+@pytest.mark.parametrize("masked", [True, False])
+def test_impossible_numbers_of_actions_are_refused(tmp_path, n_actions, masked):
+    arrays = flat_arrays(random_log(np.random.default_rng(12), [2, 3]))
+    if not masked:
+        del arrays["avail"]
+    path = save(tmp_path / "log.npz", arrays)
+    refused(lambda: npz.read(path, n_actions=n_actions), "log.npz", "1 to 65,536 actions", f"{n_actions:,}")
+    refused(lambda: episodes.read([], n_actions=n_actions, name="mine"), "mine: expected 1 to 65,536 actions")
+
+
+def test_the_hint_on_discrete_actions_is_for_actions(tmp_path):
+    arrays = flat_arrays(random_log(np.random.default_rng(13), [2, 3]))
+    for name, hinted in (("obs", False), ("action", True)):
+        path = save(tmp_path / "log.npz", arrays | {name: arrays[name].astype(complex)})
+        with pytest.raises(UserError, match="got complex128") as caught:
+            npz.read(path)
+        assert ("Only discrete actions" in str(caught.value)) == hinted
+
+
 def test_fortran_order(tmp_path):
     made = random_log(np.random.default_rng(4), [2, 3])
     arrays = {name: np.asfortranarray(array) for name, array in flat_arrays(made).items()}

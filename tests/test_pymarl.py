@@ -100,6 +100,15 @@ def test_reads_episodes_with_every_value(tmp_path, monkeypatch, arrays, saver, b
         np.testing.assert_array_equal(episode.reward, arrays["reward"][index, :length, 0])
 
 
+@pytest.mark.parametrize("n_actions", [0, -1, 65_537])
+@pytest.mark.parametrize("masked", [True, False])
+def test_impossible_numbers_of_actions_are_refused(tmp_path, arrays, n_actions, masked):
+    if not masked:
+        del arrays["avail_actions"]
+    with pytest.raises(UserError, match="expected 1 to 65,536 actions"):
+        pymarl.read(save(tmp_path / "log.h5", arrays), n_actions=n_actions)
+
+
 def test_episodes_of_a_block_share_its_arrays(tmp_path, arrays):
     first, second, *_ = pymarl.read(save(tmp_path / "log.h5", arrays)).episodes
     assert np.shares_memory(first.obs.base, second.obs) and first.obs.base is second.obs.base

@@ -127,6 +127,16 @@ def test_reads_episodes_with_every_value(tmp_path, monkeypatch, block_bytes):
     assert episodes[2].where == f"{tmp_path}/game.vlt/Good: episode 2 (time steps 4 to 12)"
 
 
+@pytest.mark.parametrize("n_actions", [0, -1, 65_537])
+@pytest.mark.parametrize("masked", [True, False])
+def test_impossible_numbers_of_actions_are_refused(tmp_path, n_actions, masked):
+    tree = experience(np.random.default_rng(0), [3])
+    if not masked:
+        del tree["infos"]["legals"]
+    with pytest.raises(UserError, match="expected 1 to 65,536 actions"):
+        vault.read(by_hand(tmp_path / "v", tree), n_actions=n_actions)
+
+
 def test_episodes_of_a_block_share_its_arrays(tmp_path):
     first, second = vault.read(by_hand(tmp_path / "v", experience(np.random.default_rng(0), [3, 2]))).episodes
     assert first.obs.base is not None and first.obs.base is second.obs.base

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.data.formats.episodes import flags
+from ovmse.data.formats.episodes import check_actions, flags
 from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.minari_open import NUMBERS, Agent, Opened, episode, open_dataset
 from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
@@ -27,6 +27,7 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     come from infos where these have state, action_mask and won. n_actions must be that of the action spaces, if given.
     Raises `UserError` for play of a single agent, continuous actions, and damaged files.
     """
+    check_actions(str(path), n_actions)
     opened = open_dataset(path)
     actions = max(agent.actions for agent in opened.agents)
     if n_actions not in (None, actions):
@@ -51,6 +52,7 @@ def _assumed(opened: Opened) -> Iterator[str]:
     if len({_width(agent) for agent in opened.agents}) > 1:
         yield "observation sizes differ: padded with zeros"
     yield "agents are numbered in the natural order of their names"
+    yield "a step that is both terminated and truncated counts as cut"  # every episode has an array of truncations
     yield NO_CHECKSUMS
 
 
@@ -72,12 +74,16 @@ def _logged(opened: Opened, where: str, found: Mapping[str, Any]) -> Logged:
     state = infos.get("state")
     if state is not None:
         state = _rows(where, "infos: state", state, steps)
-    terminal = flags(where, "terminations", _numbers(where, "terminations", found["terminations"]))
+    terminal, truncated = (
+        flags(where, name, _numbers(where, name, found[name])) for name in ("terminations", "truncations")
+    )
+    if terminal.shape != truncated.shape:
+        raise UserError(f"{where}: truncations: expected shape {terminal.shape}, got {truncated.shape}.")
     return Logged(
         obs=_obs(opened, where, found["observations"], steps),
         action=_actions(opened, where, found["actions"]),
         reward=reward,
-        terminal=terminal,
+        terminal=terminal & ~truncated,
         state=state,
         avail=_masks(opened, where, found["observations"], infos, steps),
         won=_won(where, infos),

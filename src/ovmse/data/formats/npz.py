@@ -7,41 +7,19 @@ import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovmse.data.formats.episodes import check_actions, flags
-from ovmse.data.formats.npzfiles import Member, Reader, files, load, members, reading
+from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.npz_open import ROWS, Log, open_log, per_agent
+from ovmse.data.formats.npzfiles import Reader, files, load, reading
 from ovmse.data.logged import Logged, Source
-from ovmse.errors import UserError, check_positive
+from ovmse.errors import UserError
 
 BLOCK_BYTES = 2**24
-NAMES = {
-    "obs": ("obs", "observations", "observation"),
-    "action": ("action", "actions"),
-    "reward": ("reward", "rewards"),
-    "terminal": ("terminal", "terminals", "terminated", "terminations", "done", "dones"),
-    "state": ("state", "states"),
-    "avail": ("avail", "avail_actions", "legals", "legal_actions", "action_mask", "action_masks"),
-    "length": ("length", "lengths", "episode_length", "episode_lengths"),
-    "valid": ("valid", "filled"),
-    "won": ("won", "wins", "battle_won"),
-}
-NUMBERS = "fiub"
-KINDS = {"action": "fiu", "length": "iu"}
-ROWS = ("obs", "state", "avail")
+FEW = 12  # names of a sentence
 Parts = dict[str, np.ndarray]
-
-
-class Log(NamedTuple):
-    """An opened file: its arrays by role, whether episodes are padded, and N."""
-
-    file: Path
-    arrays: dict[str, Member]
-    padded: bool
-    n_agents: int
-    episodes: int
 
 
 def read(path: Path, *, n_actions: int | None = None) -> Source:
@@ -51,16 +29,25 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     docs/importing.md). n_actions counts where there are no masks; without either the actions are read once to find
     the largest. Raises `UserError` for missing arrays, other shapes and types, and damaged files.
     """
-    logs = [_open(file) for file in files(path)]
+    check_actions(str(path), n_actions)
+    logs = [open_log(file) for file in files(path)]
     widths = {log.arrays["avail"].shape[-1] if "avail" in log.arrays else None for log in logs}
     if len(widths) > 1:
         raise UserError(f"{path}: the files do not agree on the masks: {sorted(map(str, widths))} actions.")
     actions, assumed = _actions(path, logs, widths.pop(), n_actions)
     if any("terminal" not in log.arrays for log in logs):
         assumed.append("no array terminal: every episode counts as cut")
-    if any(_per_agent(log, "terminal") for log in logs):
+    if any(per_agent(log, "terminal") for log in logs):
         assumed.append("terminal per agent: the task ended where it is true for all")
+    if any({"terminal", "truncated"} <= set(log.arrays) for log in logs):
+        assumed.append("a step that is both terminal and truncated counts as cut")
+    others = list(dict.fromkeys(name for log in logs for name in log.others))
+    if others:
+        more = f" and {len(others) - FEW} more" if len(others) > FEW else ""
+        assumed.append(f"arrays without a meaning here were left out: {', '.join(others[:FEW])}{more}")
     arrays = {role: member.name for role, member in logs[0].arrays.items()}
+    facts: dict[str, object] = {"arrays": arrays, "layout": "padded" if logs[0].padded else "flat"}
+    facts |= {"ignored_arrays": others[:32]} if others else {}
     return Source(
         name=str(path),
         format="npz",
@@ -68,101 +55,18 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
         n_actions=actions,
         total=sum(log.episodes for log in logs),
         assumed=tuple(assumed),
-        facts={"arrays": arrays, "layout": "padded" if logs[0].padded else "flat"},
+        facts=bounded(facts),
     )
-
-
-def _open(file: Path) -> Log:
-    """The arrays of a file, checked against each other."""
-    found = members(file)
-    arrays: dict[str, Member] = {}
-    for role, names in NAMES.items():
-        own = [name for name in names if name in found]
-        if len(own) > 1:
-            raise UserError(f"{file}: {role}: expected one of {' and '.join(own)}. Leave the other out.")
-        if own:
-            arrays[role] = found[own[0]]
-    for role in ("obs", "action", "reward"):
-        if role not in arrays:
-            called, held = ", ".join(NAMES[role]), ", ".join(sorted(found)[:20]) or "nothing"
-            raise UserError(f"{file}: no array for {role}, called one of {called}: the file holds {held}.")
-    for role, member in arrays.items():
-        if member.dtype.kind not in KINDS.get(role, NUMBERS):
-            needed = "whole numbers" if role in KINDS else "numbers"
-            raise UserError(
-                f"{member.where}: expected {needed}, got {member.dtype}. Only discrete actions are supported."
-            )
-        if 0 in member.shape or not member.shape:
-            raise UserError(f"{member.where}: expected values, got the shape {member.shape}.")
-    obs = arrays["obs"]
-    if len(obs.shape) not in (3, 4):
-        raise UserError(
-            f"{obs.where}: expected the axes (rows, agents, features), or (episodes, rows, agents, features), got the "
-            f"shape {obs.shape}."
-        )
-    padded = len(obs.shape) == 4
-    if not padded:
-        arrays.pop("valid", None)
-    if "length" not in arrays and (not padded or "valid" not in arrays):
-        also = " (or valid, ones and zeros of shape (episodes, steps))" if padded else ""
-        raise UserError(f"{file}: no array length: expected the steps of every episode, shape (episodes,){also}.")
-    log = Log(file, arrays, padded, obs.shape[-2], obs.shape[0] if padded else arrays["length"].shape[0])
-    _check_shapes(log)
-    return log
-
-
-def _check_shapes(log: Log) -> None:
-    """Raise `UserError` unless all arrays fit obs and each other."""
-    n, arrays = log.n_agents, log.arrays
-    ends: dict[str, tuple[tuple[Any, ...], ...]] = {
-        "action": ((n,), (n, 1)),
-        "reward": ((), (1,), (n,)),
-        "terminal": ((), (1,), (n,)),
-        "valid": ((), (1,)),
-        "state": ((None,),),
-        "avail": ((n, None),),
-        "obs": ((n, None),),
-    }
-    lead = 2 if log.padded else 1
-    for role, member in arrays.items():
-        shape = member.shape
-        if role in ("length", "won"):
-            fits = shape == (log.episodes,)
-            expected = f"({log.episodes},), one value per episode"
-        else:
-            fits = any(_like(shape[lead:], end) for end in ends[role]) and len(shape) >= lead
-            fits = fits and (not log.padded or (shape[0] == log.episodes and shape[1] in _axis(log, role)))
-            heads = f"{log.episodes}, {' or '.join(map(str, _axis(log, role)))}" if log.padded else "rows or steps"
-            tails = " or ".join(str(end).replace("None", "any") for end in ends[role])
-            expected = f"({heads}) and then {tails} ({n} agents)"
-        if not fits:
-            raise UserError(f"{member.where}: expected the shape {expected}, got {shape}.")
-
-
-def _like(shape: tuple[int, ...], pattern: tuple[Any, ...]) -> bool:
-    return len(shape) == len(pattern) and all(p in (None, s) for s, p in zip(shape, pattern, strict=True))
-
-
-def _axis(log: Log, role: str) -> tuple[int, ...]:
-    """The lengths that the time axis of a padded array may have: T, or T + 1 for rows."""
-    steps = log.arrays["action"].shape[1] if len(log.arrays["action"].shape) > 1 else 0
-    return (steps, steps + 1) if role in ROWS else (steps,)
-
-
-def _per_agent(log: Log, role: str) -> bool:
-    """Whether a value of each step is one per agent."""
-    lead = 2 if log.padded else 1
-    return role in log.arrays and log.n_agents > 1 and log.arrays[role].shape[lead:] == (log.n_agents,)
 
 
 def _actions(path: Path, logs: list[Log], width: int | None, n_actions: int | None) -> tuple[int, list[str]]:
     """A, and the assumption behind it."""
-    if n_actions is not None:
-        check_positive("n-actions", n_actions)
     if width is not None and n_actions not in (None, width):
         raise UserError(f"{path}: the masks have {width} actions, but --n-actions says {n_actions}.")
     if width is not None or n_actions is not None:
-        return width or n_actions or 0, []
+        actions = width or n_actions or 0
+        check_actions(str(path), actions)
+        return actions, []
     largest = max(_largest(log) for log in logs)
     check_actions(str(path), largest + 1)
     return largest + 1, [f"the largest action in the log is {largest}: {largest + 1} actions"]
@@ -281,14 +185,25 @@ def _logged(log: Log, index: int, parts: Parts, won: bool | None) -> Logged:
     """One episode from its parts of the arrays."""
     where = f"{log.file}: episode {index}"
     steps = len(parts["action"])
-    terminal = parts.get("terminal", np.zeros(steps, bool))
+    terminal = _steps(where, "terminal", parts, steps).all(axis=1)
+    truncated = _steps(where, "truncated", parts, steps)
+    early = truncated[:-1].all(axis=1)
+    if early.any():
+        raise UserError(
+            f"{where}: step {int(early.argmax())}: truncated before the last step of its episode. Correct the lengths."
+        )
     return Logged(
         obs=parts["obs"],
         action=parts["action"].reshape(steps, log.n_agents),
-        reward=parts["reward"] if _per_agent(log, "reward") else parts["reward"].reshape(steps),
-        terminal=np.asarray(flags(where, "terminal", terminal).reshape(steps, -1).all(axis=1)),
+        reward=parts["reward"] if per_agent(log, "reward") else parts["reward"].reshape(steps),
+        terminal=np.asarray(terminal & ~truncated.any(axis=1)),
         state=parts.get("state"),
         avail=parts.get("avail"),
         won=won,
         where=where,
     )
+
+
+def _steps(where: str, role: str, parts: Parts, steps: int) -> np.ndarray:
+    """True and false for every step, (T, N) or (T, 1); false where there is no such array."""
+    return flags(where, role, parts.get(role, np.zeros(steps, bool)).reshape(steps, -1))

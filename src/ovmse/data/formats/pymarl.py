@@ -5,13 +5,14 @@ Axes: E episodes, R rows (the episode limit and one more), N agents, A actions, 
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.data.formats.columns import natural
+from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.pymarl_open import (
     AGAIN,
@@ -32,7 +33,6 @@ from ovmse.errors import UserError
 
 SUFFIXES = (".h5", ".hdf5")
 CHUNK_BYTES = 2**20
-MOST_ACTIONS = 2**16
 ATTRIBUTE_BYTES = 60_000  # what HDF5 keeps beside a group: 64 KiB
 CHECKED = ("v110", "v110")  # the first layout with checksums on all that is not data; HDF5 1.10 is of 2016
 ORIGIN, WON = "ovmse", "ovmse_won"
@@ -57,9 +57,10 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     stated, or one more than the largest action of all steps. Raises `UserError` where a key is missing, damaged, not
     in the file itself, or of a shape or type that this library has no use for.
     """
+    check_actions(str(path), n_actions)
     files = [path]
     if path.is_dir():
-        files = sorted((p for p in path.iterdir() if p.suffix in SUFFIXES), key=_natural)
+        files = sorted((p for p in path.iterdir() if p.suffix in SUFFIXES), key=lambda file: natural(file.name))
         if not files:
             raise UserError(f"{path}: expected files *.h5 or *.hdf5 in this directory, got none.")
     facts: dict[str, Any] = {}
@@ -69,15 +70,11 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
             if (size := plan.sizes.get(axis)) != (first := plans[0].sizes.get(axis)):
                 raise UserError(f"{plan.path}: expected {axis} = {first} as in {files[0].name}, got {size}.")
     actions = plans[0].sizes.get("A", n_actions or max(plan.largest for plan in plans) + 1)
+    check_actions(str(path), actions)
     total = sum(len(plan.lengths.steps) for plan in plans)
     told = [text for plan in plans for text in plan.lengths.assumed]
     told += [] if all(plan.checked for plan in plans) else [NO_CHECKSUMS]
     return Source(str(path), "pymarl", _episodes(plans), actions, total, tuple(dict.fromkeys(told)), bounded(facts))
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """part_2 before part_10."""
-    return [(int(text), "") if text.isdigit() else (0, text) for text in re.split(r"(\d+)", path.name)]
 
 
 def _plan(path: Path, n_actions: int | None, facts: dict[str, Any]) -> Plan:
@@ -148,10 +145,6 @@ def _largest_action(part: Part, found: Lengths) -> int:
         action = part.read("action", lo, lo + len(steps), int(steps.max()))
         taken = np.arange(action.shape[1]) < steps[:, None]
         largest = max(largest, int(action[taken].max()))
-    if largest >= MOST_ACTIONS:
-        raise UserError(
-            f"{part.path}: actions: expected 0 to {MOST_ACTIONS - 1}, got {largest}. If that is right, say n_actions."
-        )
     return largest
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.vault_open import (
     BLOCK_BYTES,
@@ -33,7 +34,6 @@ from ovmse.data.whole import whole
 from ovmse.errors import UserError
 
 EPISODE_LIMIT = 2**30
-MOST_ACTIONS = 2**16
 VERSION = 1.2
 TIME_AXIS = 10**13
 FLAGS = ("terminal", "truncated")
@@ -56,6 +56,7 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     truncated. Without `infos.legals.`, `n_actions` is as stated, or one more than the largest action in the vault.
     Raises `UserError` where the vault is incomplete, damaged, or of a shape or type that this library has no use for.
     """
+    check_actions(str(path), n_actions)
     path = find(path)
     metadata = read_metadata(path)
     stores, steps, others = open_arrays(path, metadata)
@@ -72,6 +73,7 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     facts = {key: value for key, value in metadata.items() if not key.startswith("structure_")}
     facts |= {"time_steps": steps} | ({"ignored_arrays": others[:32]} if others else {})
     actions = _n_actions(vault, n_actions)
+    check_actions(str(path), actions)
     return Source(str(path), "vault", _episodes(vault), actions, None, tuple(assumed), bounded(facts))
 
 
@@ -89,10 +91,6 @@ def _n_actions(vault: Vault, stated: int | None) -> int:
         for stream in range(vault.streams)
         for lo in range(0, vault.steps, rows)
     )
-    if largest >= MOST_ACTIONS:
-        raise UserError(
-            f"{vault.path}: actions.: expected 0 to {MOST_ACTIONS - 1}, got {largest}. If that is right, say n_actions."
-        )
     return max(largest, 0) + 1
 
 
