@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from ovmse.data import Dataset
 from ovmse.data.inspect import diagnose, inspect
+from ovmse.doctor.verdict import command
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec
 
@@ -66,7 +68,20 @@ def test_everything_is_written(written):
     assert told["usable"] and told["episodes"] == told["examined"] == 40
     assert told["clone"]["entropy_share"] > 0.8 and told["mixture"]["policies"] in ("one", "unclear")
     assert [f["kind"] for f in told["findings"]] == ["constant state features"]
-    assert told["command"].startswith("ovmse train --method ovmse")
+    first, second = told["command"].splitlines()[:2]
+    assert first == "# to train, name the environment: import again with --env (see docs/importing.md)"
+    assert second.startswith("ovmse train --method ovmse --env YOUR_ENVIRONMENT --data ")
+
+
+@pytest.mark.parametrize(
+    ("env", "known"),
+    [("smax:3m", True), ("my.game:Team", True), ("pettingzoo:a.b", True), ("log.csv", False), ("smax:", False),
+     ("C:/log file", False), ("my log:x y", False), ("a b:c", False)],
+)  # fmt: skip
+def test_the_command_names_only_environments_that_can_be_made(env, known):
+    lines = command(env, "it's/my log", ()).splitlines()
+    assert shlex.split(lines[-1])[-4:] == ["--env", env if known else "YOUR_ENVIRONMENT", "--data", "it's/my log"]
+    assert [line.startswith("# to train, name the environment") for line in lines[:-1]] == [True] * (not known)
 
 
 def test_the_page_needs_nothing_and_escapes_everything(written):

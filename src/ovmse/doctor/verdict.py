@@ -1,8 +1,12 @@
 """The verdict on a dataset: what the rules say of its figures, and the training command that follows."""
 
+import shlex
 from typing import Any, NamedTuple
 
 from ovmse.doctor.rules import RULES, Figures
+from ovmse.envs import BUILDERS
+
+NAMELESS = "# to train, name the environment: import again with --env (see docs/importing.md)\n"
 
 
 class Statement(NamedTuple):
@@ -66,7 +70,20 @@ def figures(profile: dict[str, Any], errors: int, warnings: int) -> Figures:
 
 
 def command(env: str, data: str, statements: tuple[Statement, ...]) -> str:
-    """The training command with the suggested changes."""
+    """The training command with the suggested changes.
+
+    Where `env` names no environment that can be made, as in logs imported without one, a comment says what to do.
+    """
+    named = _is_name(env)
     changes = [change for statement in statements for change in statement.changes]
-    parts = [f"ovmse train --method ovmse --env {env} --data {data}"]
-    return " \\\n  ".join(parts + [f'--change "{change}"' for change in changes])
+    shown = shlex.quote(env) if named else "YOUR_ENVIRONMENT"
+    parts = [f"ovmse train --method ovmse --env {shown} --data {shlex.quote(data)}"]
+    advice = "" if named else NAMELESS
+    return advice + " \\\n  ".join(parts + [f'--change "{change}"' for change in changes])
+
+
+def _is_name(env: str) -> bool:
+    """Whether `ovmse.envs.make` would look for this environment: PREFIX:NAME or MODULE:ATTRIBUTE."""
+    prefix, _, rest = env.partition(":")
+    own = all(part.isidentifier() for part in prefix.split(".")) and rest.isidentifier()
+    return own or (prefix in BUILDERS and bool(rest))
