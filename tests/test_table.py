@@ -198,7 +198,9 @@ def test_a_small_csv_file(tmp_path):
     assert second.terminal.tolist() == [False]
     assert (first.state, first.avail, first.won) == (None, None, None)
     assert source.n_actions == 3
-    assert source.assumed == ("the largest action in the table is 2: 3 actions", NO_CHECKSUMS)
+    final = "a final row that is done ends the task with the step before it"
+    single = "numbers in text are read in single precision"
+    assert source.assumed == ("the largest action in the table is 2: 3 actions", final, single, NO_CHECKSUMS)
     assert source.facts["columns"]["obs"] == "obs_0, obs_1"
     assert first.where == f"{tmp_path / 'log.csv'}: lines 2 to 5: episode 0"
 
@@ -241,7 +243,9 @@ def test_compressed_csv_and_blank_lines(tmp_path):
         (["2,0,0,1,2,1.5,1,0"], ["line 8", "'action'", "1.5", "whole number"]),
         (["2,0,0,1,2,-1,1,0"], ["line 8", "'action'", "-1"]),
         (["2,0,0,,2,1,1,0"], ["line 8", "'obs_0'", "nothing"]),
-        (["2,0,0,nan,2,1,1,0"], ["line 8", "'obs_0'", "nothing"]),
+        (["2,0,0,NA,2,1,1,0"], ["line 8", "'obs_0'", "nothing"]),
+        (["2,0,0,1,2,1,1,nan"], ["line 8", "'done'", "nothing"]),
+        (["2,0,nan,1,2,1,1,0"], ["line 8", "'agent'", "got nan"]),
         (["2,0,0,1,2,1,,0"], ["line 8", "'reward'", "nothing"]),
         (["2,0,0,1,2,,1,0"], ["line 8", "'action'", "nothing"]),
         (["2,0,0,1,2,1,1,"], ["line 8", "'done'", "nothing"]),
@@ -408,6 +412,118 @@ def test_truncated_wins_over_done_and_ends_its_episode(tmp_path):
     assert episodes(cut)[0].terminal.tolist() == [False, False]
     early = text_file(tmp_path, [line + ",1" for line in GOOD[:4]], head)
     refused(early, "line 3", "truncated before the last step")
+
+
+FINAL = ["0,2,0,1,2,,,{}", "0,2,1,3,4,,,{}"]
+
+
+@pytest.mark.parametrize(("last", "final", "ended"), [(0, 1, True), (1, "", True), (1, 0, True), (0, 0, False)])
+def test_a_final_row_that_is_done_ends_the_task(tmp_path, last, final, ended):
+    steps = [f"{line[:-1]}{last if i > 1 else 0}" for i, line in enumerate(GOOD[:4])]
+    path = text_file(tmp_path, [*steps, *(row.format(final) for row in FINAL), *GOOD[4:]])
+    got = episodes(path)
+    assert got[0].terminal.tolist() == [False, ended]
+    assert len(got[0].obs) == 3
+    assert got[1].terminal.tolist() == [False]
+
+
+def test_one_agent_may_end_before_the_final_row(tmp_path):
+    ended = [GOOD[2], GOOD[3][:-1] + "0"]
+    for flags, terminal in (((0, 1), True), ((1, 0), False)):
+        final = [row.format(flag) for row, flag in zip(FINAL, flags, strict=True)]
+        assert episodes(text_file(tmp_path, [*GOOD[:2], *ended, *final]))[0].terminal.tolist() == [False, terminal]
+    gone = text_file(tmp_path, [*GOOD[:2], *ended, FINAL[1].format(1)])  # agent 0 has no row any more
+    assert episodes(gone, missing_agents="idle")[0].terminal.tolist() == [False, True]
+
+
+def test_a_final_row_that_is_truncated_cuts_the_step_before_it(tmp_path):
+    lines = [line + ",0" for line in GOOD[:4]] + [row.format("") + ",1" for row in FINAL]
+    assert episodes(text_file(tmp_path, lines, HEAD + ",truncated"))[0].terminal.tolist() == [False, False]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_rounding_to_single_precision_is_noted(tmp_path, suffix):
+    plain = {"episode": [0], "step": [0], "agent": [0], "obs_0": [0.5], "obs_1": [1.0], "state": [[1.0, 2.0]]}
+    plain |= {"action": [0], "reward": [1.0], "done": [True]}
+    cases = [
+        ({}, []),
+        ({"obs_1": [2**24]}, []),
+        ({"obs_1": pa.array([0.1], pa.float32())}, []),
+        ({"obs_1": [0.1]}, ["observations"]),
+        ({"obs_1": [2**24 + 1]}, ["observations"]),
+        ({"obs_1": pa.array([2**24 + 1], pa.uint32())}, ["observations"]),
+        ({"state": [[1.0, 0.1]]}, ["states"]),
+        ({"reward": [0.1]}, ["rewards"]),
+        ({"obs_1": [float("nan")]}, []),
+    ]
+    for changes, rounded in cases:
+        source, ledger = table.read(write_user(tmp_path / f"log{suffix}", plain | changes)), Ledger()
+        (logged,) = source.episodes
+        supply(logged, Rules(), 1, ledger)
+        assert [line.split()[0] for line in ledger.made if "rounded" in line] == rounded
+        assert (logged.obs.dtype == np.float64) == ("observations" in rounded)
+
+
+def test_rounding_is_found_in_any_row_and_block(tmp_path, monkeypatch):
+    rows = 3000
+    values = np.ones(rows)
+    values[-1] = 0.1
+    columns = {"episode": np.zeros(rows, int), "step": np.arange(rows), "agent": np.zeros(rows, int), "obs": values}
+    path = write_user(tmp_path / "log.arrow", columns | {"action": np.zeros(rows, int), "reward": values})
+    (logged,) = episodes(path)
+    np.testing.assert_array_equal(logged.obs.ravel(), values)
+
+
+def test_nan_in_text_arrives_for_the_doctor(tmp_path):
+    lines = [*GOOD, "1,1,0,nan,2,1,NaN,0", "1,1,1,1,-nan,1,NaN,0", "1,2,0,1,2,nan,nan,nan", "1,2,1,1,2,nan,nan,NaN"]
+    first, second = episodes(text_file(tmp_path, lines))
+    assert np.isfinite(first.obs).all() and len(second.obs) == 3
+    assert np.argwhere(np.isnan(second.obs)).tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert np.isnan(second.reward[1]).all() and not np.isnan(second.reward[0]).any()
+
+
+@pytest.mark.parametrize("end", [2**64 - 1, 10**30])
+def test_ids_beyond_64_bits_are_read_as_text(tmp_path, end):
+    lines = [line.replace("1,", f"{end},", 1) if line[0] == "1" else line for line in GOOD]
+    source = table.read(text_file(tmp_path, lines))
+    got = list(source.episodes)
+    assert [len(each.obs) for each in got] == [2, 1]
+    assert f"episode {end}" in got[1].where
+    lines = [",".join([*cells[:2], f"{end - 1 + int(cells[2])}", *cells[3:]]) for cells in (x.split(",") for x in GOOD)]
+    np.testing.assert_array_equal(episodes(text_file(tmp_path, lines))[0].obs, got[0].obs)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        ({"agent": "Agent"}, "--columns.agent Agent?"),
+        ({"reward": " Reward"}, "--columns.reward ' Reward'?"),
+        ({"obs": "OBS "}, "--columns.obs 'OBS '?"),
+        ({"obs": "Obs_0", "more": "Obs_1"}, "--columns.obs 'Obs_*'?"),
+        ({"action": "Actions"}, "--columns.action Actions?"),
+    ],
+)
+def test_names_that_differ_in_case_or_blanks_are_suggested(tmp_path, names, asked):
+    columns = {"episode": [0], "step": [0], "agent": [0], "obs": [1.0], "action": [0], "reward": [1.0], "more": [1.0]}
+    path = write_user(tmp_path / "log.parquet", {names.get(name, name): values for name, values in columns.items()})
+    refused(path, "no column for", f"Did you mean {asked}")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.csv"])
+def test_a_game_that_cannot_be_won_has_no_column_won(tmp_path, name):
+    made = [random_episode(np.random.default_rng(0), 3, ends="terminal")]
+    dataset = write_dataset(tmp_path / "data", SPEC._replace(has_win=False), made, np.zeros(1, bool))
+    table.write(dataset, tmp_path / name)
+    source = table.read(tmp_path / name)
+    assert "won" not in source.facts["columns"]
+    assert [each.won for each in source.episodes] == [None]
+
+
+@pytest.mark.parametrize("n_actions", [0, -1, 65_537])
+@pytest.mark.parametrize("head", [HEAD, HEAD + ",avail"])
+def test_impossible_numbers_of_actions_are_refused(tmp_path, n_actions, head):
+    lines = [line + ",1" * (head != HEAD) for line in GOOD]
+    refused(text_file(tmp_path, lines, head), "1 to 65,536 actions", f"{n_actions:,}", n_actions=n_actions)
 
 
 def test_a_directory_of_files(tmp_path):

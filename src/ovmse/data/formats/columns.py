@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 import json
 import re
+import shlex
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -150,7 +151,7 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> Layout:
             raise UserError(
                 f"{where}: no column for {role}: looked for {', '.join(USUAL[role])}"
                 f"{' and numbered ones' if role in GROUPS else ''}; the columns are {_few(tuple(kinds))}. "
-                f"Name it: --columns.{role} NAME."
+                f"{_alike(role, kinds)}Name it: --columns.{role} NAME."
             )
     result = Layout(**found)
     _check_kinds(where, result, kinds)
@@ -158,6 +159,16 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> Layout:
     if twice:
         raise UserError(f"{where}: column {twice[0]!r} has more than one role. Name another one for each role.")
     return result
+
+
+def _alike(role: str, kinds: Mapping[str, str]) -> str:
+    """The question whether columns are meant whose names differ from the usual ones in case and blanks only."""
+    usable = {name.strip().lower(): name for name, kind in kinds.items() if kind in ALLOWED[role]}
+    found = _usual_group(role, USUAL[role], {name: kinds[shown] for name, shown in usable.items()})
+    if role not in GROUPS:
+        found = tuple(name for name in USUAL[role] if name in usable)[:1]
+    names = dict.fromkeys(re.sub(r"[0-9]+\]?$", "*", usable[n]) if len(found) > 1 else usable[n] for n in found)
+    return f"Did you mean --columns.{role} {shlex.join(names)}? " if names else ""
 
 
 def _known(where: str, name: str, kinds: Mapping[str, str]) -> str:

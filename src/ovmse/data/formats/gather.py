@@ -139,19 +139,35 @@ class Gatherer:
             )
 
     def _terminal(self, rows: Rows, grid: Grid, cells: Rows, length: np.ndarray) -> np.ndarray:
-        """Whether the task ended with each step, (M,): for all agents that are present, and nothing was cut off."""
+        """Whether the task ended with each step, (M,): for all agents that are present, and nothing was cut off.
+
+        What the row after the last step says, counts for the last step.
+        """
         absent = ~grid.present
-        done = np.zeros(len(absent), bool) if cells.done is None else np.all(cells.done | absent, axis=1)
+        if cells.done is None:
+            done = np.zeros(len(absent), bool)
+        else:
+            done = np.all(_of_last_steps(cells.done, grid, length) | absent, axis=1)
         if cells.truncated is None:
             return done
-        early = (cells.truncated | absent).all(axis=1)
+        truncated = _of_last_steps(cells.truncated, grid, length)
+        early = (truncated | absent).all(axis=1)
         early[np.cumsum(grid.steps) - grid.steps + length - 1] = False
         if early.any():
             row = int(rows.row[grid.order.reshape(absent.shape)[int(early.argmax())].max()])
             raise UserError(
                 f"{self._place(row)}: truncated before the last step of its episode. Give every episode its own id."
             )
-        return done & ~(cells.truncated & ~absent).any(axis=1)
+        return done & ~truncated.any(axis=1)
+
+
+def _of_last_steps(flags: np.ndarray, grid: Grid, length: np.ndarray) -> np.ndarray:
+    """Flags of the agents that are present, (M, N), those of final rows moved to the steps before them."""
+    flags = flags & grid.present
+    final = np.cumsum(grid.steps)[length < grid.steps] - 1
+    flags[final - 1] |= flags[final]
+    flags[final] = False
+    return flags
 
 
 def _cells(rows: Rows, grid: Grid) -> Rows:

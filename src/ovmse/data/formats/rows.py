@@ -17,7 +17,8 @@ class Rows(NamedTuple):
     """The columns of n rows.
 
     row: its number among all files; episode, agent: keys (see `Decoder.names`); action: -1 where the row is the one
-    after the last step; obs (n, O) and state (n, S) float32, avail (n, A) bool, the rest (n,).
+    after the last step; obs (n, O) and state (n, S) float32, or float64 where that would round, avail (n, A) bool,
+    the rest (n,).
     """
 
     row: np.ndarray
@@ -179,20 +180,20 @@ class Decoder:
         return self._matrix(data, row, columns, masks=True)
 
     def _matrix(self, data: Any, row: np.ndarray, columns: tuple[str, ...], masks: bool = False) -> np.ndarray:
-        """Columns side by side, or the lists of one column: float32, or bool for masks; shape (n, columns)."""
+        """Columns side by side, or the lists of one column, shape (n, columns): bool for masks, else see `Rows`."""
         import pyarrow.types as types
 
         first = data.column(columns[0])
         if types.is_nested(first.type):
             width, values, missing = self._lists(data, row, columns[0])
             self._check(columns[0], np.repeat(row, width), values, missing, masks)
-            return values.astype(bool if masks else np.float32, copy=False).reshape(len(row), width)
+            return values.astype(bool if masks else _kept([values]), copy=False).reshape(len(row), width)
         parts = []
         for column in columns:
             values, missing = _numbers(data.column(column))
             self._check(column, row, values, missing, masks)
             parts.append(values != 0 if masks else values)
-        out = np.empty((len(row), len(parts)), bool if masks else np.float32)
+        out: np.ndarray = np.empty((len(row), len(parts)), bool if masks else _kept(parts))
         for start in range(0, len(row), TILE):  # in tiles that fit a cache, twice as fast as column by column
             tile = slice(start, start + TILE)
             np.stack([part[tile] for part in parts], axis=1, out=out[tile], casting="same_kind")
@@ -220,6 +221,22 @@ class Decoder:
         if bad.any() or width == 0:
             raise self._fault(row, bad, column, f"a list of {width or 'some'} numbers", int(lengths[int(bad.argmax())]))
         return width, *_numbers(lists.flatten())
+
+
+def _kept(parts: list[np.ndarray]) -> type:
+    """The type that numbers are handed on in: single precision, unless it would round any of them."""
+    wide = (part for part in parts if part.dtype.kind in "fiu" and part.dtype.itemsize >= 4 and part.dtype != "f4")
+    return np.float64 if any(map(_rounds, wide)) else np.float32
+
+
+def _rounds(values: np.ndarray) -> bool:
+    """Whether single precision would change a number; in tiles, as the first ones mostly tell."""
+    for start in range(0, len(values), TILE):
+        tile = values[start : start + TILE]
+        single = tile.astype(np.float32)
+        if ((single != tile) & ~np.isnan(single)).any():
+            return True
+    return False
 
 
 def _without_blanks(batch: Batch, lay: Layout) -> tuple[Any, np.ndarray]:

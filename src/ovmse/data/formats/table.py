@@ -16,7 +16,7 @@ from ovmse.data.formats.rows import Decoder
 from ovmse.data.formats.tablefiles import Table, reading
 from ovmse.data.formats.tablewriter import METADATA_KEY, write
 from ovmse.data.logged import NO_CHECKSUMS, Logged, Source
-from ovmse.errors import UserError, check_positive, unknown
+from ovmse.errors import UserError, unknown
 
 __all__ = ["Columns", "read", "write"]
 
@@ -76,12 +76,12 @@ def _roles(lay: Layout) -> dict[str, str]:
 
 def _actions(table: Table, lay: Layout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
     """A, and the assumption behind it."""
-    if n_actions is not None:
-        check_positive("n-actions", n_actions)
+    check_actions(str(table.path), n_actions)
     width = _mask_width(table, lay) if lay.avail else None
     if width is not None:
         if n_actions not in (None, width):
             raise UserError(f"{table.path}: avail has {width} actions, but --n-actions says {n_actions}.")
+        check_actions(str(table.path), width)
         return width, ()
     if n_actions is not None:
         return n_actions, ()
@@ -109,8 +109,12 @@ def _mask_width(table: Table, lay: Layout) -> int:
 def _assumed(table: Table, lay: Layout, idle: bool) -> Iterator[str]:
     if lay.done is None:
         yield "no done column: every episode counts as cut"
+    else:
+        yield "a final row that is done ends the task with the step before it"
     if lay.done is not None and lay.truncated is not None:
         yield "a step that is both done and truncated counts as cut"
+    if table.format == "CSV":
+        yield "numbers in text are read in single precision"
     if idle:
         masks = "" if lay.avail else "; there are no masks, so all actions of the others are legal"
         yield (

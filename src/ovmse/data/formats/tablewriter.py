@@ -22,7 +22,8 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     """Write a dataset as Parquet, Arrow or CSV, by the ending of `path`; return what could not be carried over.
 
     obs, state and avail are one column of lists each; in CSV numbered columns obs_0, obs_1, and so on. The row after an
-    episode's last step has no action, reward, terminal and truncated. The file appears when it is whole. Raises
+    episode's last step has no action, reward, terminal and truncated. Where no game can be won, there is no column won.
+    The file appears when it is whole. Raises
     `UserError` where `path` exists or has another ending.
     """
     require_pyarrow()
@@ -84,7 +85,7 @@ def _schema(dataset: Dataset, flat: bool) -> Any:
         names = [f"{name}_{i}" for i in range(width)] if flat else [name]
         fields += [pa.field(n, kind if flat else pa.list_(kind, width)) for n in names]
     fields += [pa.field("action", pa.int32()), pa.field("reward", pa.float32())]
-    fields += [pa.field(name, pa.bool_()) for name in ("terminal", "truncated", "won")]
+    fields += [pa.field(name, pa.bool_()) for name in ("terminal", "truncated", *(["won"] if spec.has_win else []))]
     metadata = {**dataclasses.asdict(dataset.metadata), "env": spec._asdict()}
     return pa.schema(fields, {METADATA_KEY: json.dumps(metadata).encode()})
 
@@ -139,7 +140,7 @@ def _columns(dataset: Dataset, first: int, last: int, flat: bool) -> list[Any]:
         *(column for values in vectors for column in _vector(values, flat)),
         pa.array(by_step(dataset.action[acts]).astype(np.int32), mask=nothing),
         *(pa.array(by_step(values), mask=nothing) for values in (dataset.reward[acts], terminal, cut)),
-        pa.array(np.repeat(dataset.won[first:last], (length + 1) * n)),
+        *([pa.array(np.repeat(dataset.won[first:last], (length + 1) * n))] if dataset.spec.has_win else []),
     ]
 
 
