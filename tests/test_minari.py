@@ -147,6 +147,15 @@ def test_a_step_that_is_also_truncated_is_no_end_of_the_task(tmp_path, form):
     assert "a step that is both terminated and truncated counts as cut" in source.assumed
 
 
+def test_observations_in_double_precision_are_not_rounded_unsaid(tmp_path):
+    (made,) = buffers(np.random.default_rng(5), {"a": (2, 3), "b": (2, 3)}, [2], False)
+    doubles = {name: values.astype(np.float64) + 0.1 for name, values in made.observations.items()}
+    _, acting = spaces({"a": (2, 3), "b": (2, 3)}, False)
+    seen = Dict({name: Box(-99, 99, (2,), np.float64) for name in doubles})
+    (logged,) = reader.read(write(tmp_path, [dataclasses.replace(made, observations=doubles)], seen, acting)).episodes
+    np.testing.assert_array_equal(logged.obs[:, 0], doubles["a"])
+
+
 def test_what_is_no_team_is_refused(tmp_path):
     single = EpisodeBuffer(
         observations=np.zeros((2, 3), np.float32),

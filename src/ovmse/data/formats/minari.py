@@ -92,10 +92,13 @@ def _logged(opened: Opened, where: str, found: Mapping[str, Any]) -> Logged:
 
 
 def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.ndarray:
-    """What all agents saw, zeros after the features of those that see less, shape (T+1, N, O)."""
+    """What all agents saw, zeros after the features of those that see less, shape (T+1, N, O).
+
+    Single precision, or double where an agent's features are: what rounds them, notes it.
+    """
     width = max(_width(agent) for agent in opened.agents)
-    out = np.zeros((steps + 1, len(opened.agents), width), np.float32)
-    for i, agent in enumerate(opened.agents):
+    found = []
+    for agent in opened.agents:
         name = f"observations: {agent.name}"
         values = _entry(where, "observations", seen, agent.name)
         values = _entry(where, name, values, "observation") if agent.masked else values
@@ -108,8 +111,11 @@ def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.
                 f"{where}: {name}: expected {steps + 1} rows of {_width(agent)} features, as there are {steps} steps, "
                 f"got shape {own.shape}."
             )
-        with np.errstate(over="ignore", invalid="ignore"):  # the doctor finds what is not finite
-            out[:, i, : own.shape[1]] = own
+        found.append(own)
+    wide = any(own.dtype.kind in "fiu" and own.dtype.itemsize >= 4 and own.dtype != np.float32 for own in found)
+    out = np.zeros((steps + 1, len(found), width), np.float64 if wide else np.float32)
+    for i, own in enumerate(found):
+        out[:, i, : own.shape[1]] = own
     return out
 
 
