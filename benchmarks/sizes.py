@@ -8,7 +8,7 @@ import numpy as np
 
 from ovmse.data import Dataset
 from ovmse.data.doctor import Flat, action_dtype
-from ovmse.data.files import Metadata
+from ovmse.data.files import LATER, Metadata
 from ovmse.types import EnvSpec
 
 MAPS = {"3m": (3, 3), "2s3z": (5, 5), "5m_vs_6m": (5, 6), "6h_vs_8z": (6, 8), "27m_vs_30m": (27, 30)}
@@ -83,7 +83,7 @@ def random_flat(spec: EnvSpec, lengths: np.ndarray, seed: int = 0) -> Flat:
 def synthetic(spec: EnvSpec, lengths: np.ndarray) -> Dataset:
     """A dataset of `random_flat` that is not on a disk; its statistics say nothing."""
     nothing: dict[Any, Any] = {str: "", int: 0, float: 0.0}
-    told: dict[str, Any] = {f.name: nothing.get(f.type) for f in dataclasses.fields(Metadata)}
+    told: dict[str, Any] = {f.name: nothing.get(f.type) for f in dataclasses.fields(Metadata) if f.name not in LATER}
     return Dataset(Path(), Metadata(**{**told, "env": spec}), **random_flat(spec, lengths))
 
 

@@ -143,26 +143,27 @@ def run(name: str, seeds: list[int], report: Callable[[dict], None]) -> None:
     while seeds:
         with tempfile.TemporaryDirectory() as folder:
             call = [sys.executable, __file__, "--worker", name, "--seeds", json.dumps(seeds), "--folder", folder]
-            process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             assert process.stdout is not None and process.stderr is not None
-            under_way, began = None, time.monotonic()
+            under_way, began, unread = None, time.monotonic(), b""
             os.set_blocking(process.stdout.fileno(), False)
             while True:
-                line = process.stdout.readline()
-                if not line:
-                    if process.poll() is not None or time.monotonic() - began > SECONDS:
-                        break
-                    time.sleep(0.005)
-                    continue
-                began, found = time.monotonic(), json.loads(line)
-                if "begin" in found:
-                    under_way = found["begin"]
-                else:
-                    report(found)
-                    seeds, under_way = seeds[1:], None
+                ended = process.poll() is not None
+                unread += process.stdout.read() or b""
+                *lines, unread = unread.split(b"\n")
+                for line in lines:
+                    began, found = time.monotonic(), json.loads(line)
+                    if "begin" in found:
+                        under_way = found["begin"]
+                    else:
+                        report(found)
+                        seeds, under_way = seeds[1:], None
+                if ended or time.monotonic() - began > SECONDS:
+                    break
+                time.sleep(0.005)
             hung = process.poll() is None
             process.kill()
-            _, errors = process.communicate()
+            errors = process.communicate()[1].decode(errors="replace")
             if under_way is None and seeds and not hung:
                 raise RuntimeError(f"{name}: the worker ended by itself: {errors[-2000:]}")
             if under_way is not None:
