@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ovmse.data import Dataset, Metadata, files, pack, store, whole
 from ovmse.data.doctor import KINDS, action_dtype, examine, starts, step_rows
+from ovmse.data.inspect import diagnose
 from ovmse.errors import UserError
 from ovmse.types import EnvSpec, Episode
 
@@ -319,7 +320,7 @@ def edit(file, change):
         ({"steps": 0}, "steps: expected at least 1, got 0"),
         ({"steps": "8"}, "steps: expected int, got '8'"),
         ({"steps": True}, "steps: expected int, got True"),
-        ({"seed": 1.5}, "seed: expected null or int, got 1.5"),
+        ({"seed": 1.5}, "seed: expected int or null, got 1.5"),
         ({"behaviour": None}, "behaviour: expected str, got None"),
         ({"env": 3}, "env: expected a JSON object, got 3"),
         ({"env": {"name": "toy"}}, "env: version: expected str, got 'nothing'"),
@@ -359,6 +360,20 @@ def test_an_array_without_checksums_is_refused(copy):
     reward = group["reward"][...]
     group.create_array("reward", data=reward, overwrite=True)
     assert "expected crc32c as the last codec" in message(Dataset.open, copy)
+
+
+def test_values_that_are_not_those_of_the_checksum_are_refused(copy):
+    """Chunks have checksums of their own: only whoever writes a valid chunk, or changes the metadata, gets here."""
+    state = zarr.open_group(copy, mode="r+")["state"]
+    before = state[0]
+    state[0] = before + 1
+    assert "checksum: the metadata says 'sha256:" in message(Dataset.open, copy)
+    state[0] = before
+    Dataset.open(copy)
+    edit(copy / "zarr.json", lambda content: content["attributes"].update(checksum="sha276:00"))
+    assert "says 'sha276:00', the arrays have 'sha256:" in message(Dataset.open, copy)
+    [found] = [f for f in diagnose(copy, clone=False).findings if f.severity == "error"]
+    assert found.kind == "metadata contradicts the data" and found.first.startswith("checksum: ")
 
 
 def test_values_are_checked_on_reading(copy):

@@ -400,7 +400,7 @@ def test_attributes_are_checked_before_anything_is_recorded(tmp_path):
     assert "seed: expected int or null, got 'x'" in message(DatasetWriter, tmp_path / "a", about={"seed": "x"})
     assert "behaviour: expected str" in message(DatasetWriter, tmp_path / "a", about={"behaviour": None})
     assert "no attributes ['colour']" in message(DatasetWriter, tmp_path / "a", about={"colour": "red"})
-    assert "expected up to" in message(DatasetWriter, tmp_path / "a", n_actions=-3)
+    assert "expected 1 to 65,536 actions" in message(DatasetWriter, tmp_path / "a", n_actions=-3)
     with DatasetWriter(tmp_path / "b", about={"seed": np.int64(3)}) as writer:
         writer.add_episode(**episode(0))
     assert Dataset.open(tmp_path / "b").metadata.seed == 3

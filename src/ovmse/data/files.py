@@ -129,15 +129,36 @@ def _write_files(path: Path, metadata: Metadata, fields: Mapping[str, Stored]) -
             dimension_names=DIMENSIONS[field],
             config={"write_empty_chunks": True},  # so that a missing chunk is always a loss
         )
-        hashed.update(f"{field} {dtype.newbyteorder('<').str} {shape}\n".encode())
+        hashed.update(_heading(field, dtype, shape))
         slab = chunk * max(1, SLAB_BYTES // (chunk * row_bytes))
         for first in range(0, shape[0], slab):
             values = np.ascontiguousarray(read(first, min(first + slab, shape[0])))
             stored[first : first + len(values)] = values
-            hashed.update(values.astype(dtype.newbyteorder("<"), copy=False).data)
+            hashed.update(_little_endian(values))
     metadata = dataclasses.replace(metadata, checksum=f"sha256:{hashed.hexdigest()}")
     root.attrs.update({**dataclasses.asdict(metadata), "env": metadata.env._asdict(), "complete": True})
     return metadata
+
+
+def digest(arrays: Mapping[str, Any]) -> str:
+    """The checksum of all arrays, in memory or opened by Zarr, as `Metadata.checksum` has it."""
+    hashed = hashlib.sha256()
+    for field in KINDS:
+        array = arrays[field]
+        hashed.update(_heading(field, array.dtype, array.shape))
+        slab = max(1, SLAB_BYTES // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
+        for first in range(0, array.shape[0], slab):
+            hashed.update(_little_endian(np.ascontiguousarray(array[first : first + slab])))
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def _heading(field: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """The line that stands before the values of an array in what the checksum is taken of."""
+    return f"{field} {dtype.newbyteorder('<').str} {shape}\n".encode()
+
+
+def _little_endian(values: np.ndarray) -> memoryview:
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).data
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -177,7 +198,7 @@ def typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
         if float in kinds and type(value) is int:
             value = float(value)  # JSON need not tell 5 from 5.0
         if name not in values or type(value) not in kinds:
-            names = " or ".join(sorted(k.__name__ for k in kinds)).replace("NoneType", "null")
+            names = " or ".join(sorted("null" if k is type(None) else k.__name__ for k in kinds))
             raise UserError(f"{where}: {name}: expected {names}, got {value!r}.")
         found[name] = value
     return found

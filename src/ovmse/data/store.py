@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from ovmse.data.doctor import KINDS, Flat, conform, shapes, starts
-from ovmse.data.files import SCHEMA_VERSION, Metadata, in_memory, read_array, read_metadata, write_whole
+from ovmse.data.files import SCHEMA_VERSION, Metadata, digest, in_memory, read_array, read_metadata, write_whole
 from ovmse.data.whole import check_free
 from ovmse.errors import UserError, unknown
 from ovmse.types import EnvSpec, Episode
@@ -127,6 +127,7 @@ class Dataset:
         expected = shapes(metadata.env, metadata.episodes, metadata.steps)
         stored = {field: read_array(path, field, expected[field]) for field in KINDS}
         flat = conform(str(path), metadata.env, cast("Flat", stored))
+        checksum = digest(stored) if metadata.checksum else ""
         del stored
         for name, value in _statistics(flat, metadata.env).items():
             stated = getattr(metadata, name)
@@ -134,6 +135,11 @@ class Dataset:
                 raise UserError(
                     f"{path}: {name}: the metadata says {stated}, the data {value}. Write the dataset again."
                 )
+        if checksum != metadata.checksum:
+            raise UserError(
+                f"{path}: checksum: the metadata says {metadata.checksum!r}, the arrays have {checksum!r}: one of them "
+                "was changed since the dataset was written. Fetch or write the dataset again."
+            )
         return cls(path, metadata, **_read_only(flat))
 
     @classmethod

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ovmse.data.blocks import Block, Survey, blocks
 from ovmse.data.doctor import Flat, examine, faulty
+from ovmse.data.files import digest
 from ovmse.data.findings import Finding
 from ovmse.doctor import clone, coverage, mixture, numbers, tally
 from ovmse.doctor.oddities import Whole, oddities
@@ -155,6 +156,9 @@ def contradictions(found: Survey, gathered: Gathered) -> list[Finding]:
         if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
             text = f"{name}: the metadata says {stated}, the data {value}"
             wrong.append(Finding("metadata contradicts the data", 1, text, "zarr.json"))
+    if meta.checksum and meta.checksum != (checksum := digest(found.arrays)):
+        text = f"checksum: the metadata says {meta.checksum}, the arrays have {checksum}"
+        wrong.append(Finding("metadata contradicts the data", 1, text, "zarr.json"))
     return wrong
 
 
