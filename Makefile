@@ -29,7 +29,7 @@ fuzz: $(VENV)/test.done  ## thousands of damaged logs of every format, about ten
 
 lock:  ## compile the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo -o requirements/run.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra formats --extra test -o requirements/test.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra formats --extra tune --extra test -o requirements/test.txt
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs
