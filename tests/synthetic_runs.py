@@ -72,6 +72,25 @@ def write_run(
     return path
 
 
+def small_run(
+    path: Path, scores: dict[int, list[float]], before: float | None = None, won: bool = True, **config: object
+) -> Path:
+    """A run of hand-chosen online win rates, evaluated every 100 environment steps; without wins if `won` is False."""
+    path.mkdir(parents=True)
+    rows = [] if before is None else [line("offline", seed, 0, 10, before) for seed in scores]
+    rows += [line("online", seed, 100 * k, 10 + k, y) for seed, ys in scores.items() for k, y in enumerate(ys)]
+    rows = rows if won else [row | {"win_rate": None} for row in rows]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path / "config.json").write_text(json.dumps({"method": "ovmse"} | config))
+    return path
+
+
+def line(phase: str, seed: int, env_steps: int, updates: int, win_rate: float) -> dict[str, object]:
+    """One row of metrics.jsonl; the return is 20 times the win rate."""
+    score = {"win_rate": win_rate, "return": 20 * win_rate}
+    return {"phase": phase, "seed": seed, "env_steps": env_steps, "updates": updates} | score
+
+
 def _offline_row(rng: np.random.Generator, seed: int, k: int, win_rate: bool) -> dict[str, Any]:
     level = 0.48 * (1 - np.exp(-0.9 * k)) + 0.03 * rng.normal()
     row = _row(seed, "offline", 0, 4000 * k, level, win_rate)

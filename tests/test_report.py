@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from synthetic_runs import write_run
+from synthetic_runs import line, small_run, write_run
 
 from ovmse.errors import UserError
 from ovmse.report import compare, write_report
@@ -64,21 +64,6 @@ def parse(path: Path) -> Structure:
     return structure
 
 
-def small_run(path: Path, scores: dict[int, list[float]], before: float | None = None, **config: object) -> Path:
-    """A run of hand-chosen online win rates, evaluated every 100 environment steps."""
-    path.mkdir(parents=True)
-    rows = [] if before is None else [_line("offline", seed, 0, 10, before) for seed in scores]
-    rows += [_line("online", seed, 100 * k, 10 + k, y) for seed, ys in scores.items() for k, y in enumerate(ys)]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (path / "config.json").write_text(json.dumps({"method": "ovmse"} | config))
-    return path
-
-
-def _line(phase: str, seed: int, env_steps: int, updates: int, win_rate: float) -> dict[str, object]:
-    score = {"win_rate": win_rate, "return": 20 * win_rate}
-    return {"phase": phase, "seed": seed, "env_steps": env_steps, "updates": updates} | score
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([write_run(tmp_path_factory.mktemp("runs") / "full", seeds=2, evaluations=7)])
@@ -92,6 +77,8 @@ def test_a_run_is_judged_by_hand_computed_numbers(tmp_path: Path) -> None:
     assert [s.auc for s in result.seeds] == pytest.approx([(0.4 + 0.45) / 2, (0.45 + 0.6) / 2])
     assert result.before is not None and result.before.value == 0.5
     assert result.final == pytest.approx(Estimate(0.7, 0.6, 0.8, 2))
+    assert [s.regret for s in result.seeds] == pytest.approx([60 + 55, 55 + 40])
+    assert result.reference == 1.0 and result.regret == pytest.approx(Estimate(105, 95, 115, 2))
     assert result.dip is not None and result.dip.value == pytest.approx(0.15)
     assert reading(run, result) == (
         "Win rate 50 % before the handover, deepest dip 15 points, 70 % at the end (IQM over 2 seeds, "
@@ -121,7 +108,7 @@ def test_a_seed_that_stopped_early_is_drawn_but_not_averaged(tmp_path: Path) -> 
 def test_rows_written_again_after_a_resume_replace_the_old_ones(tmp_path: Path) -> None:
     path = small_run(tmp_path / "run", {0: [0.1, 0.2, 0.3]})
     with (path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(_line("online", 0, 100, 11, 0.7)) + "\n")
+        file.write(json.dumps(line("online", 0, 100, 11, 0.7)) + "\n")
     run = load_run(path)
     np.testing.assert_array_equal(run.online[0].columns["win_rate"], [0.1, 0.7])
     assert run.notes == ("2 evaluations were written again after a resume; the later ones count.",)
@@ -204,7 +191,7 @@ def test_page_of_several_runs_has_unique_ids_and_a_comparison(tmp_path: Path) ->
     assert len(page.ids) == len(set(page.ids))
     assert "Comparison of 2 runs" in page.text and "different environments" in page.text
     assert {"#run-1", "#run-2"} <= set(page.references)
-    assert (tmp_path / "both" / "figures" / "comparison.png").is_file()
+    assert {"comparison.png", "profiles.png"} <= {f.name for f in (tmp_path / "both" / "figures").iterdir()}
 
 
 def test_compare_prints_and_writes(tmp_path: Path) -> None:
@@ -214,10 +201,15 @@ def test_compare_prints_and_writes(tmp_path: Path) -> None:
     folder = compare([first, second], None, shown)
     text = shown.file.getvalue()  # type: ignore[attr-defined]
     assert folder == tmp_path / "comparison" and "ovmse, alpha [2]" in text and "70 % [60–80 %]" in text
-    assert {f.name for f in folder.iterdir()} == {f"compare.{kind}" for kind in ("csv", "md", "svg", "png")}
+    written = {f"compare.{kind}" for kind in ("csv", "md", "svg", "png")} | {"profiles.svg", "profiles.png"}
+    assert {f.name for f in folder.iterdir()} == written | {"marl_eval.json"}
     rows = list(csv.DictReader((folder / "compare.csv").read_text().splitlines()))
     assert float(rows[0]["final"]) == pytest.approx(0.7) and float(rows[0]["recovered_env_steps"]) == 200
     assert rows[1]["before"] == "" and float(rows[1]["p_better_than_first"]) == 0.75
+    assert rows[0]["p_better_than_first"] == "" and float(rows[1]["p_better_than_first_high"]) == 1.0
+    # seed 0 misses 0.6 and 0.55 on average over 100 steps each, seed 1 0.55 and 0.4
+    assert float(rows[0]["regret"]) == pytest.approx((115 + 95) / 2) and float(rows[0]["regret_reference"]) == 1.0
+    assert "best_optimistic" in rows[0] and "best" not in rows[0]
     assert "| ovmse, alpha [2] | 2 |" in (folder / "compare.md").read_text()
 
 
@@ -260,7 +252,7 @@ def test_broken_input_is_named(tmp_path: Path, files: dict[str, str], message: s
     path = tmp_path / "run"
     path.mkdir()
     if files and "metrics.jsonl" not in files:
-        (path / "metrics.jsonl").write_text(json.dumps(_line("online", 0, 0, 0, 0.5)))
+        (path / "metrics.jsonl").write_text(json.dumps(line("online", 0, 0, 0, 0.5)))
     for name, text in files.items():
         (path / name).write_text(text)
     with pytest.raises(UserError, match=re.escape(message)):
@@ -281,7 +273,7 @@ def test_missing_runs_are_named(tmp_path: Path) -> None:
 def test_a_value_that_is_not_finite_is_said_and_left_out(tmp_path: Path) -> None:
     path = small_run(tmp_path / "run", {0: [0.5, 0.6]})
     with (path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(_line("online", 0, 200, 12, 0.7) | {"loss": float("inf")}) + "\n")
+        file.write(json.dumps(line("online", 0, 200, 12, 0.7) | {"loss": float("inf")}) + "\n")
     assert load_run(path).notes == ("Line 3 of metrics.jsonl: loss not finite. Training may have diverged.",)
 
 

@@ -67,6 +67,15 @@ def test_area_is_the_mean_over_steps_not_over_evaluations() -> None:
     assert stats.area_under_curve(np.array([0.0]), np.array([0.7])) == 0.7
 
 
+def test_regret_is_what_is_missing_summed_over_steps() -> None:
+    steps, scores = np.array([0.0, 10.0, 40.0]), np.array([0.0, 1.0, 0.8])
+    assert stats.regret(1.0, steps, scores) == pytest.approx(10 * 0.5 + 30 * 0.1)
+    assert stats.regret(0.5, steps, scores) == pytest.approx(8 - 0.5 * 40)  # above the reference counts against it
+    assert stats.regret(1.0, np.array([0.0]), np.array([0.7])) == 0.0
+    mean = stats.area_under_curve(steps, scores)
+    assert stats.regret(1.0, steps, scores) == pytest.approx((1.0 - mean) * 40)
+
+
 @pytest.mark.parametrize(
     ("before", "scores", "dip", "recovered"),
     [

@@ -54,6 +54,14 @@ def with_interval(estimate: Estimate | None, name: str) -> str:
     return f"{score(estimate.value, name)} [{brackets}]" if brackets else score(estimate.value, name)
 
 
+def chance(estimate: Estimate | None) -> str:
+    """A probability with its interval, such as ``0.64 [0.20–1.00]``; nothing as a dash."""
+    if estimate is None:
+        return "–"
+    span = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.2f}–{estimate.high:.2f}]"
+    return f"{estimate.value:.2f}{span}"
+
+
 def steps(value: float | int | None) -> str:
     """A whole count with separators."""
     return "–" if value is None else f"{value:,.0f}"

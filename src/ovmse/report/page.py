@@ -8,8 +8,9 @@ from typing import Any
 from ovmse.errors import UserError
 from ovmse.report import format as fmt
 from ovmse.report import html, words
-from ovmse.report.compare import CAPTION, HEADER, judge_alike, table_rows, unlike
-from ovmse.report.results import Result, labels
+from ovmse.report.compare import CAPTION, HEADER, TOTAL_CAPTION, TOTAL_HEADER, table_rows, total_rows
+from ovmse.report.comparison import Comparison, compare_runs
+from ovmse.report.results import Result
 from ovmse.report.runs import Run, counted, flatten, load_run, series, setting
 from ovmse.report.stats import curve
 
@@ -23,11 +24,12 @@ SPEED = {
 }
 
 
-def write_report(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(run_dirs: Sequence[Path], out: Path | None = None, reference: float | None = None) -> Path:
     """Write the report of one or several run directories and return the page's path.
 
     out: an ``.html`` file or a folder; without it ``report.html`` in the run directory, or in the folder
     around the first of several. Figures go to ``figures/`` beside the page, as SVG and PNG.
+    reference: the score that regret is measured against, instead of 100 % or the best return seen.
     Raises `UserError` for a run directory that cannot be read.
     """
     if not run_dirs:
@@ -37,19 +39,20 @@ def write_report(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
     path = out if out is not None else (dirs[0] if len(dirs) == 1 else dirs[0].parent)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(runs, path.parent), encoding="utf-8")
+    path.write_text(_page(runs, path.parent, reference), encoding="utf-8")
     return path
 
 
-def _page(runs: Sequence[Run], base: Path) -> str:
+def _page(runs: Sequence[Run], base: Path, reference: float | None) -> str:
     css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    names, results = labels(runs), judge_alike(runs)
+    found = compare_runs(runs, reference)
+    names, results = found.names, found.results
     if len(runs) == 1:
         title = _title(runs[0], names[0])
         body = wrap_main(html.tag("h1", title) + _run(runs[0], results[0], base, "", 2))
         return html.page(f"{title} · ovmse", css, body)
     title = f"Comparison of {len(runs)} runs"
-    parts = [html.tag("h1", title), _comparison(runs, results, names, base)]
+    parts = [html.tag("h1", title), _comparison(found, base)]
     for i, (run, result, name) in enumerate(zip(runs, results, names, strict=True), start=1):
         body = html.tag("h2", name) + _run(run, result, base, f"{i}-{_slug(name)}-", 3)
         parts.append(html.wrap("article", body, id=f"run-{i}"))
@@ -69,21 +72,29 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
 
 
-def _comparison(runs: Sequence[Run], results: Sequence[Result], names: Sequence[str], base: Path) -> str:
+def _comparison(found: Comparison, base: Path) -> str:
     from ovmse.report.draw import inline_svg, save
-    from ovmse.report.plots import compare_figure
+    from ovmse.report.plots_compare import compare_figure, profiles_figure
 
-    figure = compare_figure(runs, results, names)
-    rows = table_rows(results, names)
-    summary = "; ".join(f"{n}: {fmt.with_interval(r.final, r.score)}" for n, r in zip(names, results, strict=True))
-    svg = inline_svg(figure, "comparison", f"Line chart of several runs over training. Final scores: {summary}.")
-    links = "".join(html.wrap("li", html.tag("a", name, href=f"#run-{i}")) for i, name in enumerate(names, start=1))
+    figure, profiles = compare_figure(found), profiles_figure(found)
+    finals = "; ".join(
+        f"{n}: {fmt.with_interval(r.final, r.score)}" for n, r in zip(found.names, found.results, strict=True)
+    )
+    chances = "; ".join(f"{t.method}: {fmt.chance(t.better)}" for t in found.totals[1:])
+    svg = inline_svg(figure, "comparison", f"Line chart of several runs over training. Final scores: {finals}.")
+    profiles_svg = inline_svg(profiles, "profiles", f"Performance profiles. Probability of improvement: {chances}.")
+    names = enumerate(found.names, start=1)
+    links = "".join(html.wrap("li", html.tag("a", name, href=f"#run-{i}")) for i, name in names)
+    score = fmt.SCORE_NAMES[found.score]
+    several = len(found.distinct_tasks()) > 1
     return "\n".join([
         html.tag("p", "Interquartile means over seeds. The final score is the one that counts.", cls="lead"),
-        html.box("Read with care", unlike(runs, results), warn=True),
-        html.table(f"Judged by {fmt.SCORE_NAMES[results[0].score]}. {CAPTION}", HEADER, rows),
-        html.figure(svg, f"{fmt.SCORE_NAMES[results[0].score].capitalize()} of all runs.",
-                    save(figure, base / "figures" / "comparison"), base),
+        html.box("Read with care", list(found.notes), warn=True),
+        html.table(f"Judged by {score}. {CAPTION}", HEADER, table_rows(found)),
+        html.table(TOTAL_CAPTION, TOTAL_HEADER, total_rows(found)) if several and found.totals else "",
+        html.figure(svg, f"{score.capitalize()} of all runs.", save(figure, base / "figures" / "comparison"), base),
+        html.figure(profiles_svg, "How the final scores are spread, and how often a method ends above the first.",
+                    save(profiles, base / "figures" / "profiles"), base),
         html.wrap("nav", html.tag("strong", "Runs") + html.wrap("ul", links)),
     ])  # fmt: skip
 
@@ -139,7 +150,12 @@ def _cards(result: Result) -> list[tuple[str, str, str]]:
         found.append(("recovered after", recovered, "environment steps" + (", median" if final.n > 1 else "")))
     if result.auc:
         found.append(("mean online", fmt.score(result.auc.value, score), "area under the curve"))
-    found.append(("best evaluation", fmt.score(result.best.value, score), "for orientation only"))
+    if result.regret:
+        to = fmt.score(result.reference, score)
+        found.append(
+            ("regret", fmt.number(result.regret.value), f"{name} missing to {to}, summed over environment steps")
+        )
+    found.append(("best evaluation", fmt.score(result.best.value, score), "optimistic; not for ranking"))
     return found
 
 
@@ -197,7 +213,8 @@ def _seed_table(result: Result) -> str:
         ("recovered at", [fmt.recovery(s.recovered, s.dip is not None) for s in result.seeds]),
         ("mean online", [fmt.score(s.auc, score) for s in result.seeds]),
         ("final", [fmt.score(s.final, score) for s in result.seeds]),
-        ("best", [fmt.score(s.best, score) for s in result.seeds]),
+        ("regret", [fmt.plain(s.regret) for s in result.seeds]),
+        ("best (optimistic)", [fmt.score(s.best, score) for s in result.seeds]),
         ("last evaluation", [fmt.steps(s.last) for s in result.seeds]),
     ]
     shown = [(n, values) for n, values in columns if any(v != "–" for v in values)]

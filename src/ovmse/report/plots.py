@@ -1,4 +1,4 @@
-"""The figures of a run and of several runs. Importing this module imports matplotlib."""
+"""The figures of a run. Importing this module imports matplotlib."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ovmse.report.draw import INK, MUTED, PALETTE, THEME, draw_curve, progress_axis, score_axis, style_of
-from ovmse.report.results import Result
+from ovmse.report.draw import INK, MUTED, PALETTE, THEME, draw_curve, progress_axis, score_axis
 from ovmse.report.runs import PHASES, Run, Trace, counted, score_name, series
 from ovmse.report.stats import Curve, curve
 
@@ -34,19 +33,19 @@ SHARE_LINES = {
 def learning_figure(run: Run) -> Figure:
     """Win rate (where there is one) and return over training: seeds thin, their interquartile mean thick."""
     scores = ("win_rate", "return") if score_name(run) == "win_rate" else ("return",)
-    phases = [p for p in PHASES if any(series(_traces(run, p), s) for s in scores)]
+    phases = [p for p in PHASES if any(series(traces_of(run, p), s) for s in scores)]
     with matplotlib.rc_context(THEME):
         figure = Figure(figsize=(9, 0.9 + 2.3 * len(scores)), layout="constrained")
-        rows = _rows(figure, phases, [1.0] * len(scores))
+        rows = panel_rows(figure, phases, [1.0] * len(scores))
         for row, score in zip(rows, scores, strict=True):
             for phase, ax in row.items():
-                _draw_seeds(ax, _traces(run, phase), score)
+                _draw_seeds(ax, traces_of(run, phase), score)
             score_axis(row[phases[0]], score)
             row[phases[0]].set_ylabel(SCORE_LABELS[score])
             if len(phases) == 2 and (past := series(counted(run.offline), score)):
-                level = float(_mean_curve(past).middle[-1])
+                level = float(mean_curve(past).middle[-1])
                 row["online"].axhline(level, color=MUTED, linestyle=BEFORE, linewidth=1.1, zorder=1)
-        _finish_x(rows)
+        finish_x(rows)
         _learning_legend(figure, max(len(run.offline), len(run.online)) > 1, len(phases) == 2)
     return figure
 
@@ -60,11 +59,11 @@ def q_value_figure(run: Run) -> Figure | None:
     with matplotlib.rc_context(THEME):
         heights = [2.6 if lines is Q_LINES else 1.5 for lines in kinds]
         figure = Figure(figsize=(9, 1.1 + sum(heights)), layout="constrained")
-        rows = _rows(figure, phases, heights)
+        rows = panel_rows(figure, phases, heights)
         for row, lines in zip(rows, kinds, strict=True):
             for name, (_, style) in lines.items():
                 for phase in (p for p in phases if _has(run, p, name)):
-                    draw_curve(row[phase], _mean_curve(series(counted(_traces(run, phase)), name)), **style)
+                    draw_curve(row[phase], mean_curve(series(counted(traces_of(run, phase)), name)), **style)
             score_axis(row[phases[0]], "return" if lines is Q_LINES else "share")
             row[phases[0]].set_ylabel("mean Q value" if lines is Q_LINES else "share")
             handles = [Line2D([], [], label=text, **style) for text, style in _drawn(run, lines)]
@@ -72,76 +71,21 @@ def q_value_figure(run: Run) -> Figure | None:
                 figure.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=2.6)
             else:
                 row[phases[-1]].legend(handles=handles, loc="lower right", ncols=3, handlelength=2.6, **ABOVE)
-        _finish_x(rows)
+        finish_x(rows)
     return figure
 
 
-def compare_figure(runs: Sequence[Run], results: Sequence[Result], labels: Sequence[str]) -> Figure:
-    """Several runs: their scores over training, and beneath it the final score of each with its interval.
-
-    All results must be judged by the same score.
-    """
-    score = results[0].score
-    phases = [p for p in PHASES if any(series(_traces(r, p), score) for r in runs)]
-    with matplotlib.rc_context(THEME):
-        figure = Figure(figsize=(9, 4.2 + 0.3 * len(runs)), layout="constrained")
-        parts: Any = figure.subfigures(2, 1, height_ratios=[3.3, 0.9 + 0.3 * len(runs)])
-        top, bottom = parts
-        (row,) = _rows(top, phases, [1.0])
-        for i, run in enumerate(runs):
-            for phase, ax in row.items():
-                if found := series(counted(_traces(run, phase)), score):
-                    draw_curve(ax, _mean_curve(found), **style_of(i))
-        score_axis(row[phases[0]], score)
-        row[phases[0]].set_ylabel(SCORE_LABELS[score])
-        _finish_x([row])
-        _draw_finals(bottom.subplots(), results, labels)
-        handles = [Line2D([], [], label=label, **style_of(i)) for i, label in enumerate(labels)]
-        longest = max(map(len, labels))
-        top.legend(handles=handles, loc="outside upper center", ncols=max(1, min(4, 110 // (longest + 8))))
-    return figure
-
-
-def _draw_finals(ax: Axes, results: Sequence[Result], labels: Sequence[str]) -> None:
-    """One line per run: the final score of each seed, their interquartile mean and its interval."""
-    for i, result in enumerate(results):
-        colour = style_of(i)["color"]
-        finals = [s.final for s in result.seeds if s.counts]
-        ax.plot(
-            finals,
-            [i] * len(finals),
-            "o",
-            color=colour,
-            alpha=0.45,
-            markersize=4,
-            markeredgewidth=0,
-            zorder=2,
-        )
-        if result.final.low is not None and result.final.high is not None:
-            ax.plot([result.final.low, result.final.high], [i, i], color=colour, linewidth=5, alpha=0.35, zorder=1)
-        ax.plot(result.final.value, i, "D", color=colour, markersize=6, zorder=3)
-    ax.set_yticks(range(len(labels)), [_short(label) for label in labels])
-    ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel(f"final {SCORE_LABELS[results[0].score]} (◆ interquartile mean, bar 95 % interval, ● seeds)")
-    if results[0].score == "win_rate":
-        ax.set_xlim(-0.02, 1.02)
-        ax.set_xticks(np.linspace(0, 1, 6), [f"{p} %" for p in range(0, 101, 20)])
-
-
-def _short(label: str, most: int = 34) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"
-
-
-def _traces(run: Run, phase: str) -> tuple[Trace, ...]:
+def traces_of(run: Run, phase: str) -> tuple[Trace, ...]:
+    """A run's traces of one phase."""
     return run.offline if phase == "offline" else run.online
 
 
 def _has(run: Run, phase: str, name: str) -> bool:
-    return bool(series(counted(_traces(run, phase)), name))
+    return bool(series(counted(traces_of(run, phase)), name))
 
 
-def _mean_curve(found: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> Curve:
+def mean_curve(found: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> Curve:
+    """The curve over the seeds that `series` found."""
     return curve([x for _, x, _ in found], [y for _, _, y in found])
 
 
@@ -152,7 +96,7 @@ def _draw_seeds(ax: Axes, traces: tuple[Trace, ...], name: str) -> None:
         for _, x, y in found:
             ax.plot(x, y, color=PALETTE[0], linewidth=0.7, alpha=0.4, zorder=2)
     if mine := series(counted(traces), name):
-        draw_curve(ax, _mean_curve(mine), color=PALETTE[0])
+        draw_curve(ax, mean_curve(mine), color=PALETTE[0])
 
 
 def _learning_legend(figure: Figure, several: bool, both: bool) -> None:
@@ -172,7 +116,7 @@ def _drawn(run: Run, lines: Mapping[str, tuple[str, dict[str, Any]]]) -> list[tu
     return [line for name, line in lines.items() if any(_has(run, p, name) for p in PHASES)]
 
 
-def _rows(figure: Figure | SubFigure, phases: Sequence[str], heights: Sequence[float]) -> list[dict[str, Axes]]:
+def panel_rows(figure: Figure | SubFigure, phases: Sequence[str], heights: Sequence[float]) -> list[dict[str, Axes]]:
     """Rows of panels by phase: offline narrow at the left, online at the right, y shared within a row."""
     figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr,call-arg]
     widths = [1 if p == "offline" and len(phases) == 2 else 2.8 for p in phases]
@@ -187,7 +131,7 @@ def _rows(figure: Figure | SubFigure, phases: Sequence[str], heights: Sequence[f
     return rows
 
 
-def _finish_x(rows: Sequence[Mapping[str, Axes]]) -> None:
+def finish_x(rows: Sequence[Mapping[str, Axes]]) -> None:
     """Label the columns, say where a panel has nothing to show, and mark the handover."""
     phases = list(rows[0])
     for phase in phases:

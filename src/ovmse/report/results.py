@@ -18,6 +18,8 @@ class SeedResult:
 
     counts: whether the seed enters the averages. agree, difference: the handover check's verdict and the
     largest difference of a return. recovered: environment steps, None if never or not applicable.
+    regret: score units times environment steps. best: the highest evaluation; as a maximum over noisy evaluations it is
+    optimistic, and nothing is ranked by it.
     last: position of the last evaluation (environment steps, or gradient updates without an online phase).
     """
 
@@ -30,6 +32,7 @@ class SeedResult:
     dip: float | None
     recovered: float | None
     auc: float | None
+    regret: float | None
     final: float
     best: float
     last: float
@@ -41,22 +44,26 @@ class Result:
 
     score: ``win_rate`` or ``return``. phase: where the final score was measured.
     recovered: median environment steps, never counted as infinite; None if infinite or not applicable.
+    reference: the score that regret is measured against.
     """
 
     score: str
     phase: str
+    reference: float
     seeds: tuple[SeedResult, ...]
     before: stats.Estimate | None
     dip: stats.Estimate | None
     recovered: float | None
     auc: stats.Estimate | None
+    regret: stats.Estimate | None
     final: stats.Estimate
     best: stats.Estimate
 
 
-def judge(run: Run, score: str | None = None) -> Result:
+def judge(run: Run, score: str | None = None, reference: float | None = None) -> Result:
     """Judge a run by its win rate, or by its return where it cannot be won (or where `score` says so).
 
+    reference: the score that regret is measured against; without it `best_reference` of this run alone.
     Raises `UserError` where no evaluation has a finite score.
     """
     score = score or score_name(run)
@@ -65,21 +72,44 @@ def judge(run: Run, score: str | None = None) -> Result:
         raise UserError(f"{run.path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
     counts = {t.seed for t in counted(traces)}
     offline = {t.seed: t for t in _scored(run.offline, score)}
-    seeds = tuple(_judge_seed(t, score, t.seed in counts, run.handover.get(t.seed), offline) for t in traces)
+    reference = best_reference([run], score) if reference is None else reference
+    seeds = tuple(_judge_seed(t, score, reference, t.seed in counts, run.handover.get(t.seed), offline) for t in traces)
     mine = [s for s in seeds if s.counts]
     final, best = stats.estimate([s.final for s in mine]), stats.estimate([s.best for s in mine])
     assert final is not None and best is not None  # every trace here has a finite score
     return Result(
         score=score,
         phase=traces[0].phase,
+        reference=reference,
         seeds=seeds,
         before=stats.estimate(_present([s.before for s in mine])),
         dip=stats.estimate(_present([s.dip for s in mine])),
         recovered=stats.median_recovery([s.recovered for s in mine if s.dip is not None]),
         auc=stats.estimate(_present([s.auc for s in mine])),
+        regret=stats.estimate(_present([s.regret for s in mine])),
         final=final,
         best=best,
     )
+
+
+def best_reference(runs: Sequence[Run], score: str) -> float:
+    """The best score there is: 1 for win rates; for returns the highest of any evaluation of these runs.
+
+    For returns it depends on the runs, so regrets are comparable only among runs that were judged together.
+    """
+    return 1.0 if score == "win_rate" else score_range(runs, score)[1]
+
+
+def score_range(runs: Sequence[Run], score: str) -> tuple[float, float]:
+    """The lowest and the highest score of any evaluation of these runs, all seeds and both phases.
+
+    Raises `UserError` where no evaluation has a finite score.
+    """
+    values = np.concatenate([t.columns[score] for r in runs for t in (*r.offline, *r.online)])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise UserError(f"{runs[0].path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
+    return float(values.min()), float(values.max())
 
 
 def _scored(traces: Sequence[Trace], score: str) -> list[Trace]:
@@ -91,7 +121,12 @@ def _present(values: Sequence[float | None]) -> list[float]:
 
 
 def _judge_seed(
-    trace: Trace, score: str, counts: bool, handover: Mapping[str, Any] | None, offline: Mapping[int, Trace]
+    trace: Trace,
+    score: str,
+    reference: float,
+    counts: bool,
+    handover: Mapping[str, Any] | None,
+    offline: Mapping[int, Trace],
 ) -> SeedResult:
     there = np.isfinite(trace.columns[score])
     scores = trace.columns[score][there]
@@ -113,6 +148,7 @@ def _judge_seed(
         dip=stats.dip(before, scores) if before is not None else None,
         recovered=stats.recovered_at(before, steps, scores) if before is not None else None,
         auc=stats.area_under_curve(steps, scores) if online else None,
+        regret=stats.regret(reference, steps, scores) if online else None,
         final=float(scores[-1]),
         best=float(scores.max()),
         last=float(steps[-1]),

@@ -109,6 +109,15 @@ def area_under_curve(steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, "
     return float(np.trapezoid(scores, steps) / span) if span > 0 else float(scores[-1])
 
 
+def regret(reference: float, steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]) -> float:
+    """Cumulative regret: reference - score, integrated over environment steps by the trapezoid rule.
+
+    Score units times environment steps. For win rates against 1: the environment steps that were as good as lost.
+    A score above the reference counts against it (nothing is cut off). 0 with one evaluation.
+    """
+    return float(np.trapezoid(reference - scores, steps))
+
+
 def dip(before: float, scores: Float[np.ndarray, " K"]) -> float:
     """The score before the handover minus the lowest score of the online phase; 0 if it never fell."""
     return max(0.0, before - float(scores.min()))

@@ -1,0 +1,83 @@
+"""A comparison in the JSON format of InstaDeep's marl-eval (Gorsane et al. 2022, arXiv:2209.10485; id-marl-eval 0.0.4).
+
+``{environment: {task: {algorithm: {seed_N: {step_K: {step_count, elapsed_time, metrics}, absolute_metrics}}}}}``, every
+metric a list with one number: the mean over an evaluation's episodes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovmse.report.comparison import Comparison
+from ovmse.report.results import Result
+from ovmse.report.runs import PROGRESS, Run, counted
+
+
+def write(found: Comparison, path: Path) -> None:
+    """Write the seeds that count of all runs of a comparison.
+
+    Steps are the evaluations of the online phase (of the offline phase in a run without one). step_count: environment
+    steps (gradient updates offline). elapsed_time: seconds since the first evaluation written; 0 without a
+    clock. absolute_metrics: the last evaluation, since no best policy is chosen and evaluated anew. Evaluations
+    without a finite score are left out.
+    """
+    path.write_text(json.dumps(tree(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def tree(found: Comparison) -> dict[str, Any]:
+    """The nested dictionaries that `write` writes."""
+    metrics = ("win_rate", "return") if found.score == "win_rate" else ("return",)
+    whole: dict[str, Any] = {}
+    for run, result, task, method in zip(found.runs, found.results, found.tasks, found.methods, strict=True):
+        environment, short = split_task(task)
+        algorithms = whole.setdefault(environment, {}).setdefault(short, {})
+        algorithms[algorithm_name(method)] = _seeds(run, result, metrics)
+    return whole
+
+
+def split_task(task: str) -> tuple[str, str]:
+    """``smax:3m`` as ("smax", "3m"); a name without a colon stands for both."""
+    environment, _, short = task.partition(":")
+    return environment, short or environment
+
+
+def algorithm_name(method: str) -> str:
+    """A method's name without commas, which marl-eval does not allow."""
+    return method.replace(", ", " ").replace(",", " ")
+
+
+def unfit(found: Comparison) -> list[str]:
+    """A sentence if marl-eval could not stack these runs: it needs the same seeds and evaluations everywhere."""
+    sizes = {
+        len(steps) for tasks in tree(found).values() for a in tasks.values() for r in a.values() for steps in r.values()
+    }
+    seeds = {len(runs) for tasks in tree(found).values() for a in tasks.values() for runs in a.values()}
+    methods = {
+        frozenset(m for m, t in zip(found.methods, found.tasks, strict=True) if t == task) for task in found.tasks
+    }
+    if len(sizes) == len(seeds) == len(methods) == 1:
+        return []
+    return [
+        "marl_eval.json: the runs differ in the number of seeds or evaluations, or in the methods by environment; "
+        "marl-eval itself needs all of them equal."
+    ]
+
+
+def _seeds(run: Run, result: Result, metrics: tuple[str, ...]) -> dict[str, Any]:
+    seeds = {}
+    for trace in counted(run.online if result.phase == "online" else run.offline):
+        there = np.all([np.isfinite(trace.columns[m]) for m in metrics], axis=0)
+        columns = {name: values[there] for name, values in trace.columns.items()}
+        if not there.any():
+            continue
+        rows = [{m: [float(columns[m][k])] for m in metrics} for k in range(int(there.sum()))]
+        clock = np.nan_to_num(columns["wall_s"] - columns["wall_s"][0])
+        counts = columns[PROGRESS[trace.phase]]
+        steps: dict[str, Any] = {
+            f"step_{k}": {"step_count": int(counts[k]), "elapsed_time": float(clock[k])} | row
+            for k, row in enumerate(rows)
+        }
+        seeds[f"seed_{trace.seed}"] = steps | {"absolute_metrics": rows[-1]}
+    return seeds
