@@ -16,6 +16,7 @@ from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, 
 from ovmse.methods import METHODS
 from ovmse.schedules import Schedule, constant, cosine, exponential, linear, step
 from ovmse.train import Result, train
+from ovmse.tuning import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "Schedule",
     "Sequential",
     "SquaredError",
+    "Tuning",
     "UserError",
     "constant",
     "cosine",
@@ -47,4 +49,5 @@ __all__ = [
     "schedules",
     "step",
     "train",
+    "tune",
 ]

@@ -17,6 +17,7 @@ from ovmse.display import Display
 from ovmse.errors import UserError, unknown
 from ovmse.interrupt import Interrupted
 from ovmse.learner import LearnerConfig
+from ovmse.tuning.command import tune_command
 
 DESCRIPTION = "Train a team from logged play, hand it over, improve it online, and see what it forgot."
 
@@ -106,6 +107,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "datasets": datasets,
     "inspect": data_commands.inspect,
     "train": train,
+    "tune": tune_command(Config()),
     "evaluate": evaluate,
     "report": report,
     "compare": compare,
@@ -185,6 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         train_from_preset.__doc__ = train.__doc__
         commands["train"] = train_from_preset
+        commands["tune"] = tune_command(default)
         tyro.extras.subcommand_cli_from_dict(commands, prog="ovmse", description=DESCRIPTION, args=arguments)
     except (UserError, OSError) as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

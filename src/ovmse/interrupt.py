@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """The user stopped the run; it is saved in `out` and can be resumed."""
+    """The user stopped the run; it is saved in `out` and can be resumed, in the way that `how` says."""
 
-    def __init__(self, out: Path):
-        super().__init__(f"stopped; the run is saved in {out}. Go on with: ovmse train --resume {out}")
+    def __init__(self, out: Path, how: str = ""):
+        super().__init__(f"stopped; the run is saved in {out}. Go on with: {how or f'ovmse train --resume {out}'}")
         self.out = out
 
 

@@ -1,0 +1,194 @@
+"""What a search found, in files: ``tuning.json``, ``tuning.md``, and the figure ``eop.svg`` and ``.png``."""
+
+import dataclasses
+from collections.abc import Sequence
+from shlex import quote
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ovmse import rundir
+from ovmse.config import Config
+from ovmse.learner import LearnerConfig
+from ovmse.tuning import trials
+from ovmse.tuning.expected import expected_best
+from ovmse.tuning.settings import Tuning
+from ovmse.tuning.trials import Found, Plan, Trial
+
+REPORTED_SEEDS = 5
+HEADER = ("method", "score", "defaults", "tuned", "trials", "failed", "updates", "env steps", "settings")
+
+
+def write(tuning: Tuning, plans: Sequence[Plan], found: Sequence[Found]) -> None:
+    """Write all files of a search's result into its directory."""
+    from ovmse.report.draw import save
+
+    assert tuning.out is not None
+    curves = expected(found)
+    record = {
+        "first_seed": tuning.seed,
+        "seeds": tuning.seeds,
+        "trials": tuning.trials,
+        "sampler": tuning.sampler,
+        "methods": [
+            {
+                **dataclasses.asdict(one),
+                "default": one.default.score,
+                "best": one.best.number if one.best else None,
+                "flags": flags_of(one.best) if one.best else [],
+                "expected_best": None if curve is None else list(curve),
+                "space": {path: str(space) for path, space in plan.space.items()},
+            }
+            for one, plan, curve in zip(found, plans, curves, strict=True)
+        ],
+    }
+    rundir.write_json(tuning.out / "tuning.json", record)
+    (tuning.out / "tuning.md").write_text(markdown(tuning, plans, found), encoding="utf-8")
+    if any(curve is not None for curve in curves):
+        save(figure(found, curves), tuning.out / "eop")
+
+
+def expected(found: Sequence[Found]) -> list[np.ndarray | None]:
+    """Expected best score of k tried settings, by method; None where all trials failed.
+
+    A failed trial counts with a win rate of 0, or with the lowest return that any method's trial had.
+    """
+    scores = [[trial.score for trial in one.trials if trial.score is not None] for one in found]
+    lowest = min((x for some in scores for x in some), default=0.0)
+    curves: list[np.ndarray | None] = []
+    for one, some in zip(found, scores, strict=True):
+        worst = 0.0 if one.score_name == "win_rate" else lowest
+        failed = [worst] * (len(one.trials) - len(some))
+        curves.append(expected_best(np.array(some + failed, float)) if some else None)
+    return curves
+
+
+def flags_of(trial: Trial) -> list[str]:
+    """A trial's settings as words of the command line."""
+    words = []
+    for path, value in trial.settings.items():
+        if path.startswith("learner."):
+            words += ["--" + path.removeprefix("learner.").replace("_", "-"), str(value)]
+        else:
+            words += ["--change", f"{path}={value}"]
+    return words
+
+
+def command(tuning: Tuning, one: Found) -> str:
+    """The command that trains a method with its best settings, on seeds that the search has not seen."""
+    config, best = tuning.trial(one.method), one.best
+    seed = 0 if tuning.seed >= REPORTED_SEEDS else tuning.seed + tuning.seeds
+    words = ["ovmse", "train", *differing(config, Config(), ("seed", "seeds", "learner", "change"))]
+    words += differing(
+        config.learner, LearnerConfig(), [p.removeprefix("learner.") for p in (best.settings if best else ())]
+    )
+    words += [word for change in tuning.change for word in ("--change", change)]
+    words += ["--seed", str(seed), "--seeds", str(REPORTED_SEEDS), *(flags_of(best) if best else [])]
+    return " ".join(map(quote, words))
+
+
+def differing(value: Any, default: Any, without: Sequence[str]) -> list[str]:
+    """The fields of a configuration that are not as by default, as words of the command line."""
+    words = []
+    for field in dataclasses.fields(default):
+        now, flag = getattr(value, field.name), "--" + field.name.replace("_", "-")
+        if field.name in without or now == getattr(default, field.name):
+            continue
+        if isinstance(now, bool):
+            words.append(flag if now else f"--no-{flag[2:]}")
+        else:
+            words += [word for x in (now if isinstance(now, tuple) else (now,)) for word in (flag, str(x))]
+    return words
+
+
+def cells(one: Found, between: str = " ") -> list[str]:
+    """One row of text, in the order of `HEADER`, with `between` between two settings."""
+    from ovmse.report.format import score, steps
+
+    best, name = one.best, one.score_name
+    words = list(map(quote, flags_of(best))) if best else []
+    pairs = between.join(map(" ".join, zip(words[::2], words[1::2], strict=True)))
+    return [
+        one.method,
+        {"auc": "mean", "final": "final"}[one.measure],
+        "failed" if one.default.score is None else score(one.default.score, name),
+        score(best.score if best else None, name),
+        str(len(one.trials)),
+        str(sum(trial.score is None for trial in one.trials)),
+        steps(sum(trial.updates for trial in one.trials)),
+        steps(sum(trial.env_steps for trial in one.trials)),
+        pairs or ("the defaults" if best else "all trials failed"),
+    ]
+
+
+def markdown(tuning: Tuning, plans: Sequence[Plan], found: Sequence[Found]) -> str:
+    """The page of a search: the table, the trials of each method, and what to do next."""
+    from ovmse.report.format import SCORE_NAMES, score, steps
+
+    scores = " and ".join(dict.fromkeys(SCORE_NAMES[one.score_name] for one in found))
+    seeds = f"{tuning.seed} to {tuning.seed + tuning.seeds - 1}" if tuning.seeds > 1 else str(tuning.seed)
+    text = [
+        "# Tuning",
+        f"{tuning.env}, {tuning.trials} trials per method ({tuning.sampler}), seeds {seeds}. Scores: {scores}, "
+        "mean over the online phase or final. The tuned score is the best of several noisy ones: it flatters. Report "
+        "what the commands below give, on other seeds. Updates and environment steps: all that were spent.",
+        _table(HEADER, [cells(one) for one in found]),
+        "![Expected best score by number of settings tried](eop.svg)",
+    ]
+    for one, plan in zip(found, plans, strict=True):
+        searched = "; ".join(f"`{path}` {space}" for path, space in plan.space.items())
+        rows = [
+            [
+                trials.place(plan, trial.number).name,
+                score(trial.score, one.score_name),
+                f"`{' '.join(map(quote, flags_of(trial)))}`" if trial.settings else "the defaults",
+                steps(trial.updates) + (" (offline phase of trial-00)" if trial.shared else ""),
+                steps(trial.env_steps),
+                trial.reason,
+            ]
+            for trial in one.trials
+        ]
+        text += [f"## {one.method}", f"Searched: {searched}."]
+        text += [_table(("trial", "score", "settings", "updates", "env steps", "why it failed"), rows)]
+        text += [f"```\n{command(tuning, one)}\n```"] if one.best else []
+    return "\n\n".join(text) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([c.replace("|", "\\|") for c in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def figure(found: Sequence[Found], curves: Sequence[np.ndarray | None]) -> Figure:
+    """Expected best score over the number of settings tried, one line per method; a diamond marks the defaults."""
+    import matplotlib
+    from matplotlib.lines import Line2D
+
+    from ovmse.report import draw
+    from ovmse.report.format import SCORE_NAMES
+
+    with matplotlib.rc_context(draw.THEME):
+        picture = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = picture.add_subplot()
+        handles = []
+        for i, (one, curve) in enumerate(zip(found, curves, strict=True)):
+            if curve is None:
+                continue
+            style = draw.style_of(i)
+            label = one.method + (" (final score)" if one.measure == "final" else "")
+            marks: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve) <= 12 else {}
+            handles += axes.plot(np.arange(1, len(curve) + 1), curve, label=label, **marks, **style, zorder=3)
+            if one.default.score is not None:
+                diamond: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "zorder": 4}
+                axes.plot([0], [one.default.score], color=style["color"], linestyle="", **diamond)
+        most = max(len(curve) for curve in curves if curve is not None)
+        score_name = next(one.score_name for one, curve in zip(found, curves, strict=True) if curve is not None)
+        draw.progress_axis(axes, "settings tried", min(most, 10) + 2)
+        axes.set_xlim(-0.04 * most, 1.02 * most)
+        axes.set_ylabel(f"expected best {SCORE_NAMES.get(score_name, score_name)}")
+        draw.score_axis(axes, score_name)
+        handles.append(Line2D([], [], color=draw.MUTED, marker="D", linestyle="", markerfacecolor="white"))
+        labels = [str(handle.get_label()) for handle in handles[:-1]] + ["defaults"]
+        picture.legend(handles, labels, loc="outside upper left", ncols=min(4, len(handles)))
+    return picture
