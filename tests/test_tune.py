@@ -12,6 +12,7 @@ import pytest
 from episodes import small_run, write_two_step
 
 import ovmse
+from ovmse import phases
 from ovmse.cli import main
 from ovmse.config import Config, change_method
 from ovmse.display import Display
@@ -100,10 +101,17 @@ class Mine:
 
 
 def test_a_new_part_takes_one_line(monkeypatch):
-    method = replace(OVMSE, online_loss=Mine())
+    method = replace(METHODS["se"], online_loss=Mine())
     assert "online_loss.weight" not in spaces.offered(method, LEARNER)
     monkeypatch.setitem(spaces.TABLE, ("Mine", "weight"), spaces.uniform(0.1, 1))
     assert spaces.offered(method, LEARNER)["online_loss.weight"] == spaces.uniform(0.1, 1)
+
+
+def test_what_is_off_stays_off():
+    without = change_method(OVMSE, ("offline_share=constant(0)", "offline_loss.alpha=0"))
+    found = spaces.offered(without, replace(LEARNER, td_lambda=0.0))
+    assert "explore.epsilon.start" in found
+    assert not {"offline_share.start", "offline_loss.alpha", "learner.td_lambda"} & set(found)
 
 
 def test_a_constant_schedule_is_moved_as_a_whole(monkeypatch):
@@ -260,7 +268,7 @@ def test_trial_0_is_the_method_as_it_is(tmp_path, data, runs):
         assert config.change == () and config.learner == tuning.learner and config.pretrained is None
     for config in runs.configs[2:]:
         assert {c.partition("=")[0] for c in config.change} > {"offline_loss.alpha", "explore.epsilon.end"}
-        assert config.learner.td_lambda != tuning.learner.td_lambda
+        assert config.learner.learning_rate != tuning.learner.learning_rate
 
 
 def test_the_score_is_what_the_report_says(tmp_path, data, runs):
@@ -385,6 +393,7 @@ def test_the_command_says_what_to_do_next(tmp_path, data, runs, capsys):
     said = capsys.readouterr().out
     assert "ovmse trial-01 (2 of 2): " in said
     [line] = [line for line in said.splitlines() if line.startswith("Next: ovmse train") and "--method se" in line]
+    assert "Best of se (trial-01): --change explore.epsilon.start=0." in said
     assert "--change explore.epsilon.start=0." in line and "--seed 0 --seeds 5" in line
     for name in ("tuning.md", "tuning.json", "eop.png", "eop.svg"):
         assert (tmp_path / "s" / name).stat().st_size > 0
@@ -427,7 +436,8 @@ def test_the_figure_has_a_line_and_a_diamond_per_method():
 # The search, with real runs
 
 
-def test_real_trials_share_the_offline_phase(tmp_path, data):
+def test_real_trials_share_the_offline_phase(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(phases, "lengths_within", lambda limit: [limit])  # fewer programs to compile
     [found] = tune(search(tmp_path / "s", data, ("finetune",), trials=2, seeds=1, only_online=True))
     first, second = (tmp_path / "s" / "finetune" / f"trial-0{n}" for n in range(2))
     assert (first / "offline.safetensors").read_bytes() == (second / "offline.safetensors").read_bytes()

@@ -34,14 +34,19 @@ def tune_command(default: Config) -> Callable[..., None]:
 
 def show(tuning: Tuning, console: Console) -> None:
     """Run a search and print its result."""
-    from ovmse.tuning.results import HEADER, cells, command
+    from ovmse.tuning.results import HEADER, cells, command, flags_of
     from ovmse.tuning.search import tune
 
     found = tune(tuning, console)
-    table = Table(*HEADER, title=f"{tuning.env}: {tuning.trials} trials per method", box=box.SIMPLE)
+    table = Table(*HEADER[:-1], title=f"{tuning.env}: {tuning.trials} trials per method", box=box.SIMPLE)
     for one in found:
-        table.add_row(*map(escape, cells(one, between="\n")))
+        table.add_row(*map(escape, cells(one)[:-1]))
     console.print(table)
+    for one in found:
+        if one.best is not None:
+            flags = " ".join(map(quote, flags_of(one.best))) or "the defaults"
+            where = f"trial-{one.best.number:02d}"
+            console.print(f"Best of {one.method} ({where}): {flags}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Written: {tuning.out}/tuning.md, tuning.json, eop.png, eop.svg", highlight=False, markup=False)
     for one in found:
         if one.best is not None:

@@ -102,13 +102,12 @@ def differing(value: Any, default: Any, without: Sequence[str]) -> list[str]:
     return words
 
 
-def cells(one: Found, between: str = " ") -> list[str]:
-    """One row of text, in the order of `HEADER`, with `between` between two settings."""
+def cells(one: Found) -> list[str]:
+    """One row of text, in the order of `HEADER`."""
     from ovmse.report.format import score, steps
 
     best, name = one.best, one.score_name
-    words = list(map(quote, flags_of(best))) if best else []
-    pairs = between.join(map(" ".join, zip(words[::2], words[1::2], strict=True)))
+    flags = " ".join(map(quote, flags_of(best))) if best else ""
     return [
         one.method,
         {"auc": "mean", "final": "final"}[one.measure],
@@ -118,7 +117,7 @@ def cells(one: Found, between: str = " ") -> list[str]:
         str(sum(trial.score is None for trial in one.trials)),
         steps(sum(trial.updates for trial in one.trials)),
         steps(sum(trial.env_steps for trial in one.trials)),
-        pairs or ("the defaults" if best else "all trials failed"),
+        flags or ("the defaults" if best else "all trials failed"),
     ]
 
 

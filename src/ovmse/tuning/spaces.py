@@ -16,7 +16,7 @@ from ovmse.learner import LearnerConfig
 from ovmse.method import Method
 from ovmse.schedules import Number, Schedule
 
-ONLINE = ("online_target", "online_loss", "explore", "offline_share")
+ONLINE = ("online_target", "online_loss", "explore", "compose", "offline_share", "priority", "warm_up")
 """The fields of a `Method` that are first read after the offline phase."""
 
 
@@ -69,7 +69,8 @@ def offered(method: Method, learner: LearnerConfig, only_online: bool = False) -
     """The table's rows that a method has, by path: ``explore.epsilon.start`` or ``learner.learning_rate``.
 
     Left out are parts without effect (what concerns the online phase where there is none, the share of offline
-    episodes where none are mixed in) and settings that are None. `only_online`: nothing that the offline phase reads.
+    episodes where none are mixed in) and settings that are None or 0: what is off stays off. `only_online`: nothing
+    that the offline phase reads.
     """
     found = {path: space for path, space in _walk(method, "") if has(method, learner, path)}
     if not only_online:
@@ -86,8 +87,8 @@ def _walk(part: Any, prefix: str) -> Iterator[tuple[str, Range]]:
     for field in dataclasses.fields(part):
         value, path = getattr(part, field.name), prefix + field.name
         space = TABLE.get((type(part).__name__, field.name))
-        if value is None:
-            continue
+        if value in (None, 0) or (isinstance(value, Schedule) and value.start == value.end == 0):
+            continue  # off
         if isinstance(value, Schedule) and space is not None:
             ends = space if isinstance(space, tuple) else (space,)
             names = ("start",) if value.shape == "constant" else ("start", "end")
