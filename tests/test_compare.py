@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from synthetic_runs import line, small_run, write_run
 
+from ovmse.errors import UserError
 from ovmse.report import compare, marl_eval, write_report
 from ovmse.report.comparison import Comparison, compare_runs
 from ovmse.report.runs import load_run
@@ -88,6 +89,13 @@ def test_regret_of_returns_is_to_the_best_seen_in_the_environment(tmp_path: Path
     assert given.reference == 20.0 and given.regret is not None and given.regret.value == pytest.approx(800.0)
 
 
+def test_a_reference_in_per_cent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a share in \[0, 1\]; got 80"):
+        comparison(runs_of(tmp_path / "won", FINALS), reference=80.0)
+    with pytest.raises(UserError, match="finite; got nan"):
+        comparison(runs_of(tmp_path / "played", FINALS, won=False), reference=float("nan"))
+
+
 def test_one_environment_has_no_scaling_and_one_total_per_run(tmp_path: Path) -> None:
     found = comparison(runs_of(tmp_path, FINALS, won=False)[:2])
     assert [t.iqm for t in found.totals] == [r.final for r in found.results]
@@ -121,12 +129,17 @@ def test_unequal_seeds_and_budgets_are_said(tmp_path: Path) -> None:
 def test_tables_of_several_environments(tmp_path: Path, width: int) -> None:
     text = show(runs_of(tmp_path / "runs", FINALS), tmp_path / "out", width)
     assert "Over all environments" in text and max(map(len, text.splitlines())) <= width
+    assert text.count("beats") == 2 and "0.88" in text and "0.56" in text  # no column is lost on a narrow terminal
     rows = list(csv.DictReader((tmp_path / "out" / "total.csv").read_text().splitlines()))
     assert [r["method"] for r in rows] == ["finetune", "ovmse"] and rows[0]["environments"] == "2"
     assert float(rows[1]["p_better_than_first"]) == pytest.approx(0.5625) and rows[0]["p_better_than_first"] == ""
     assert float(rows[1]["p_better_than_first_low"]) <= 0.5625 <= float(rows[1]["p_better_than_first_high"])
     written = (tmp_path / "out" / "compare.md").read_text()
-    assert "| ovmse | 4 | 45 % [" in written and "optimistic and not for ranking" in written
+    assert (
+        "| ovmse | 4 | 45 % [" in written
+        and "the highest evaluation; not for ranking" in written
+        and "best (optimistic) |" in written
+    )
 
 
 def test_page_has_the_totals_and_the_profiles(tmp_path: Path) -> None:

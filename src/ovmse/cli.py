@@ -68,32 +68,38 @@ def evaluate(
     console.print(f"Next: ovmse report {run}", highlight=False)
 
 
-def report(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+def report(
+    runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None, reference: float | None = None
+) -> None:
     """Write one page on one or several runs; it opens without a network.
 
     Args:
         runs: the runs' directories.
         out: where to write the page; by default report.html in the run's directory.
+        reference: the score that regret is measured against; by default a win rate of 1, or the best return seen.
     """
     from ovmse.report import write_report
 
     need_runs(runs)
-    page = write_report(list(runs), out)
+    page = write_report(list(runs), out, reference)
     Console().print(f"Written: {page}\nNext: open it in a browser", highlight=False)
 
 
-def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
-    """Put several runs in one table and one figure.
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None, reference: float | None = None
+) -> None:
+    """Put several runs, of one environment or of several, in one table and two figures.
 
     Args:
         runs: the runs' directories, two or more.
         out: the directory to write into; by default comparison/ beside the first run.
+        reference: the score that regret is measured against; by default a win rate of 1, or the best return seen.
     """
     from ovmse.report import compare as run
 
     need_runs(runs)
     console = Console()
-    where = run(list(runs), out, console)
+    where = run(list(runs), out, console, reference)
     console.print(f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}", highlight=False)
 
 

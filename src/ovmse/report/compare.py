@@ -16,14 +16,14 @@ from ovmse.report.comparison import Comparison, compare_runs
 from ovmse.report.runs import load_run
 from ovmse.report.stats import Estimate
 
-HEADER = (
-    "run", "seeds", "before", "dip", "recovered", "mean", "final", "regret", "best (optimistic)", "beats first",
-)  # fmt: skip
+BEST = "best (optimistic)"
+HEADER = ("run", "seeds", "before", "dip", "recovered", "mean", "final", "regret", "beats first", BEST)
 CAPTION = (
     "[95 % interval]. Dip: deepest. Recovered: at environment steps. Mean: area under the online curve. "
-    "Regret: what is missing to 100 % (returns: to the best seen in these runs), summed over online environment steps. "
-    "Best: the highest evaluation, optimistic and not for ranking. "
-    "Beats first: chance that a seed of the run ends above a seed of the first run in the same environment."
+    "Regret: what is missing to 100 % (returns: to the best seen in these runs; or to the reference given), summed "
+    "over online environment steps. "
+    "Beats first: chance that a seed of the run ends above a seed of the first run in the same environment. "
+    f"{BEST.capitalize()}: the highest evaluation; not for ranking."
 )
 TOTAL_HEADER = ("method", "runs", "IQM", "median", "mean", "optimality gap", "beats first")
 TOTAL_CAPTION = (
@@ -55,7 +55,10 @@ def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, refere
         _write_total_csv(folder / "total.csv", found)
     titles = (f"Judged by {fmt.SCORE_NAMES[found.score]} (interquartile mean over seeds)", "Over all environments")
     for title, (header, rows, caption) in zip(titles, tables, strict=False):
-        _print(title, header, rows, caption, console)
+        shown = len(header) - (header[-1] == BEST)  # room for what counts: a narrow terminal drops the last column
+        _print(
+            title, header[:shown], [row[:shown] for row in rows], caption.partition(f" {BEST.capitalize()}")[0], console
+        )
     notes = [*found.notes, *marl_eval.unfit(found)]
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
@@ -83,8 +86,8 @@ def table_rows(found: Comparison) -> list[list[str]]:
             fmt.with_interval(r.auc, r.score),
             fmt.with_interval(r.final, r.score),
             fmt.plain(r.regret.value if r.regret else None),
-            fmt.score(r.best.value, r.score),
             fmt.chance(better),
+            fmt.score(r.best.value, r.score),
         ]
         for name, r, better in zip(found.names, found.results, found.better, strict=True)
     ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ovmse.errors import UserError
 from ovmse.report import aggregate
 from ovmse.report.results import Result, best_reference, judge, labels, score_range
 from ovmse.report.runs import Run, score_name, setting
@@ -61,9 +62,13 @@ def compare_runs(runs: Sequence[Run], reference: float | None = None) -> Compari
     """Judge all runs by their win rate, or all by their return where one of them cannot be won.
 
     reference: the score that regret is measured against, in every task; without it each task's `best_reference`.
-    Raises `UserError` for a run without a finite score.
+    Raises `UserError` for a run without a finite score, or a reference that is no number or, for win rates, no share.
     """
     score = "win_rate" if all(score_name(r) == "win_rate" for r in runs) else "return"
+    if reference is not None and not (0 <= reference <= 1 if score == "win_rate" else np.isfinite(reference)):
+        raise UserError(
+            f"reference must be {'a share in [0, 1]' if score == 'win_rate' else 'finite'}; got {reference}."
+        )
     tasks = tuple(task_of(r) for r in runs)
     groups = {task: [i for i, t in enumerate(tasks) if t == task] for task in tasks}
     best = {

@@ -90,7 +90,7 @@ def _comparison(found: Comparison, base: Path) -> str:
     return "\n".join([
         html.tag("p", "Interquartile means over seeds. The final score is the one that counts.", cls="lead"),
         html.box("Read with care", list(found.notes), warn=True),
-        html.table(f"Judged by {score}. {CAPTION}", HEADER, table_rows(found)),
+        html.table(f"Judged by {score}. {CAPTION}", HEADER, table_rows(found), cls="dense"),
         html.table(TOTAL_CAPTION, TOTAL_HEADER, total_rows(found)) if several and found.totals else "",
         html.figure(svg, f"{score.capitalize()} of all runs.", save(figure, base / "figures" / "comparison"), base),
         html.figure(profiles_svg, "How the final scores are spread, and how often a method ends above the first.",
@@ -152,10 +152,7 @@ def _cards(result: Result) -> list[tuple[str, str, str]]:
         found.append(("mean online", fmt.score(result.auc.value, score), "area under the curve"))
     if result.regret:
         to = fmt.score(result.reference, score)
-        found.append(
-            ("regret", fmt.number(result.regret.value), f"{name} missing to {to}, summed over environment steps")
-        )
-    found.append(("best evaluation", fmt.score(result.best.value, score), "optimistic; not for ranking"))
+        found.append(("regret", fmt.number(result.regret.value), f"missing to {to}, summed over steps"))
     return found
 
 
