@@ -87,10 +87,11 @@ def _comparison(found: Comparison, base: Path) -> str:
     links = "".join(html.wrap("li", html.tag("a", name, href=f"#run-{i}")) for i, name in names)
     score = fmt.SCORE_NAMES[found.score]
     several = len(found.distinct_tasks()) > 1
+    rows = [[cell.replace("–", "–\u2060") for cell in row] for row in table_rows(found)]  # no break within an interval
     return "\n".join([
         html.tag("p", "Interquartile means over seeds. The final score is the one that counts.", cls="lead"),
         html.box("Read with care", list(found.notes), warn=True),
-        html.table(f"Judged by {score}. {CAPTION}", HEADER, table_rows(found), cls="dense"),
+        html.table(f"Judged by {score}. {CAPTION}", HEADER, rows, cls="dense"),
         html.table(TOTAL_CAPTION, TOTAL_HEADER, total_rows(found)) if several and found.totals else "",
         html.figure(svg, f"{score.capitalize()} of all runs.", save(figure, base / "figures" / "comparison"), base),
         html.figure(profiles_svg, "How the final scores are spread, and how often a method ends above the first.",
