@@ -24,6 +24,7 @@ from ovmse.schedules import constant, linear
 from ovmse.tuning import Tuning, spaces, tune
 from ovmse.tuning.expected import expected_best
 from ovmse.tuning.results import command, expected, figure, flags_of
+from ovmse.tuning.search import opened
 from ovmse.tuning.show import seconds_left
 from ovmse.tuning.spaces import Range
 from ovmse.tuning.trials import Found, Trial
@@ -357,6 +358,14 @@ def test_another_search_in_the_same_place_is_refused(tmp_path, data, runs):
     with pytest.raises(UserError, match="holds no search"):
         tune(search(tmp_path / "s" / "ovmse", data, ("ovmse",)))
     assert len(runs.configs) == 3
+
+
+def test_a_search_under_way_is_left_alone(tmp_path):
+    with opened(tmp_path / "s", {"trials": 1}):  # noqa: SIM117
+        with pytest.raises(UserError, match="under way in another process"), opened(tmp_path / "s", {"trials": 1}):
+            pass
+    with opened(tmp_path / "s", {"trials": 1}):
+        pass
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, data, runs):

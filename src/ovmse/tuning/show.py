@@ -46,7 +46,7 @@ class SearchDisplay(Display):
         self._best: dict[str, Trial] = {}
         self._trials, self._count, self._method = tuning.trials, 0, ""
         self._since = self._last = 0.0
-        self._finished_phases, self._name, self._of, self._what = 0, "", 0, ""
+        self._name, self._of, self._what = "", 0, ""
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -76,20 +76,23 @@ class SearchDisplay(Display):
 
     def begin(self, plan: Plan, number: int) -> None:
         """A trial begins."""
-        self._method, self._since, self._finished_phases, self._name = plan.name, time.monotonic(), 0, ""
-        self._what = self._called(plan, number)
+        self._method, self._since, self._what = plan.name, time.monotonic(), self._called(plan, number)
         self._show("begins", 0.0)
 
     def phase(self, name: str, done: int, total: int, unit: str) -> None:
         """A phase of the trial begins."""
-        self._finished_phases += bool(self._name)
         self._name, self._of, self._unit = name, total, unit
-        self._show(f"{name} {done}/{total} {unit}", 0.0)
+        self._at(done)
 
     def advance(self, done: int, clock: Clock) -> None:
         """So much of the trial's phase is done."""
-        share = (self._finished_phases + done / self._of) / self._phases[self._method]
-        self._show(f"{self._name} {done}/{self._of} {self._unit}", min(1.0, share))
+        self._at(done)
+
+    def _at(self, done: int) -> None:
+        phases = self._phases[self._method]
+        before = phases - 1 if self._name == "online" else 0
+        share = (before + min(1.0, done / self._of)) / phases
+        self._show(f"{self._name} {done}/{self._of} {self._unit}", share)
 
     def stopping(self) -> None:
         """Ctrl-C was pressed."""
