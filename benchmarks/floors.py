@@ -42,7 +42,7 @@ def sizes(spec: EnvSpec, learner: LearnerConfig) -> Sizes:
         h=learner.hidden,
         m=learner.embedding,
         e=learner.hyper,
-        mixes=learner.mixer == "qmix",
+        mixes=learner.mixer in (None, "qmix"),
     )
 
 

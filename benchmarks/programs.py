@@ -13,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.floors import stored_bytes
-from ovmse import learner, phases
+from ovmse import learner, phases, updates
 from ovmse import replay as replays
 from ovmse.config import Config
+from ovmse.context import Sight
 from ovmse.data import Dataset
 from ovmse.envs.protocol import Environment
 from ovmse.explore import greedy
 from ovmse.method import Method
 from ovmse.replay import Replay
-from ovmse.rollout import Rollout, collect
+from ovmse.rollout import Rollout, Teams, collect
 from ovmse.seeds import Rounds, any_over_seeds, over_seeds, shared, slots, split
 from ovmse.types import EnvSpec, Episode
 
@@ -70,7 +71,7 @@ def fresh_offline(config: Config, spec: EnvSpec) -> Rounds:
 def offline_updates(config: Config, spec: EnvSpec, method: Method, data: Replay) -> Call:
     """Updates of the offline phase, each on a batch of the dataset."""
 
-    lengths = phases.lengths_of(data)
+    lengths = updates.lengths_of(data)
 
     def learn(state: Any, data: Replay, updates: jax.Array) -> tuple[Any, Any]:
         return phases.learn_offline(config, spec, method, state, data, updates, lengths)
@@ -143,12 +144,12 @@ def plays(
     What the call gives is rollouts, axes [seed, round, episode, …], one for each group of seeds.
     """
 
-    def pick(key: jax.Array, q: jax.Array, avail: jax.Array) -> jax.Array:
-        return greedy(q, avail) if method is None else method.explore(key, q, avail, jnp.zeros(()))
+    def pick(key: jax.Array, sight: Sight) -> jax.Array:
+        return greedy(sight.q, sight.avail) if method is None else method.explore(key, sight)
 
     def one(state: phases.Offline, keys: jax.Array) -> Rollout:
-        agent = state.learner.team.agent
-        return jax.lax.map(lambda k: collect(env, agent, pick, k, any_over_seeds), keys)
+        teams = Teams(state.learner.team)
+        return jax.lax.map(lambda k: collect(env, teams, pick, k, any_over_seeds), keys)
 
     states, program = fresh_offline(config, env.spec), over_seeds(one, config.seeds, keep=True)
     keys = jax.random.split(jax.random.key(1), (rounds, episodes))

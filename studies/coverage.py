@@ -23,7 +23,7 @@ from ovmse.cli import read_config
 from ovmse.config import settings
 from ovmse.judge import restore_teams
 from ovmse.networks import unroll
-from ovmse.rollout import collect
+from ovmse.rollout import Teams, collect
 from ovmse.seeds import CPU_OPTIONS, batched
 
 EPSILONS = (0.1, 0.3, 1.0)
@@ -44,7 +44,7 @@ def main(run: tyro.conf.Positional[Path], steps: int = 20_000, team: int = 0) ->
     config = read_config(run)
     env = envs.make(config.env, **settings(config.env_settings))
     teams = restore_teams(run / "offline.safetensors", config, env.spec)
-    agent = jax.tree.map(lambda x: x[team], teams).agent
+    chosen = jax.tree.map(lambda x: x[team], teams)
     table = Table(
         "ε",
         "exploration",
@@ -56,16 +56,19 @@ def main(run: tyro.conf.Positional[Path], steps: int = 20_000, team: int = 0) ->
     )
     for epsilon in EPSILONS:
         for name, way in WAYS.items():
-            table.add_row(str(epsilon), name, *measure(env, agent, way, epsilon, steps))
+            table.add_row(str(epsilon), name, *measure(env, chosen, way, epsilon, steps))
     Console().print(table)
 
 
-def measure(env, agent, way, epsilon: float, steps: int) -> list[str]:
+def measure(env, team, way, epsilon: float, steps: int) -> list[str]:
     """One row of the table."""
 
     def play(key):
-        played = collect(env, agent, lambda k, q, a: way(k, q, a, jnp.float32(epsilon)), jax.random.split(key, BLOCK))
-        q = jax.vmap(partial(unroll, agent))(played.episodes)[:, :-1]
+        def pick(k, sight):
+            return way(k, sight.q, sight.avail, jnp.float32(epsilon))
+
+        played = collect(env, Teams(team), pick, jax.random.split(key, BLOCK))
+        q = jax.vmap(partial(unroll, team.agent))(played.episodes).q[:, :-1]
         greedy = explore.greedy(q, played.episodes.avail[:, :-1])
         return played, (greedy != played.episodes.action).sum(axis=-1)
 

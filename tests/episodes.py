@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import envs
+from ovmse import envs, values
 from ovmse.config import Config
+from ovmse.context import Context
 from ovmse.data import Dataset, pack
 from ovmse.learner import LearnerConfig
-from ovmse.networks import Team, make_team
+from ovmse.networks import Parts, Team, make_team
 from ovmse.types import EnvSpec, Episode
 
 SPEC = EnvSpec(
@@ -72,10 +73,13 @@ def as_jax(tree):
     return jax.tree.map(jnp.asarray, tree)
 
 
-def random_team(seed, spec=SPEC, mixer="qmix", config=SMALL) -> Team:
-    """Small networks with random parameters, drawn by NumPy so that nothing has to be compiled."""
+def random_team(seed, spec=SPEC, mixer="qmix", config=SMALL, **parts) -> Team:
+    """Small networks with random parameters, drawn by NumPy so that nothing has to be compiled.
+
+    parts: what else they consist of, as `Parts` has it.
+    """
     sizes = {"hidden": config.hidden, "embedding": config.embedding, "hyper": config.hyper}
-    team = eqx.filter_eval_shape(make_team, spec, mixer=mixer, **sizes, key=jax.random.key(0))
+    team = eqx.filter_eval_shape(make_team, spec, Parts(mixer, **parts), **sizes, key=jax.random.key(0))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), x.dtype), team)
 
@@ -142,3 +146,22 @@ def small_run(out, **changes) -> Config:
         "learner": dataclasses.replace(SMALL, learning_rate=0.01, target_every_updates=10),
     }
     return Config(out=out, **{**settings, **changes})
+
+
+def context_of(team, slow, episode, gamma=0.99, td_lambda=0.0, next_value=None, **known) -> Context:
+    """What the losses of an episode are given, with one-step targets unless they are `known`."""
+    v = values.evaluate_episode(team, slow, episode)
+
+    def bootstrap(after):
+        return values.lambda_return(episode.reward, episode.terminal, episode.valid, after, gamma, td_lambda)
+
+    key = known.get("key", jax.random.key(0))
+    after = v.next_q_tot if next_value is None else next_value(v, episode, key)
+    given = {
+        "target": bootstrap(after),
+        "memory": jnp.zeros_like(after),
+        "from_data": jnp.ones((), bool),
+        "progress": jnp.zeros(()),
+        "key": key,
+    }
+    return Context(values=v, episode=episode, bootstrap=bootstrap, gamma=gamma, **{**given, **known})

@@ -116,7 +116,7 @@ def test_acting_costs_what_the_agents_network_traces_to():
     rng = np.random.default_rng(0)
     episode = jax.tree.map(jnp.asarray, random_episode(rng, 6, TINY))
     team = random_team(0, TINY, config=SMALL)
-    traced = traced_products(jax.make_jaxpr(lambda e: unroll(team.agent, e))(episode).jaxpr)
+    traced = traced_products(jax.make_jaxpr(lambda e: unroll(team.agent, e).q)(episode).jaxpr)
     dense = Z._replace(inputs=Z.inputs + Z.n + Z.a)
     assert 7 * floors.acting_products(Z) <= traced <= 7 * floors.acting_products(dense)
 
@@ -129,7 +129,8 @@ def test_the_floor_of_an_update_is_what_its_gradient_traces_to(loss):
     def total(team, slow):
         def of(episode):
             key = jax.random.key(0)
-            return learner.episode_loss(SMALL, loss, lambda y, m: y, team, slow, episode, jnp.zeros(6), key).loss
+            lesson, one = learner.Lesson(loss, lambda y, m: y), learner.Batch(episode, jnp.zeros(6), jnp.ones((), bool))
+            return learner.episode_loss(SMALL, lesson, team, slow, one, key)[0].loss
 
         return sum(map(of, episodes))
 

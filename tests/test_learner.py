@@ -47,7 +47,8 @@ def teams():
 
 @eqx.filter_jit
 def compiled_gradient(config, loss, state, episodes, memory):
-    return learner.gradient(config, loss, regress, state, episodes, memory, KEY)
+    given = learner.Batch(episodes, memory, jnp.ones(len(memory), bool))
+    return learner.gradient(config, learner.Lesson(loss, regress), state, given, KEY)[:2]
 
 
 def gradient_of(config, loss, episodes, memory):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import as_jax, random_episode, random_team
+from episodes import as_jax, context_of, random_episode, random_team
 
 from ovmse import explore, values
 from ovmse.config import describe
@@ -20,6 +20,7 @@ from ovmse.method import (
     Method,
     Remember,
     Sequential,
+    Sight,
     SquaredError,
     offline_value,
 )
@@ -34,14 +35,14 @@ def seen():
     """What the networks say of an episode, a target, and the episode."""
     rng = np.random.default_rng(0)
     episode = as_jax(random_episode(rng, 5))
-    v = values.evaluate_episode(random_team(0), random_team(1), episode)
-    return v, jnp.asarray(rng.normal(size=6), jnp.float32), episode
+    target = jnp.asarray(rng.normal(size=6), jnp.float32)
+    return context_of(random_team(0), random_team(1), episode, target=target, key=KEY)
 
 
 def test_losses_add_the_regulariser_to_the_squared_error(seen):
-    v, target, episode = seen
-    squared = (v.q_tot - target) ** 2
-    np.testing.assert_allclose(SquaredError()(v, target, episode, KEY), squared)
+    v, episode = seen.values, seen.episode
+    squared = (v.q_tot - seen.target) ** 2
+    np.testing.assert_allclose(SquaredError()(seen), squared)
     avail, action = episode.avail[:-1], episode.action
     gaps = {
         "per_agent": values.cql_per_agent(v.q, avail, action),
@@ -50,8 +51,8 @@ def test_losses_add_the_regulariser_to_the_squared_error(seen):
     }
     for form, gap in gaps.items():
         loss = CQL(alpha=2.5, form=form, samples=7)
-        np.testing.assert_allclose(loss(v, target, episode, KEY), squared + 2.5 * gap, rtol=1e-6)
-    np.testing.assert_allclose(CQL(alpha=0.0)(v, target, episode, KEY), squared)
+        np.testing.assert_allclose(loss(seen), squared + 2.5 * gap, rtol=1e-6)
+    np.testing.assert_allclose(CQL(alpha=0.0)(seen), squared)
 
 
 def test_targets_follow_their_schedule():
@@ -74,12 +75,13 @@ def test_exploration_follows_its_schedule(part, function):
     rng = np.random.default_rng(0)
     q, avail = jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), jnp.ones((3, 4), bool)
     keys = jax.random.split(KEY, 200)
-    ours = jax.vmap(lambda k: part(linear(1.0, 0.0))(k, q, avail, jnp.float32(0.25)))(keys)
+    sight = Sight(q, avail, 0, jnp.float32(0.25), None, None, 6)
+    ours = jax.vmap(lambda k: part(linear(1.0, 0.0))(k, sight))(keys)
     np.testing.assert_array_equal(ours, jax.vmap(lambda k: function(k, q, avail, jnp.float32(0.75)))(keys))
 
 
 def test_the_memory_is_the_frozen_teams_q_tot(seen):
-    episode, team = seen[2], random_team(0)
+    episode, team = seen.episode, random_team(0)
     np.testing.assert_allclose(offline_value(team, episode), values.taken_q_tot(team, episode))
 
 

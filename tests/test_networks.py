@@ -12,7 +12,7 @@ import pytest
 from episodes import SMALL, SPEC, as_jax, in_float64, random_episode, random_team
 from hypothesis import given, settings
 
-from ovmse import checkpoint, learner, networks
+from ovmse import checkpoint, learner, mixers, networks
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
 unroll = eqx.filter_jit(networks.unroll)
@@ -70,7 +70,7 @@ def test_utilities_equal_the_formulas():
     with jax.enable_x64(True):
         team = in_float64(random_team(seed))
         episode = random_episode(np.random.default_rng(seed), 6, dtype=np.float64)
-        ours = networks.unroll(team.agent, as_jax(episode))
+        ours = networks.unroll(team.agent, as_jax(episode)).q
         np.testing.assert_allclose(ours, reference_unroll(by_name(team), episode), rtol=1e-12, atol=1e-12)
 
 
@@ -80,14 +80,15 @@ def test_q_tot_equals_the_formulas(seed):
     with jax.enable_x64(True):
         team = in_float64(random_team(seed))
         state, q = rng.normal(size=(5, SPEC.state_size)), 3 * rng.normal(size=(5, SPEC.n_agents))
-        ours = networks.mix(networks.weights_at(team.mixer, jnp.asarray(state)), jnp.asarray(q))
+        ours = mixers.mix(mixers.weights_at(team.mixer, jnp.asarray(state)), jnp.asarray(q))
         theirs = [reference_mix(by_name(team), s, x) for s, x in zip(state, q, strict=True)]
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_single_precision_is_close_to_double():
     team, episode = random_team(0), random_episode(np.random.default_rng(0), 6)
-    np.testing.assert_allclose(unroll(team.agent, as_jax(episode)), reference_unroll(by_name(team), episode), atol=1e-5)
+    found = unroll(team.agent, as_jax(episode)).q
+    np.testing.assert_allclose(found, reference_unroll(by_name(team), episode), atol=1e-5)
 
 
 def test_a_cell_with_two_biases_loads_as_documented():
@@ -122,11 +123,14 @@ def test_the_page_lists_every_array_with_its_shape():
         "H": SMALL.hidden,
         "M": SMALL.embedding,
         "E": SMALL.hyper,
+        "K": 2,
     }
     listed = {}
-    for name, shape in re.findall(r"^\| `((?:agent|mixer)\.[\w.]+)` \| `\[([^\]]+)\]`", PAGE.read_text(), re.M):
+    for name, shape in re.findall(r"^\| `((?:agent|mixer|ratio)\.[\w.]+)` \| `\[([^\]]+)\]`", PAGE.read_text(), re.M):
         listed[name] = tuple(eval(part.replace("·", "*"), {}, sizes) for part in shape.split(","))
-    assert listed == {name: array.shape for name, array in checkpoint.names(random_team(0)).items()}
+    parts = {"policy": True, "value": True, "critics": 2, "ratio": True}
+    teams = [random_team(0, mixer=mixer, **parts) for mixer in ("qmix", "linear", "vdn")]
+    assert listed == {name: array.shape for team in teams for name, array in checkpoint.names(team).items()}
 
 
 def test_the_page_s_examples_run(tmp_path, monkeypatch):
@@ -147,7 +151,7 @@ def test_vdn_adds_and_has_no_parameters():
     team = random_team(0, mixer="vdn")
     assert jax.tree.leaves(team.mixer) == []
     state, q = jnp.ones((2, SPEC.state_size)), jnp.array([[1.0, 2.0, -4.0], [0.5, 0.0, 0.25]])
-    np.testing.assert_allclose(networks.mix(networks.weights_at(team.mixer, state), q), [-1.0, 0.75])
+    np.testing.assert_allclose(mixers.mix(mixers.weights_at(team.mixer, state), q), [-1.0, 0.75])
 
 
 # What every mixer and every agent must keep to
@@ -155,11 +159,11 @@ def test_vdn_adds_and_has_no_parameters():
 
 @eqx.filter_jit
 def mixed_and_slope(mixer, state, q):
-    weights = networks.weights_at(mixer, state)
-    return jax.value_and_grad(lambda q: networks.mix(weights, q))(q)
+    weights = mixers.weights_at(mixer, state)
+    return jax.value_and_grad(lambda q: mixers.mix(weights, q))(q)
 
 
-@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_q_tot_increases_in_every_utility(mixer, data):
@@ -180,28 +184,28 @@ def test_the_greedy_joint_action_is_the_best_joint_action():
     for seed in range(5):
         mixer = random_team(seed).mixer
         q = jnp.asarray(rng.normal(size=(SPEC.n_agents, SPEC.n_actions)), jnp.float32)
-        weights = networks.weights_at(mixer, jnp.asarray(rng.normal(size=SPEC.state_size), jnp.float32))
+        weights = mixers.weights_at(mixer, jnp.asarray(rng.normal(size=SPEC.state_size), jnp.float32))
         joint = np.indices((SPEC.n_actions,) * SPEC.n_agents).reshape(SPEC.n_agents, -1).T
         chosen = jax.vmap(networks.chosen, in_axes=(None, 0))(q, jnp.asarray(joint))
-        totals = jax.vmap(networks.mix, in_axes=(None, 0))(weights, chosen)
-        greedy = networks.mix(weights, q.max(axis=-1))
+        totals = jax.vmap(mixers.mix, in_axes=(None, 0))(weights, chosen)
+        greedy = mixers.mix(weights, q.max(axis=-1))
         np.testing.assert_allclose(greedy, totals.max(), rtol=1e-6)
 
 
 def test_an_agent_sees_neither_the_future_nor_the_others():
     rng = np.random.default_rng(0)
     agent, episode = random_team(0).agent, random_episode(rng, 6)
-    base = np.asarray(unroll(agent, as_jax(episode)))
+    base = np.asarray(unroll(agent, as_jax(episode)).q)
     t, i = 3, 1
 
     obs = episode.obs.copy()
     obs[t, i] += 1
-    changed = np.asarray(unroll(agent, as_jax(episode._replace(obs=obs)))) != base
+    changed = np.asarray(unroll(agent, as_jax(episode._replace(obs=obs))).q) != base
     assert changed[t:, i].all() and not changed[:t].any() and not changed[:, [0, 2]].any()
 
     action = episode.action.copy()
     action[t, i] = (action[t, i] + 1) % SPEC.n_actions
-    changed = np.asarray(unroll(agent, as_jax(episode._replace(action=action)))) != base
+    changed = np.asarray(unroll(agent, as_jax(episode._replace(action=action))).q) != base
     assert changed[t + 1 :, i].all() and not changed[: t + 1].any() and not changed[:, [0, 2]].any()
 
 
@@ -216,34 +220,34 @@ def test_stepping_equals_unrolling():
     hidden, rows = networks.first_hidden(agent, SPEC.n_agents), []
     last = networks.last_actions(episode.action, SPEC.n_actions)
     for t in range(SPEC.episode_limit + 1):
-        hidden, q = networks.agent_step(agent, hidden, episode.obs[t], last[t])
-        rows.append(q)
-    np.testing.assert_allclose(np.stack(rows), unroll(agent, episode), atol=1e-6)
+        hidden, heads = networks.agent_step(agent, hidden, episode.obs[t], last[t])
+        rows.append(heads.q)
+    np.testing.assert_allclose(np.stack(rows), unroll(agent, episode).q, atol=1e-6)
 
 
 def test_agents_share_one_network_but_know_who_they_are():
     agent = random_team(0).agent
     obs = jnp.ones((SPEC.n_agents, SPEC.obs_size))
     none = jnp.zeros((SPEC.n_agents, SPEC.n_actions))
-    _, q = networks.agent_step(agent, networks.first_hidden(agent, SPEC.n_agents), obs, none)
+    q = networks.agent_step(agent, networks.first_hidden(agent, SPEC.n_agents), obs, none)[1].q
     assert len(np.unique(np.asarray(q).round(6), axis=0)) == SPEC.n_agents
     blind = eqx.tree_at(
         lambda a: a.encoder.weight,
         agent,
         agent.encoder.weight.at[:, SPEC.obs_size : SPEC.obs_size + SPEC.n_agents].set(0.0),
     )
-    _, q = networks.agent_step(blind, networks.first_hidden(agent, SPEC.n_agents), obs, none)
+    q = networks.agent_step(blind, networks.first_hidden(agent, SPEC.n_agents), obs, none)[1].q
     np.testing.assert_allclose(q, np.broadcast_to(q[:1], q.shape), atol=1e-6)
 
 
-@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])
 def test_fresh_networks_are_uniform_within_their_bounds(mixer):
     """As Equinox initialises its own layers: ± 1/√(inputs), for the recurrent layer ± 1/√H, weights and biases."""
-    sizes = {"mixer": mixer, "hidden": 64, "embedding": 32, "hyper": 48}
-    make = eqx.filter_jit(lambda key: networks.make_team(SPEC, **sizes, key=key))
+    sizes = {"hidden": 64, "embedding": 32, "hyper": 48}
+    make = eqx.filter_jit(lambda key: networks.make_team(SPEC, networks.Parts(mixer), **sizes, key=key))
     team, other = make(jax.random.key(0)), make(jax.random.key(1))
     layers = jax.tree.leaves(team, is_leaf=lambda x: isinstance(x, eqx.nn.Linear | eqx.nn.GRUCell))
-    assert len(layers) == (10 if mixer == "qmix" else 3)
+    assert len(layers) == {"qmix": 10, "linear": 7, "vdn": 3}[mixer]
     for layer in layers:
         inputs = layer.hidden_size if isinstance(layer, eqx.nn.GRUCell) else layer.in_features
         numbers = np.concatenate([np.ravel(x) for x in jax.tree.leaves(layer)]) * np.sqrt(inputs)

@@ -11,7 +11,7 @@ from episodes import SMALL, SPEC, as_jax, close, in_float64, random_episode, ran
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovmse import envs, explore, learner, phases
+from ovmse import envs, explore, learner, phases, updates
 from ovmse import replay as replays
 from ovmse.config import Config
 from ovmse.method import CQL, TD, Method, Remember, SquaredError
@@ -57,24 +57,24 @@ beside = eqx.filter_jit(taken_q_tot)
 
 
 def test_episodes_are_computed_at_a_few_lengths(data):
-    assert phases.lengths_within(100) == [20, 30, 45, 67, 100]
+    assert updates.lengths_within(100) == [20, 30, 45, 67, 100]
     for limit in range(1, 40):
-        lengths = phases.lengths_within(limit)
+        lengths = updates.lengths_within(limit)
         assert lengths[-1] == limit and lengths == sorted(set(lengths)) and lengths[0] >= 1
-    assert phases.lengths_of(data) == [3, 6]  # half of the episodes have at most 3 steps, the longest has 6
+    assert updates.lengths_of(data) == [3, 6]  # half of the episodes have at most 3 steps, the longest has 6
 
 
 @given(batch=st.integers(1, 300), n_agents=st.integers(1, 30))
 def test_groups_divide_the_batch_and_fit_a_cache(batch, n_agents):
-    group = phases.group_size(batch, n_agents)
+    group = updates.group_size(batch, n_agents)
     assert batch % group == 0 and group >= min(4, batch)
     smaller = [d for d in range(4, group) if batch % d == 0]
-    assert (group * n_agents <= phases.GROUP_ROWS and 4 * group <= batch) or not smaller
+    assert (group * n_agents <= updates.GROUP_ROWS and 4 * group <= batch) or not smaller
 
 
 def test_an_accelerator_computes_the_batch_at_once(monkeypatch):
-    monkeypatch.setattr(phases, "batched", lambda: True)
-    assert phases.group_size(32, 5) == 32
+    monkeypatch.setattr(updates, "batched", lambda: True)
+    assert updates.group_size(32, 5) == 32
 
 
 def test_progress_is_the_spent_share():
@@ -136,6 +136,10 @@ def test_new_episodes_remember_the_frozen_team_and_not_the_learning_one():
         np.testing.assert_allclose(memory, q_tot, rtol=1e-5, atol=1e-5)
 
 
+def lesson(loss):
+    return learner.Lesson(loss, lambda td, memory: td)
+
+
 def marked(length, reward, count):
     """Stored episodes of one length, every step with the same reward."""
     rng = np.random.default_rng(0)
@@ -163,8 +167,8 @@ def shares(config, keys, share):
     replay, data = marked(3, 0.0, 5), marked(3, 1.0, 4)
 
     def one(key):
-        loss, regress = SquaredError(), lambda td, m: td
-        return phases.update(config, SPEC, loss, regress, state, replay, data, share, key, [T])[1].losses.target
+        mixed = updates.Data(data, share, None)
+        return updates.update(config, SPEC, lesson(SquaredError()), state, replay, mixed, key, [T])[1].losses.target
 
     return jax.lax.map(one, keys)
 
@@ -177,17 +181,14 @@ def test_lengths_and_groups_change_nothing(form, data, monkeypatch):
     def results(choices):
         team, slow = in_float64(random_team(0)), in_float64(random_team(7))
         state = learner.restart(config.learner, team)._replace(slow=slow)
-        share, regress = 0.0, lambda td, m: td
-        run = eqx.filter_jit(
-            lambda k: phases.update(config, SPEC, loss, regress, state, double, None, share, k, choices)
-        )
+        run = eqx.filter_jit(lambda k: updates.update(config, SPEC, lesson(loss), state, double, None, k, choices)[:2])
         return [(new.team, metrics) for new, metrics in (run(jax.random.key(k)) for k in range(6))]
 
-    assert phases.group_size(8, SPEC.n_agents) == 4
+    assert updates.group_size(8, SPEC.n_agents) == 4
     with jax.enable_x64(True):
         double = in_float64(data)
         ours, long = results([2, 3, 5, T]), results([T])
-        monkeypatch.setattr(phases, "group_size", lambda batch, n_agents: batch)
+        monkeypatch.setattr(updates, "group_size", lambda batch, n_agents: batch)
         plain = results([T])
     close(ours, plain, 1e-9)
     close(long, plain, 1e-9)
@@ -228,6 +229,6 @@ def test_cql_finds_the_best_logged_action_of_the_climbing_game(form, tmp_path):
     state, tally = run(state, data, jnp.int32(400))
     assert int(tally.updates) == int(state.learner.updates) == 400
     episode = as_jax(episodes[0])
-    q = unroll(state.learner.team.agent, episode)
+    q = unroll(state.learner.team.agent, episode).q
     np.testing.assert_array_equal(explore.greedy(q[0], episode.avail[0]), [1, 1])
     assert float(taken_q_tot(state.learner.team, episode)[0]) == pytest.approx(7.0, abs=0.7)

@@ -11,7 +11,7 @@ from episodes import random_team
 
 from ovmse import envs, explore
 from ovmse.networks import unroll
-from ovmse.rollout import act, collect, collect_host, start_acting
+from ovmse.rollout import Teams, act, collect, collect_host, start_acting
 from ovmse.types import EnvSpec, Outcome, View
 
 LIMIT, CUT = 6, 5  # the padded length, and where the walk's own time limit cuts it
@@ -70,17 +70,17 @@ class HostWalk:
         return view_of(self.t, self.place, self.end, np), Outcome(*map(np.asarray, (np.float32(self.place), *flags)))
 
 
-def pick(key, q, avail):
-    return explore.epsilon_greedy(key, q, avail, jnp.float32(0.7))
+def pick(key, sight):
+    return explore.epsilon_greedy(key, sight.q, sight.avail, jnp.float32(0.7))
 
 
-def greedy(key, q, avail):
-    return explore.greedy(q, avail)
+def greedy(key, sight):
+    return explore.greedy(sight.q, sight.avail)
 
 
-AGENT = random_team(0, SPEC).agent
+TEAM = Teams(random_team(0, SPEC))
 KEYS = jax.random.split(jax.random.key(0), B)
-play = eqx.filter_jit(lambda how, keys: collect(Walk(), AGENT, how, keys))
+play = eqx.filter_jit(lambda how, keys: collect(Walk(), TEAM, how, keys))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_rows_steps_and_ends_line_up(played):
 
 def test_skipping_ended_episodes_equals_the_full_loop():
     def full(keys, always):
-        return collect(Walk(), AGENT, pick, keys, lambda going: always | going.any())
+        return collect(Walk(), TEAM, pick, keys, lambda going: always | going.any())
 
     short = KEYS[:4]
     run = jax.jit(full)
@@ -138,7 +138,7 @@ def test_episodes_depend_on_their_key_alone(played):
 
 def test_acting_equals_unrolling():
     e = play(greedy, KEYS).episodes
-    q = jax.vmap(unroll, in_axes=(None, 0))(AGENT, e)[:, :-1]
+    q = jax.vmap(unroll, in_axes=(None, 0))(TEAM.online.agent, e).q[:, :-1]
     best = explore.greedy(q, e.avail[:, :-1])
     np.testing.assert_array_equal(np.asarray(e.action)[e.valid], np.asarray(best)[e.valid])
 
@@ -146,13 +146,13 @@ def test_acting_equals_unrolling():
 def test_environments_on_the_host_line_up_too():
     ends = [1, 3, 5, 6, 7, 2]
     seeds = jax.random.split(jax.random.key(1), len(ends))
-    step = jax.jit(lambda t, acting, obs, avail: act(AGENT, pick, seeds, t, acting, obs, avail))
+    step = jax.jit(lambda t, acting, view: act(TEAM, SPEC, pick, seeds, t, acting, view, jnp.zeros(())))
 
-    def act_at(t, acting, obs, avail):
-        acting, action = step(jnp.int32(t), acting, jnp.asarray(obs), jnp.asarray(avail))
+    def act_at(t, acting, view):
+        acting, action = step(jnp.int32(t), acting, jax.tree.map(jnp.asarray, view))
         return acting, np.asarray(action)
 
-    acting = start_acting(AGENT, SPEC, len(ends))
+    acting = start_acting(TEAM, SPEC, len(ends))
     found = collect_host([HostWalk() for _ in ends], act_at, acting, ends)
     assert_is_a_walk(*found)
 
@@ -160,8 +160,8 @@ def test_environments_on_the_host_line_up_too():
 @pytest.mark.parametrize("game", ["climbing", "penalty", "two_step"])
 def test_matrix_games_pay_what_their_tables_say(game):
     env = envs.make(f"matrix:{game}")
-    agent = random_team(0, env.spec).agent
-    e, won = jax.tree.map(np.asarray, jax.jit(lambda k: collect(env, agent, pick, k))(KEYS))
+    teams = Teams(random_team(0, env.spec))
+    e, won = jax.tree.map(np.asarray, jax.jit(lambda k: collect(env, teams, pick, k))(KEYS))
     assert e.valid.all() and e.terminal[:, -1].all() and not e.terminal[:, :-1].any()
     for b in range(B):
         stage = e.state[b, :-1].argmax(-1)

@@ -217,8 +217,8 @@ def own_methods(tmp_path, monkeypatch):
         from ovmse.method import Method
 
 
-        def no_number(values, target, episode, key):
-            return values.q_tot * jnp.nan
+        def no_number(context):
+            return context.target * jnp.nan
 
 
         BROKEN = Method(offline_loss=no_number)

@@ -14,7 +14,8 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from ovmse import values
-from ovmse.networks import chosen, mix, unroll, weights_at
+from ovmse.mixers import mix, weights_at
+from ovmse.networks import chosen, unroll
 
 GAMMA = 0.9
 T, N, A = SPEC.episode_limit, SPEC.n_agents, SPEC.n_actions
@@ -106,12 +107,12 @@ def test_one_regression_has_the_gradient_of_the_papers_two_terms(numbers, weight
 # One pass over an episode
 
 
-@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])
 def test_the_online_network_picks_and_the_slow_one_values(mixer):
     rng = np.random.default_rng(0)
     team, slow = random_team(0, mixer=mixer), random_team(1, mixer=mixer)
     e = as_jax(random_episode(rng, T))
-    q, q_slow = np.asarray(unroll(team.agent, e)), np.asarray(unroll(slow.agent, e))
+    q, q_slow = np.asarray(unroll(team.agent, e).q), np.asarray(unroll(slow.agent, e).q)
     found = eqx.filter_jit(values.evaluate_episode)(team, slow, e)
     action, avail = np.asarray(e.action), np.asarray(e.avail)
     taken, after = np.zeros((2, T, N), np.float32)
@@ -193,7 +194,7 @@ def test_cql_per_agent_pushes_by_the_softmax_over_legal_actions():
         np.testing.assert_allclose(slope, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])
 def test_cql_joint_by_brute_force_over_all_joint_actions(mixer):
     """With every joint action as a sample once, and the data's once more."""
     with jax.enable_x64(True):
@@ -219,7 +220,7 @@ def test_sampled_joint_actions_are_legal_and_uniform():
         assert len(choices) == 1 or stats.chisquare(counts[choices]).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])
 def test_counterfactual_q_tot_equals_mixing_every_replacement(mixer):
     with jax.enable_x64(True):
         q, _, action = utilities(0)
@@ -230,7 +231,7 @@ def test_counterfactual_q_tot_equals_mixing_every_replacement(mixer):
             np.testing.assert_allclose(found[t, i, a], direct, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])
 def test_cql_counterfactual_and_its_gradient_equal_direct_mixing(mixer):
     with jax.enable_x64(True):
         team = in_float64(random_team(0, mixer=mixer))
@@ -239,10 +240,10 @@ def test_cql_counterfactual_and_its_gradient_equal_direct_mixing(mixer):
 
         def ours(team):
             weights = weights_at(team.mixer, e.state[:-1])
-            return values.cql_counterfactual(weights, unroll(team.agent, e)[:-1], avail, e.action)
+            return values.cql_counterfactual(weights, unroll(team.agent, e).q[:-1], avail, e.action)
 
         def direct(team):
-            weights, q = weights_at(team.mixer, e.state[:-1]), unroll(team.agent, e)[:-1]
+            weights, q = weights_at(team.mixer, e.state[:-1]), unroll(team.agent, e).q[:-1]
             others = jnp.arange(A)[:, None, None] * jnp.ones((1, T, N), jnp.int32)  # [A, T, N]: all play a
             per_agent = []
             for i in range(N):

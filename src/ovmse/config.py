@@ -11,7 +11,8 @@ import tyro
 
 from ovmse.errors import UserError, check_positive
 from ovmse.learner import LearnerConfig
-from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
+from ovmse.method import Method
+from ovmse.methods import PARTS as METHOD_PARTS
 from ovmse.schedules import constant, cosine, exponential, linear, step
 
 
@@ -22,7 +23,8 @@ class Config:
     env: str = "smax:3m"
     """environment: smax:5m_vs_6m, matrix:climbing, pettingzoo:mpe2.simple_spread_v3, or your own module:attribute"""
     method: str = "ovmse"
-    """the method: ovmse, ovm, se, finetune, offline, scratch, or your own module:attribute"""
+    """the method, such as ovmse, finetune or awac (docs/methods.md has them all), a pair strategy+objective such as
+    ovmse+omiga, or your own module:attribute"""
     data: str | None = None
     """the dataset to learn from: a directory, or the name of one that comes with the package (smax-3m-medium)"""
     pretrained: Path | None = None
@@ -132,7 +134,7 @@ def _replace(part: Any, path: list[str], value: Any, change: str) -> Any:
 
 PARTS: dict[str, Any] = {
     **{make.__name__: make for make in (constant, linear, cosine, exponential, step)},
-    **{make.__name__: make for make in (CQL, TD, EpsilonGreedy, Independent, Remember, Sequential, SquaredError)},
+    **METHOD_PARTS,
 }
 """What a change's value may be made of."""
 

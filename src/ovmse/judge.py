@@ -12,7 +12,8 @@ from ovmse import checkpoint, envs, learner, machine, methods, metrics, rundir
 from ovmse.config import Config, change_method, settings
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive
-from ovmse.networks import Team
+from ovmse.networks import Parts, Team
+from ovmse.rollout import Teams
 from ovmse.seeds import slots, split
 from ovmse.worlds import evaluate, make_world
 
@@ -36,14 +37,16 @@ def judge_run(
     path = run / FILES[teams]
     if not path.exists():
         raise UserError(f"{path} is missing: the run did not get there. Was it interrupted? ovmse train --resume {run}")
-    team = restore_teams(path, config, env.spec)
-    world = make_world(config, env, change_method(methods.find(config.method), config.change))
+    method = change_method(methods.find(config.method), config.change)
+    team = restore_teams(path, config, env.spec, method.parts if teams == "offline" else method.parts_online)
+    guide = restore_teams(run / FILES["offline"], config, env.spec, method.parts) if method.guided else None
+    world = make_world(config, env, method)
     fill = np.resize(np.arange(config.seeds), slots(config.seeds))
     fresh = jax.random.fold_in(jax.random.key(seed), 2**20)  # training folds in 0 and 1, collecting 2 and on
     keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
     display.say(f"playing {episodes} episodes with each of {config.seeds} teams …")
-    agents = split(jax.tree.map(lambda x: x[fill], team.agent), config.seeds)
-    scores = evaluate(config, world, agents, split(keys, config.seeds))
+    playing = split(jax.tree.map(lambda x: x[fill], Teams(team, guide)), config.seeds)
+    scores = evaluate(config, world, playing, split(keys, config.seeds))
     rows = [
         {"seed": config.seed + i, "episodes": episodes, "teams": teams, "episodes_seed": seed}
         | metrics.score_row(scores, i, env.spec.has_win)
@@ -53,11 +56,11 @@ def judge_run(
     return rows
 
 
-def restore_teams(path: Path, config: Config, spec: Any) -> Team:
+def restore_teams(path: Path, config: Config, spec: Any, parts: Parts) -> Team:
     """The networks of all seeds (leading axis) in a file."""
 
     def one(key: Any) -> Team:
-        return learner.init(config.learner, spec, key).team
+        return learner.init(config.learner, spec, key, parts).team
 
     like = jax.eval_shape(lambda keys: jax.vmap(one)(keys), jax.random.split(jax.random.key(0), config.seeds))
     return checkpoint.restore(path, like)

@@ -1,20 +1,24 @@
 """The learner: fresh networks, and one gradient update on a batch of episodes. The only user of the optimiser."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse import values
+from ovmse.context import Context, Loss, NextValue, PerStep, Priority
 from ovmse.errors import UserError, check_positive, check_share
-from ovmse.method import Loss, PerStep
-from ovmse.networks import MixerName, Team, make_team
+from ovmse.method import double_q
+from ovmse.mixers import MixerName
+from ovmse.networks import PLAIN, Parts, Team, make_team
 from ovmse.types import EnvSpec, Episode
+
+NEXT_VALUE = 2**31 - 1  # folded into an episode's key for the next values, where losses split it
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class LearnerConfig:
 
     hidden: int = 64
     """units of the agents' recurrent layer (H)"""
-    mixer: MixerName = "qmix"
-    """how utilities become Q_tot"""
+    mixer: MixerName | None = None
+    """how utilities become Q_tot: qmix, linear or vdn; by default the method's own, most often qmix"""
     embedding: int = 32
     """units of QMIX's mixing layer (M)"""
     hyper: int = 64
@@ -52,8 +56,8 @@ class LearnerConfig:
             check_share("target_rate", self.target_rate)
         if self.optimiser not in ("adam", "rmsprop"):
             raise UserError(f"unknown optimiser {self.optimiser!r}; known: adam, rmsprop.")
-        if self.mixer not in ("qmix", "vdn"):
-            raise UserError(f"unknown mixer {self.mixer!r}; known: qmix, vdn.")
+        if self.mixer not in (None, "qmix", "linear", "vdn"):
+            raise UserError(f"unknown mixer {self.mixer!r}; known: qmix, linear, vdn.")
 
 
 class Learner(NamedTuple):
@@ -88,8 +92,25 @@ class Metrics(NamedTuple):
     grad_norm: Float[Array, ""]
 
 
-Regress = Callable[[PerStep, PerStep], PerStep]
-"""(TD target, memory) → what Q_tot regresses onto."""
+class Lesson(NamedTuple):
+    """What a method makes of a batch at one point of a run.
+
+    target: (TD target, memory) → what Q_tot regresses onto. progress: the spent share of the online budget.
+    """
+
+    loss: Loss
+    target: Callable[[PerStep, PerStep], PerStep]
+    next_value: NextValue = double_q
+    priority: Priority | None = None
+    progress: Float[Array, ""] | float = 0.0
+
+
+class Batch(NamedTuple):
+    """Episodes (leading axis B), what is remembered beside their steps, and which of them are the dataset's."""
+
+    episodes: Episode
+    memory: Float[Array, "B T"]
+    from_data: Bool[Array, " B"]
 
 
 def make_optimiser(config: LearnerConfig) -> optax.GradientTransformation:
@@ -98,11 +119,11 @@ def make_optimiser(config: LearnerConfig) -> optax.GradientTransformation:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip_norm), make(config.learning_rate)))
 
 
-def init(config: LearnerConfig, spec: EnvSpec, key: PRNGKeyArray) -> Learner:
-    """A learner with fresh networks; the target network starts equal to the online one."""
+def init(config: LearnerConfig, spec: EnvSpec, key: PRNGKeyArray, parts: Parts = PLAIN) -> Learner:
+    """A learner with fresh networks of these parts; the target network starts equal to the online one."""
     team = make_team(
         spec,
-        mixer=config.mixer,
+        parts if config.mixer is None else replace(parts, mixer=config.mixer),
         hidden=config.hidden,
         embedding=config.embedding,
         hyper=config.hyper,
@@ -117,72 +138,68 @@ def restart(config: LearnerConfig, team: Team) -> Learner:
 
 
 def episode_loss(
-    config: LearnerConfig,
-    loss: Loss,
-    regress: Regress,
-    team: Team,
-    slow: Team,
-    episode: Episode,
-    memory: PerStep,
-    key: PRNGKeyArray,
-) -> Losses:
-    """Sums over the valid steps of one episode."""
+    config: LearnerConfig, lesson: Lesson, team: Team, slow: Team, one: Batch, key: PRNGKeyArray
+) -> tuple[Losses, Float[Array, ""]]:
+    """Sums over the valid steps of one episode (a `Batch` without its leading axis), and its priority (1 without)."""
+    episode, memory, from_data = one
     v = values.evaluate_episode(team, slow, episode)
     reward, terminal, valid = episode.reward, episode.terminal, episode.valid
-    if config.td_lambda > 0:
-        td = values.lambda_return(reward, terminal, valid, v.next_q_tot, config.gamma, config.td_lambda)
-    else:
-        td = values.td_target(reward, terminal, v.next_q_tot, config.gamma)
-    target = regress(td, memory)
-    per_step = loss(v, target, episode, key)
+
+    def bootstrap(next_value: PerStep) -> PerStep:
+        if config.td_lambda > 0:
+            return values.lambda_return(reward, terminal, valid, next_value, config.gamma, config.td_lambda)
+        return values.td_target(reward, terminal, next_value, config.gamma)
+
+    td = bootstrap(lesson.next_value(v, episode, jax.random.fold_in(key, NEXT_VALUE)))
+    target = lesson.target(td, memory)
+    progress = jnp.asarray(lesson.progress, reward.dtype)
+    context = Context(v, target, memory, episode, from_data, bootstrap, config.gamma, progress, key)
+    per_step = lesson.loss(context)
     td_error = (v.q_tot - target) ** 2
 
     def total(x: PerStep) -> Float[Array, ""]:
         return jnp.where(valid, x, 0.0).sum()
 
     wins = (memory > td).astype(target.dtype)
-    return Losses(*map(total, (per_step, td_error, per_step - td_error, v.q_tot, target, wins)))
+    losses = Losses(*map(total, (per_step, td_error, per_step - td_error, v.q_tot, target, wins)))
+    return losses, jax.lax.stop_gradient(lesson.priority(context)) if lesson.priority else jnp.ones(())
 
 
 def batch_loss(
     config: LearnerConfig,
-    loss: Loss,
-    regress: Regress,
+    lesson: Lesson,
     team: Team,
     slow: Team,
-    episodes: Episode,
-    memory: Float[Array, "B T"],
+    batch: Batch,
     key: PRNGKeyArray,
     steps: Int[Array, ""] | None = None,
-) -> tuple[Float[Array, ""], Losses]:
-    """Means over the valid steps of a batch of episodes (leading axis B).
+) -> tuple[Float[Array, ""], tuple[Losses, Float[Array, " B"]]]:
+    """Means over the valid steps of a batch, and every episode's priority.
 
     steps: where these episodes are a part of a batch, the valid steps of all of it, so that parts add up.
     """
-    each = jax.vmap(lambda episode, m, k: episode_loss(config, loss, regress, team, slow, episode, m, k))(
-        episodes, memory, jax.random.split(key, memory.shape[0])
-    )
-    count = jnp.maximum(1, episodes.valid.sum() if steps is None else steps)
+    keys = jax.random.split(key, batch.memory.shape[0])
+    each, priorities = jax.vmap(lambda one, k: episode_loss(config, lesson, team, slow, one, k))(batch, keys)
+    count = jnp.maximum(1, batch.episodes.valid.sum() if steps is None else steps)
     means = jax.tree.map(lambda x: x.sum() / count, each)
-    return means.loss, means
+    return means.loss, (means, priorities)
 
 
 def gradient(
     config: LearnerConfig,
-    loss: Loss,
-    regress: Regress,
+    lesson: Lesson,
     learner: Learner,
-    episodes: Episode,
-    memory: Float[Array, "B T"],
+    batch: Batch,
     key: PRNGKeyArray,
     steps: Int[Array, ""] | None = None,
-) -> tuple[Team, Losses]:
-    """The gradient of `batch_loss` with respect to the online team, and the loss in numbers."""
+) -> tuple[Team, Losses, Float[Array, " B"]]:
+    """The gradient of `batch_loss` with respect to the online team, the loss in numbers, and the priorities."""
 
-    def objective(team: Team) -> tuple[Float[Array, ""], Losses]:
-        return batch_loss(config, loss, regress, team, learner.slow, episodes, memory, key, steps)
+    def objective(team: Team) -> tuple[Float[Array, ""], tuple[Losses, Float[Array, " B"]]]:
+        return batch_loss(config, lesson, team, learner.slow, batch, key, steps)
 
-    return eqx.filter_grad(objective, has_aux=True)(learner.team)
+    gradients, (losses, priorities) = eqx.filter_grad(objective, has_aux=True)(learner.team)
+    return gradients, losses, priorities
 
 
 def apply(config: LearnerConfig, learner: Learner, gradients: Team) -> Learner:

@@ -20,6 +20,7 @@ from ovmse.errors import UserError
 from ovmse.method import Method
 from ovmse.seeds import batched, slots, use_all_cores, width
 from ovmse.types import EnvSpec
+from ovmse.updates import group_size
 
 GIB = 2**30
 # Measured on SMAX maps, on a CPU:
@@ -54,7 +55,7 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     data = 0 if dataset is None else (len(dataset.obs) + spec.episode_limit + 1) * row
     size, rows = config.learner, spec.episode_limit + 1
     inputs = spec.obs_size + spec.n_agents + spec.n_actions
-    group = phases.group_size(config.batch_episodes, spec.n_agents)
+    group = group_size(config.batch_episodes, spec.n_agents)
     # measured: an update keeps about 3 numbers per input and 18 per recurrent unit, for each agent and row
     update = 4 * group * rows * spec.n_agents * (3 * inputs + 18 * size.hidden)
     online = method.online_target is not None

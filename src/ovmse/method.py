@@ -3,66 +3,48 @@
 Every part is a frozen dataclass: it prints, compares, goes into `config.json`, and changes by `dataclasses.replace`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
 
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ovmse import explore, values
+from ovmse import values
+from ovmse.context import (
+    Compose,
+    Context,
+    Explore,
+    Loss,
+    Memory,
+    NextValue,
+    PerStep,
+    Priority,
+    Sight,
+    Target,
+)
 from ovmse.errors import UserError
-from ovmse.networks import Team
+from ovmse.explorers import EpsilonGreedy, Independent, Sequential
+from ovmse.losses import CQL, SquaredError
+from ovmse.networks import Parts, Team
 from ovmse.schedules import Schedule, check_schedule, constant
 from ovmse.types import Episode
+from ovmse.values import Values
 
-PerStep = Float[Array, " T"]
-
-Loss = Callable[[values.Values, PerStep, Episode, PRNGKeyArray], PerStep]
-"""(values, target, episode, key) → the loss of each step."""
-Target = Callable[[PerStep, PerStep, Float[Array, ""]], PerStep]
-"""(TD target, memory, progress) → what Q_tot regresses onto online."""
-Explore = Callable[[PRNGKeyArray, Array, Array, Float[Array, ""]], Int[Array, " N"]]
-"""(step's key, utilities [N, A], legal actions [N, A], progress) → a joint action."""
-Memory = Callable[[Team, Episode], PerStep]
-"""(the team as it left the offline phase, an episode) → what to remember beside each of its steps, computed once."""
-
-
-@dataclass(frozen=True)
-class SquaredError:
-    """(Q_tot − y)²."""
-
-    def __call__(self, v: values.Values, target: PerStep, episode: Episode, key: PRNGKeyArray) -> PerStep:
-        return (v.q_tot - target) ** 2
-
-
-@dataclass(frozen=True)
-class CQL:
-    """(Q_tot − y)² + α · R: conservative Q-learning in one of its three multi-agent forms (see `ovmse.values`).
-
-    alpha: strength α ≥ 0. samples: joint actions drawn per step, for the form ``joint`` alone.
-    """
-
-    alpha: float | int = 1.0
-    form: Literal["per_agent", "joint", "counterfactual"] = "per_agent"
-    samples: int = 10
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.alpha, float | int) or not 0.0 <= self.alpha < float("inf"):
-            raise UserError(f"CQL's alpha must be 0 or more; got {self.alpha}.")
-        if self.form not in ("per_agent", "joint", "counterfactual"):
-            raise UserError(f"unknown form of CQL {self.form!r}; known: per_agent, joint, counterfactual.")
-        if self.samples < 1:
-            raise UserError(f"CQL's samples must be at least 1; got {self.samples}.")
-
-    def __call__(self, v: values.Values, target: PerStep, episode: Episode, key: PRNGKeyArray) -> PerStep:
-        avail, action = episode.avail[:-1], episode.action
-        if self.form == "per_agent":
-            gap = values.cql_per_agent(v.q, avail, action)
-        elif self.form == "counterfactual":
-            gap = values.cql_counterfactual(v.weights, v.q, avail, action)
-        else:
-            gap = values.cql_joint(v.weights, v.q, avail, action, values.sample_joint(key, avail, self.samples))
-        return (v.q_tot - target) ** 2 + self.alpha * gap
+__all__ = [
+    "CQL",
+    "TD",
+    "Context",
+    "EpsilonGreedy",
+    "Independent",
+    "Method",
+    "Parts",
+    "Remember",
+    "Sequential",
+    "Sight",
+    "SquaredError",
+    "combine",
+    "double_q",
+    "offline_value",
+    "own",
+]
 
 
 @dataclass(frozen=True)
@@ -87,42 +69,19 @@ class Remember:
         return values.remembered_target(target, memory, self.weight(progress))
 
 
-@dataclass(frozen=True)
-class _Exploration:
-    epsilon: Schedule
-
-    def __post_init__(self) -> None:
-        check_schedule("ε", self.epsilon)
-        self.epsilon.check_within("ε", 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class EpsilonGreedy(_Exploration):
-    """Each agent on its own acts at random with probability ε = epsilon(progress)."""
-
-    def __call__(self, key: PRNGKeyArray, q: Array, avail: Array, progress: Float[Array, ""]) -> Int[Array, " N"]:
-        return explore.epsilon_greedy(key, q, avail, self.epsilon(progress))
-
-
-@dataclass(frozen=True)
-class Sequential(_Exploration):
-    """Sequential Exploration: with probability ε = epsilon(progress) one agent acts at random, the others greedily."""
-
-    def __call__(self, key: PRNGKeyArray, q: Array, avail: Array, progress: Float[Array, ""]) -> Int[Array, " N"]:
-        return explore.sequential(key, q, avail, self.epsilon(progress))
-
-
-@dataclass(frozen=True)
-class Independent(_Exploration):
-    """Each agent explores alone with probability ε/N: sequential exploration without the shared seed."""
-
-    def __call__(self, key: PRNGKeyArray, q: Array, avail: Array, progress: Float[Array, ""]) -> Int[Array, " N"]:
-        return explore.independent(key, q, avail, self.epsilon(progress))
-
-
 def offline_value(team: Team, episode: Episode) -> PerStep:
     """Q_off,tot at the taken joint actions: what the frozen offline team thinks of each step."""
     return values.taken_q_tot(team, episode)
+
+
+def double_q(v: Values, episode: Episode, key: PRNGKeyArray) -> PerStep:
+    """Q̄_tot at the joint action that is greedy for the online network (van Hasselt et al. 2016)."""
+    return v.next_q_tot
+
+
+def own(sight: Sight) -> Float[Array, "N A"]:
+    """The learning team plays as it is."""
+    return sight.q
 
 
 @dataclass(frozen=True)
@@ -131,29 +90,67 @@ class Method:
 
     offline_loss: what to minimise on the dataset; None: there is no offline phase.
     online_target: what Q_tot regresses onto online; None: there is no online phase.
-    online_loss: the loss of that regression. explore: how the team acts while it learns online.
+    online_loss: the loss of that regression.
+    next_value: what the TD target bootstraps from, in both phases.
+    explore: how the team acts while it learns online.
+    compose: the utilities by which the team plays, where the offline team has a say in that.
     offline_share: the share of every online batch that comes from the dataset.
     memory: what to remember beside each stored step, computed once by the team frozen at the handover.
+    priority: how often an episode of the dataset is drawn online; None: all alike.
+    warm_up: the share of the online budget that is played before the first update.
+    fresh: whether the online phase learns new networks, the offline team being a guide only.
+    parts: what the networks consist of. online_parts: what fresh ones do, where they differ.
     """
 
     offline_loss: Loss | None = None
     online_target: Target | None = None
     online_loss: Loss = SquaredError()
+    next_value: NextValue = double_q
     explore: Explore = EpsilonGreedy(constant(0.05))
+    compose: Compose = own
     offline_share: Schedule = constant(0.0)
     memory: Memory | None = offline_value
+    priority: Priority | None = None
+    warm_up: float | int = 0.0
+    fresh: bool = False
+    parts: Parts = Parts()
+    online_parts: Parts | None = None
 
     def __post_init__(self) -> None:
         check_schedule("the offline share", self.offline_share)
         self.offline_share.check_within("the offline share", 0.0, 1.0)
         if self.offline_loss is None and self.online_target is None:
             raise UserError("a method needs an offline loss, an online target, or both; this one has neither.")
-        for name in ("offline_loss", "online_target", "online_loss", "explore", "memory"):
+        for name in FUNCTIONS:
             part = getattr(self, name)
             if part is not None and not callable(part):
                 raise UserError(f"a method's {name} is a function, such as CQL(1.0) or TD(); got {part!r}.")
-        if isinstance(self.online_target, Remember) and (self.offline_loss is None or self.memory is None):
-            raise UserError("Remember needs an offline loss and a memory: without them there is nothing to remember.")
+        if not isinstance(self.warm_up, float | int) or not 0.0 <= self.warm_up < 1.0:
+            raise UserError(f"a method's warm_up is a share of the budget, 0 or more and below 1; got {self.warm_up}.")
+        if self.offline_loss is not None:
+            check_parts(self.offline_loss, self.parts)
+        if self.online_target is not None:
+            self._check_online()
+
+    def _check_online(self) -> None:
+        if isinstance(self.online_target, Remember):
+            if self.offline_loss is None or self.memory is None:
+                raise UserError("Remember needs an offline loss and a memory: else there is nothing to remember.")
+            if not learns_q_tot(self.online_loss):
+                raise UserError(
+                    f"Remember regresses Q_tot, and {type(self.online_loss).__name__} learns no Q_tot online: combine "
+                    "it with an objective that does, such as cql, cfcql, omiga or icq."
+                )
+        check_parts(self.online_loss, self.parts_online, trained="policy")
+        if self.guided and self.offline_loss is None:
+            raise UserError(
+                "this method plays with its offline team, but has no offline phase: give it an offline loss."
+            )
+        if self.offline_loss is not None and not learns_values(self.offline_loss) and not self.fresh:
+            raise UserError(
+                f"{type(self.offline_loss).__name__} learns no values offline, so that there are none to fine-tune: "
+                "use a method that learns fresh networks online (such as jsrl), or another offline loss."
+            )
 
     @property
     def uses_data(self) -> bool:
@@ -164,3 +161,71 @@ class Method:
     def mixes_data(self) -> bool:
         """Whether online batches hold any offline episodes."""
         return self.online_target is not None and max(self.offline_share.start, self.offline_share.end) > 0
+
+    @property
+    def parts_online(self) -> Parts:
+        """What the networks of the online phase consist of."""
+        return self.parts if self.online_parts is None else self.online_parts
+
+    @property
+    def guided(self) -> bool:
+        """Whether the team as it left the offline phase has a say in what is played online."""
+        return any(getattr(part, "guided", False) for part in (self.explore, self.compose))
+
+
+FUNCTIONS = ("offline_loss", "online_target", "online_loss", "next_value", "explore", "compose", "memory", "priority")
+"""The fields of a method that are functions."""
+OBJECTIVE = ("offline_loss", "online_loss", "next_value", "parts")
+"""The fields that make an offline objective; the others make a strategy."""
+
+
+def learns_values(loss: Loss) -> bool:
+    """Whether a loss learns any values (an attribute of it; true unless it says otherwise)."""
+    return getattr(loss, "learns", "q_tot") != "policy"
+
+
+def learns_q_tot(loss: Loss) -> bool:
+    """Whether a loss regresses Q_tot onto the target that it is given."""
+    return getattr(loss, "learns", "q_tot") == "q_tot"
+
+
+def check_parts(loss: Loss, parts: Parts, trained: str | None = None) -> None:
+    """Raise `UserError` unless the networks have what a loss needs (an attribute of it) and, of `trained`, no more."""
+    needs = getattr(loss, "needs", ())
+    if missing := [name for name in needs if not getattr(parts, name)]:
+        raise UserError(f"{_name(loss)} needs networks with Parts({', '.join(f'{x}=True' for x in missing)}).")
+    if trained is not None and getattr(parts, trained) and trained not in needs:
+        raise UserError(f"the team acts by its {trained}, which {_name(loss)} does not train: combine it with another.")
+
+
+def combine(strategy: Method, objective: Method) -> Method:
+    """A strategy's online phase after, and with the losses of, an offline objective.
+
+    Raises `UserError` where the two contradict each other.
+    """
+    if strategy.online_target is None:
+        raise UserError("the first of the two is a strategy: it needs an online phase.")
+    if strategy.offline_loss is None:
+        raise UserError("this strategy has no offline phase that an objective could fill.")
+    if objective.offline_loss is None:
+        raise UserError("the second of the two is an offline objective: it needs an offline loss.")
+    if strategy.fresh:  # the objective makes the guide alone
+        return replace(
+            strategy, offline_loss=objective.offline_loss, parts=objective.parts, online_parts=strategy.parts_online
+        )
+    plain = {field.name: field.default for field in fields(Method)}
+    taken = {name: getattr(objective, name) for name in OBJECTIVE}
+    for name in ("online_loss", "next_value", "parts"):
+        ours, theirs = getattr(strategy, name), taken[name]
+        if ours != plain[name]:
+            if theirs != plain[name]:
+                raise UserError(
+                    f"both the strategy and the objective have {name.replace('_', ' ')} of their own "
+                    f"({_name(ours)} and {_name(theirs)}): a run can have one."
+                )
+            taken[name] = ours
+    return replace(strategy, **taken)
+
+
+def _name(part: object) -> str:
+    return getattr(part, "__name__", None) or type(part).__name__

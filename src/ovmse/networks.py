@@ -1,4 +1,4 @@
-"""The team's networks: a recurrent agent that all share, and the mixers QMIX and VDN.
+"""The team's networks: a recurrent agent that all share, and a mixer (`ovmse.mixers`).
 
 Every function takes one episode; whoever calls maps over batch and seeds. Layers are stored as
 `equinox.nn.Linear` (weight ``[out, in]``, bias ``[out]``) and `equinox.nn.GRUCell` (``weight_ih [3H, in]``,
@@ -7,7 +7,8 @@ on the hidden side of the new gate). `docs/parameters.md` lists every array.
 """
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,71 +17,83 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
+from ovmse.errors import UserError
+from ovmse.mixers import Mixer, MixerName, affine, make_mixer
 from ovmse.types import EnvSpec, Episode
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a method's networks consist of, beside the utilities that all have.
+
+    mixer: how utilities become Q_tot, where the configuration does not say.
+    policy: a head of action logits, by which the team then acts. value: a head with one V_i per agent.
+    critics: sets of utilities on one recurrent layer; the team acts by their mean.
+    normalise: layer normalisation of what the recurrent layer is fed and of what it puts out.
+    ratio: a network that tells the dataset's steps from those played online.
+    """
+
+    mixer: MixerName = "qmix"
+    policy: bool = False
+    value: bool = False
+    critics: int = 1
+    normalise: bool = False
+    ratio: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mixer not in ("qmix", "linear", "vdn"):
+            raise UserError(f"unknown mixer {self.mixer!r}; known: qmix, linear, vdn.")
+        if self.critics < 1:
+            raise UserError(f"networks need at least 1 critic; got {self.critics}.")
+
+
+PLAIN = Parts()
+"""Utilities alone, mixed by QMIX."""
+
+
 class Agent(eqx.Module):
-    """The recurrent utility network, shared by all agents: linear → ReLU → GRU → linear."""
+    """The recurrent network, shared by all agents: linear → ReLU → GRU → linear heads."""
 
     encoder: eqx.nn.Linear  # O + N + A → H
     cell: eqx.nn.GRUCell  # H → H
-    head: eqx.nn.Linear  # H → A
+    head: eqx.nn.Linear  # H → K·A, the utilities of K critics
+    policy: eqx.nn.Linear | None  # H → A, logits
+    value: eqx.nn.Linear | None  # H → 1
+    critics: int = eqx.field(static=True)
+    normalise: bool = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, hidden: int, *, key: PRNGKeyArray):
+    def __init__(self, spec: EnvSpec, hidden: int, parts: Parts, *, key: PRNGKeyArray):
         k_encoder, k_cell, k_head = jax.random.split(key, 3)
         inputs = spec.obs_size + spec.n_agents + spec.n_actions
         self.encoder = eqx.nn.Linear(inputs, hidden, key=k_encoder)
         self.cell = eqx.nn.GRUCell(hidden, hidden, key=k_cell)
-        self.head = eqx.nn.Linear(hidden, spec.n_actions, key=k_head)
+        self.head = eqx.nn.Linear(hidden, parts.critics * spec.n_actions, key=k_head)
+        self.policy = eqx.nn.Linear(hidden, spec.n_actions, key=k_head) if parts.policy else None
+        self.value = eqx.nn.Linear(hidden, 1, key=k_head) if parts.value else None
+        self.critics, self.normalise = parts.critics, parts.normalise
 
 
-class QMIX(eqx.Module):
-    """The monotone mixer: hypernetworks of the state give its weights (Rashid et al. 2018, section 4).
+class Ratio(eqx.Module):
+    """Tells by the state and the joint action whether a step was played online: S + N·A → E → 1, a logit."""
 
-    With weights W1 = |h_w1(s)| [N, M], b1 = h_b1(s) [M], w2 = |h_w2(s)| [M], b2 = h_b2(s) it computes
-    Q_tot = elu(Q W1 + b1) · w2 + b2. The absolute values make it increase in every utility.
-    """
+    layers: tuple[eqx.nn.Linear, eqx.nn.Linear]
 
-    w1: tuple[eqx.nn.Linear, eqx.nn.Linear]  # S → E → N·M
-    b1: eqx.nn.Linear  # S → M
-    w2: tuple[eqx.nn.Linear, eqx.nn.Linear]  # S → E → M
-    b2: tuple[eqx.nn.Linear, eqx.nn.Linear]  # S → M → 1
-
-    def __init__(self, spec: EnvSpec, embedding: int, hyper: int, *, key: PRNGKeyArray):
-        k = jax.random.split(key, 7)
-        s, m = spec.state_size, embedding
-        self.w1 = eqx.nn.Linear(s, hyper, key=k[0]), eqx.nn.Linear(hyper, spec.n_agents * m, key=k[1])
-        self.b1 = eqx.nn.Linear(s, m, key=k[2])
-        self.w2 = eqx.nn.Linear(s, hyper, key=k[3]), eqx.nn.Linear(hyper, m, key=k[4])
-        self.b2 = eqx.nn.Linear(s, m, key=k[5]), eqx.nn.Linear(m, 1, key=k[6])
-
-
-class VDN(eqx.Module):
-    """The sum of the utilities (Sunehag et al. 2018); it has no parameters."""
-
-
-Mixer = QMIX | VDN
-MixerName = Literal["qmix", "vdn"]
+    def __init__(self, spec: EnvSpec, hyper: int, *, key: PRNGKeyArray):
+        inputs = spec.state_size + spec.n_agents * spec.n_actions
+        self.layers = eqx.nn.Linear(inputs, hyper, key=key), eqx.nn.Linear(hyper, 1, key=key)
 
 
 class Team(eqx.Module):
-    """Everything that is learned: the agents' network and the mixer."""
+    """Everything that is learned: the agents' network, the mixer, and the ratio where a method needs it."""
 
     agent: Agent
     mixer: Mixer
+    ratio: Ratio | None = None
 
 
-class MixWeights(eqx.Module):
-    """A mixer's weights at some rows of an episode: they depend on the state alone, so one evaluation serves
-    any number of joint actions."""
-
-    w1: Float[Array, "*rows N M"]
-    b1: Float[Array, "*rows M"]
-    w2: Float[Array, "*rows M"]
-    b2: Float[Array, "*rows"]
-
-
-def make_team(spec: EnvSpec, *, mixer: MixerName, hidden: int, embedding: int, hyper: int, key: PRNGKeyArray) -> Team:
+def make_team(
+    spec: EnvSpec, parts: Parts = PLAIN, *, hidden: int, embedding: int, hyper: int, key: PRNGKeyArray
+) -> Team:
     """Fresh networks for an environment of the given sizes.
 
     Every weight and bias is uniform within ± 1/√(inputs of its layer), a recurrent layer's within ± 1/√H, as Equinox's
@@ -88,8 +101,9 @@ def make_team(spec: EnvSpec, *, mixer: MixerName, hidden: int, embedding: int, h
     """
 
     def layers(key: PRNGKeyArray) -> Team:
-        mixing = QMIX(spec, embedding, hyper, key=key) if mixer == "qmix" else VDN()
-        return Team(Agent(spec, hidden, key=key), mixing)
+        mixer = make_mixer(spec, parts.mixer, embedding, hyper, key=key)
+        ratio = Ratio(spec, hyper, key=key) if parts.ratio else None
+        return Team(Agent(spec, hidden, parts, key=key), mixer, ratio)
 
     def is_layer(x: object) -> bool:
         return isinstance(x, eqx.nn.Linear | eqx.nn.GRUCell)
@@ -101,12 +115,6 @@ def make_team(spec: EnvSpec, *, mixer: MixerName, hidden: int, embedding: int, h
     bound = jax.tree.map(bounds, eqx.filter_eval_shape(layers, key), is_leaf=is_layer)
     flat, unravel = ravel_pytree(bound)
     return unravel(flat * jax.random.uniform(key, flat.shape, minval=-1.0))
-
-
-def affine(layer: eqx.nn.Linear, x: Float[Array, "*rows I"]) -> Float[Array, "*rows J"]:
-    """``x Wᵀ + b`` over any leading axes: one matrix product, where mapping the layer would transpose."""
-    assert layer.bias is not None
-    return x @ layer.weight.T + layer.bias
 
 
 def gru(cell: eqx.nn.GRUCell, h: Float[Array, "*rows H"], x: Float[Array, "*rows I"]) -> Float[Array, "*rows H"]:
@@ -131,15 +139,44 @@ def encode(
     n, o = obs.shape[-2:]
     seen, index, acted = jnp.split(agent.encoder.weight, [o, o + n], axis=1)
     assert agent.encoder.bias is not None
-    return jax.nn.relu(obs @ seen.T + last_action @ acted.T + (index.T + agent.encoder.bias))
+    return jax.nn.relu(normal(agent, obs @ seen.T + last_action @ acted.T + (index.T + agent.encoder.bias)))
+
+
+def normal(agent: Agent, x: Float[Array, "*rows H"]) -> Float[Array, "*rows H"]:
+    """Mean 0 and variance 1 over the units, where the agent has layer normalisation (without a learned scale)."""
+    return jax.nn.standardize(x) if agent.normalise else x
+
+
+class Heads(NamedTuple):
+    """What an agent's network says at some rows: utilities of each critic, logits, and V_i, where it has them."""
+
+    critics: Float[Array, "*rows N K A"]
+    logits: Float[Array, "*rows N A"] | None
+    value: Float[Array, "*rows N"] | None
+
+    @property
+    def q(self) -> Float[Array, "*rows N A"]:
+        """The utilities by which the team acts: the critics' mean."""
+        one = self.critics.shape[-2] == 1
+        return self.critics[..., 0, :] if one else self.critics.mean(axis=-2)
+
+    @property
+    def acting(self) -> Float[Array, "*rows N A"]:
+        """What the greedy action is the largest of: the logits of the policy, or without one the utilities."""
+        return self.q if self.logits is None else self.logits
 
 
 def recur(
     agent: Agent, hidden: Float[Array, "*b N H"], encoded: Float[Array, "*b N H"]
-) -> tuple[Float[Array, "*b N H"], Float[Array, "*b N A"]]:
-    """One row for all agents: the next hidden state and the utilities of every action."""
+) -> tuple[Float[Array, "*b N H"], Heads]:
+    """One row for all agents: the next hidden state and what the heads say."""
     hidden = gru(agent.cell, hidden, encoded)
-    return hidden, affine(agent.head, hidden)
+    features = normal(agent, hidden)
+    critics = affine(agent.head, features)
+    critics = critics.reshape(*critics.shape[:-1], agent.critics, -1)
+    logits = None if agent.policy is None else affine(agent.policy, features)
+    value = None if agent.value is None else affine(agent.value, features)[..., 0]
+    return hidden, Heads(critics, logits, value)
 
 
 def agent_step(
@@ -147,8 +184,8 @@ def agent_step(
     hidden: Float[Array, "*b N H"],
     obs: Float[Array, "*b N O"],
     last_action: Float[Array, "*b N A"],
-) -> tuple[Float[Array, "*b N H"], Float[Array, "*b N A"]]:
-    """One row for all agents, from what they see: the next hidden state and the utilities of every action."""
+) -> tuple[Float[Array, "*b N H"], Heads]:
+    """One row for all agents, from what they see: the next hidden state and what the heads say."""
     return recur(agent, hidden, encode(agent, obs, last_action))
 
 
@@ -163,8 +200,8 @@ def last_actions(action: Int[Array, "T N"], n_actions: int) -> Float[Array, "T1 
     return jnp.concatenate([jnp.zeros_like(one_hot[:1]), one_hot])
 
 
-def unroll(agent: Agent, episode: Episode) -> Float[Array, "T1 N A"]:
-    """Utilities Q_i(τ_i, ·) at every row of an episode."""
+def unroll(agent: Agent, episode: Episode) -> Heads:
+    """What the heads say at every row of an episode (leading axis T+1), such as the utilities Q_i(τ_i, ·)."""
 
     def step(hidden, encoded):
         return recur(agent, hidden, encoded)
@@ -174,32 +211,12 @@ def unroll(agent: Agent, episode: Episode) -> Float[Array, "T1 N A"]:
     return jax.lax.scan(step, first_hidden(agent, n_agents), encoded)[1]
 
 
-def mix_weights(mixer: QMIX, state: Float[Array, "*rows S"]) -> MixWeights:
-    """The mixer's weights at the given states."""
-    m = mixer.b1.out_features
-
-    def hyper(layers: tuple[eqx.nn.Linear, eqx.nn.Linear]) -> Float[Array, "*rows J"]:
-        return affine(layers[1], jax.nn.relu(affine(layers[0], state)))
-
-    return MixWeights(
-        w1=jnp.abs(hyper(mixer.w1)).reshape(*state.shape[:-1], -1, m),
-        b1=affine(mixer.b1, state),
-        w2=jnp.abs(hyper(mixer.w2)),
-        b2=hyper(mixer.b2)[..., 0],
-    )
-
-
-def mix(weights: MixWeights | None, q: Float[Array, "*rows N"]) -> Float[Array, "*rows"]:
-    """Q_tot of chosen utilities, one per agent; without weights (VDN) their sum."""
-    if weights is None:
-        return q.sum(axis=-1)
-    hidden = jax.nn.elu(jnp.einsum("...n,...nm->...m", q, weights.w1) + weights.b1)
-    return (hidden * weights.w2).sum(axis=-1) + weights.b2
-
-
-def weights_at(mixer: Mixer, state: Float[Array, "*rows S"]) -> MixWeights | None:
-    """The mixer's weights at the given states; None for VDN, which has none."""
-    return mix_weights(mixer, state) if isinstance(mixer, QMIX) else None
+def online_logit(
+    ratio: Ratio, state: Float[Array, "*rows S"], joint: Float[Array, "*rows N A"]
+) -> Float[Array, "*rows"]:
+    """The logit of a step's having been played online, by its state and its joint action (one-hot)."""
+    inputs = jnp.concatenate([state, joint.reshape(*joint.shape[:-2], -1)], axis=-1)
+    return affine(ratio.layers[1], jax.nn.relu(affine(ratio.layers[0], inputs)))[..., 0]
 
 
 def chosen(q: Shaped[Array, "*rows N A"], action: Int[Array, "*rows N"]) -> Shaped[Array, "*rows N"]:

@@ -118,8 +118,14 @@ def insert_all(replay: Replay, episodes: Episode, memory: Float[Array, "B T"], w
     return jax.lax.scan(lambda r, x: (insert(r, *x), None), replay, (episodes, memory, won))[0]
 
 
-def draw(index: Index, key: PRNGKeyArray, episodes: int) -> Int[Array, " B"]:
-    """The slots of episodes drawn uniformly with replacement."""
+def draw(
+    index: Index, key: PRNGKeyArray, episodes: int, priority: Float[Array, " E"] | None = None
+) -> Int[Array, " B"]:
+    """The slots of episodes drawn with replacement: uniformly, or where every slot is in use by their priority ≥ 0."""
+    if priority is not None:
+        ends = jnp.cumsum(priority)
+        drawn = jnp.searchsorted(ends, jax.random.uniform(key, (episodes,)) * ends[-1], side="right")
+        return jnp.minimum(drawn, len(priority) - 1)
     return jax.random.randint(key, (episodes,), index.oldest, index.written) % index.start.shape[0]
 
 

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
+from ovmse.context import Sight, Voice
 from ovmse.envs.protocol import Environment, HostEnvironment
-from ovmse.networks import Agent, agent_step, first_hidden
+from ovmse.mixers import weights_at
+from ovmse.networks import Team, agent_step, first_hidden
 from ovmse.types import EnvSpec, Episode, Outcome, View
 
-Pick = Callable[[PRNGKeyArray, Float[Array, "N A"], Bool[Array, "N A"]], Int[Array, " N"]]
-"""(step's key, utilities, legal actions) → a joint action."""
+Pick = Callable[[PRNGKeyArray, Sight], Int[Array, " N"]]
+"""(step's key, what is seen) → a joint action."""
 
 
 class Rollout(NamedTuple):
@@ -26,36 +28,56 @@ class Rollout(NamedTuple):
     won: Bool[Array, " B"]
 
 
-class Acting(NamedTuple):
-    """What a team carries from row to row, for B episodes at once."""
+class Teams(NamedTuple):
+    """Who acts: the team, and where the method asks for it the one that left the offline phase."""
 
-    hidden: Float[Array, "B N H"]
+    online: Team
+    offline: Team | None = None
+
+
+class Acting(NamedTuple):
+    """What a team carries from row to row, for B episodes at once; hidden has a state for each of the teams."""
+
+    hidden: list[Float[Array, "B N H"]]
     last_action: Float[Array, "B N A"]
 
 
-def start_acting(agent: Agent, spec: EnvSpec, episodes: int) -> Acting:
+def start_acting(teams: Teams, spec: EnvSpec, episodes: int) -> Acting:
     """Before the first row: no memory, no last action."""
-    hidden = first_hidden(agent, spec.n_agents)
+    hidden = [first_hidden(team.agent, spec.n_agents) for team in teams if team is not None]
     return Acting(
-        hidden=jnp.broadcast_to(hidden, (episodes, *hidden.shape)),
+        hidden=[jnp.broadcast_to(h, (episodes, *h.shape)) for h in hidden],
         last_action=jnp.zeros((episodes, spec.n_agents, spec.n_actions)),
     )
 
 
 def act(
-    agent: Agent,
+    teams: Teams,
+    spec: EnvSpec,
     pick: Pick,
     seeds: Key[Array, " B"],
     t: Int[Array, ""],
     acting: Acting,
-    obs: Float[Array, "B N O"],
-    avail: Bool[Array, "B N A"],
+    view: View,
+    progress: Float[Array, ""],
 ) -> tuple[Acting, Int[Array, "B N"]]:
     """Joint actions at row t of B episodes. Each agent could derive its own from its episode's shared seed and t."""
-    hidden, q = agent_step(agent, acting.hidden, obs, acting.last_action)
+
+    def listen(team: Team, hidden: Float[Array, "B N H"]) -> tuple[Float[Array, "B N H"], Voice]:
+        hidden, heads = agent_step(team.agent, hidden, view.obs, acting.last_action)
+        return hidden, Voice(heads, weights_at(team.mixer, view.state))
+
+    heard = [listen(team, h) for team, h in zip([x for x in teams if x is not None], acting.hidden, strict=True)]
+    voices = [voice for _, voice in heard]
+    offline = voices[1] if len(voices) > 1 else None
+
+    def choose(key: PRNGKeyArray, avail: Array, online: Voice, offline: Voice | None) -> Int[Array, " N"]:
+        sight = Sight(online.heads.acting, avail, t, progress, online, offline, spec.episode_limit)
+        return pick(key, sight)
+
     step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(seeds, t)
-    action = jax.vmap(pick)(step_keys, q, avail)
-    return Acting(hidden, jax.nn.one_hot(action, q.shape[-1])), action
+    action = jax.vmap(choose)(step_keys, view.avail, voices[0], offline)
+    return Acting([hidden for hidden, _ in heard], jax.nn.one_hot(action, spec.n_actions)), action
 
 
 def episode_keys(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, " B"]]:
@@ -66,23 +88,25 @@ def episode_keys(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, "
 
 def collect(
     env: Environment,
-    agent: Agent,
+    teams: Teams,
     pick: Pick,
     keys: Key[Array, " B"],
     any_seed: Callable[[Array], Array] = jnp.any,
+    progress: Float[Array, ""] | float = 0.0,
 ) -> Rollout:
     """Play one episode per key in a JAX environment; steps after the last episode's end are skipped.
 
-    any_seed: tells whether an episode goes on, over all seeds where seeds are mapped by `jax.vmap`.
+    any_seed: tells whether an episode goes on, over all seeds where seeds are mapped by `jax.vmap`. progress: the
+    spent share of the online budget.
     """
-    spec, episodes = env.spec, keys.shape[0]
+    spec, episodes, spent = env.spec, keys.shape[0], jnp.asarray(progress, jnp.float32)
     env_keys, seeds = episode_keys(keys)
     env_state, view = jax.vmap(lambda k: env.reset(jax.random.fold_in(k, 0)))(env_keys)
     nothing = Outcome(*(jnp.zeros((episodes,), x) for x in (jnp.float32, bool, bool, bool)))
     idle = jnp.zeros((episodes, spec.n_agents), jnp.int32)
 
     def play(t, acting, env_state, view, going):
-        acting, action = act(agent, pick, seeds, t, acting, view.obs, view.avail)
+        acting, action = act(teams, spec, pick, seeds, t, acting, view, spent)
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(env_keys, t + 1)
         env_state, after, outcome = jax.vmap(env.step)(step_keys, env_state, action)
         # an ended episode keeps its last view, and nothing more happens in it
@@ -100,7 +124,7 @@ def collect(
         ended = outcome.terminal | outcome.truncated | (t + 1 >= spec.episode_limit)
         return (acting, env_state, after, going & ~ended), (view, action, outcome, going)
 
-    carry = start_acting(agent, spec, episodes), env_state, view, jnp.ones((episodes,), bool)
+    carry = start_acting(teams, spec, episodes), env_state, view, jnp.ones((episodes,), bool)
     carry, (views, action, outcome, valid) = jax.lax.scan(step, carry, jnp.arange(spec.episode_limit))
     views = jax.tree.map(lambda rows, last: jnp.concatenate([rows, last[None]]), views, carry[2])
     stacked = (*views, action, outcome.reward, outcome.terminal, valid)
@@ -111,8 +135,8 @@ def _over(flag: Bool[Array, " B"], like: Array) -> Array:
     return flag.reshape(flag.shape + (1,) * (like.ndim - 1))
 
 
-ActHost = Callable[[int, Acting, np.ndarray, np.ndarray], tuple[Acting, np.ndarray]]
-"""(row, what is carried, observations [B, N, O], legal actions [B, N, A]) → what is carried, joint actions [B, N]."""
+ActHost = Callable[[int, Acting, View], tuple[Acting, np.ndarray]]
+"""(row, what is carried, views with a leading axis B) → what is carried, joint actions [B, N]."""
 
 
 def collect_host(envs: list[HostEnvironment], act_at: ActHost, acting: Acting, seeds: list[int]) -> Rollout:
@@ -141,7 +165,7 @@ def collect_host(envs: list[HostEnvironment], act_at: ActHost, acting: Acting, s
     for t in range(limit):
         if not going.any():
             break
-        acting, action = act_at(t, acting, rows["obs"][:, t], rows["avail"][:, t])
+        acting, action = act_at(t, acting, View(*(cast(Any, rows[name][:, t]) for name in View._fields)))
         for i in np.flatnonzero(going).tolist():
             view, outcome = envs[i].step_host(action[i])
             record(i, t + 1, view)

@@ -18,9 +18,10 @@ from ovmse.errors import UserError
 from ovmse.evaluate import Scores
 from ovmse.interrupt import Interrupted, Stop
 from ovmse.method import Method
-from ovmse.networks import Team
+from ovmse.networks import PLAIN, Team
 from ovmse.phases import Offline, Online, Tally
 from ovmse.replay import Replay, from_dataset
+from ovmse.rollout import Teams
 from ovmse.seeds import Rounds, join, over_seeds, shared, slots, split
 from ovmse.types import EnvSpec
 from ovmse.worlds import Player, World, evaluate, make_world
@@ -50,10 +51,20 @@ class State(NamedTuple):
     memory: jax.Array
 
     @property
-    def player(self) -> Player:
-        """The team as it plays now."""
-        steps = self.inner.env_steps if isinstance(self.inner, Online) else jnp.zeros_like(self.inner.learner.updates)
-        return Player(self.inner.learner.team.agent, self.inner.key, steps)
+    def env_steps(self) -> jax.Array:
+        """Online environment steps so far."""
+        return self.inner.env_steps if isinstance(self.inner, Online) else jnp.zeros_like(self.inner.learner.updates)
+
+    def teams(self, method: Method) -> Teams:
+        """The team as it plays now, with the offline team beside it (before the handover itself) if that has a say."""
+        team = self.inner.learner.team
+        if not method.guided:
+            return Teams(team)
+        return Teams(team, self.inner.offline if isinstance(self.inner, Online) else team)
+
+    def player(self, method: Method) -> Player:
+        """Who plays the next episodes."""
+        return Player(self.teams(method), self.inner.key, self.env_steps)
 
 
 class Run(NamedTuple):
@@ -108,6 +119,9 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     theirs, ours = found.get("learner", {}), describe(config.learner)
     if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
         raise UserError(f"{other} has another learner: {'; '.join(differ)}.")
+    there_parts = found.get("method_value", {}).get("parts", describe(PLAIN))
+    if there_parts != describe(method.parts):
+        raise UserError(f"{other} has networks of other parts, {there_parts}; {config.method!r} has {method.parts}.")
     there = {row["seed"] for row in rundir.read_rows(other / "metrics.jsonl") if row["phase"] == "offline"}
     if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
         raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
@@ -158,7 +172,7 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
 def start(task: Task, key: jax.Array) -> State:
     """One seed's state before the first update."""
     k_init, k_learn = jax.random.split(jax.random.fold_in(key, 0))
-    fresh = learner.init(task.config.learner, task.env.spec, k_init)
+    fresh = learner.init(task.config.learner, task.env.spec, k_init, task.method.parts)
     return State(Offline(fresh, k_learn), phases.no_tally(), jnp.float32(jnp.nan))
 
 
@@ -204,9 +218,9 @@ def teams(run: Run, states: Rounds) -> Team:
 
 def play(run: Run, states: Rounds) -> Scores:
     """Greedy scores of every seed, always on the same episodes."""
-    agents = [state.inner.learner.team.agent for state in states]
+    playing = [state.teams(run.task.method) for state in states]
     with run.clock.measure("evaluation"):
-        return evaluate(run.task.config, run.world, agents, run.evaluation_keys)
+        return evaluate(run.task.config, run.world, playing, run.evaluation_keys)
 
 
 def monitor(run: Run, states: Rounds) -> np.ndarray | None:
@@ -216,7 +230,7 @@ def monitor(run: Run, states: Rounds) -> np.ndarray | None:
 
 def env_steps(run: Run, states: Rounds) -> np.ndarray:
     """Online environment steps of every seed so far."""
-    return join([state.player.env_steps for state in states])[: run.task.config.seeds]
+    return join([state.env_steps for state in states])[: run.task.config.seeds]
 
 
 def updates_of(run: Run, states: Rounds) -> np.ndarray:

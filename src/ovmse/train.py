@@ -30,6 +30,7 @@ from ovmse.run import (
     updates_of,
 )
 from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, slots, split
+from ovmse.updates import lengths_of
 
 TURNS_AHEAD = 4  # rounds of play and learning that are handed to the devices at once
 SECONDS_PER_CHUNK = 2.0  # how long a compiled chunk runs before the display and Ctrl-C are served
@@ -73,7 +74,7 @@ def pretrain(run: Run, states: Rounds) -> Rounds:
     """The offline phase: gradient updates on the dataset, evaluated every so often."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
     assert run.data is not None
-    lengths = phases.lengths_of(run.data)
+    lengths = lengths_of(run.data)
 
     def learn_some(state: State, data: Replay, updates: jax.Array) -> State:
         assert isinstance(state.inner, Offline)
@@ -132,10 +133,10 @@ def take_over(run: Run, states: Rounds) -> Rounds:
 def hand_over(run: Run, states: Rounds) -> Rounds:
     """The switch: the same greedy episodes just before and just after must agree exactly."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
-    pretrained = method.offline_loss is not None
+    pretrained = method.offline_loss is not None and not method.fresh
     before = play(run, states) if pretrained else None
     watched = monitor(run, states)
-    if pretrained and method.memory is not None and watched is not None:
+    if method.offline_loss is not None and method.memory is not None and watched is not None:
         memories = split(jnp.asarray(watched), config.seeds)
         states = [state._replace(memory=memory) for state, memory in zip(states, memories, strict=True)]
 
@@ -163,7 +164,7 @@ def finetune(run: Run, states: Rounds) -> Rounds:
             return state._replace(inner=inner, tally=jax.tree.map(jnp.add, state.tally, new))
 
         # a seed that has got there waits for the others: a loop of no turn, where a branch would copy the replay
-        goes_on = any_over_seeds(state.player.env_steps < until)
+        goes_on = any_over_seeds(state.env_steps < until)
         return jax.lax.fori_loop(0, goes_on.astype(jnp.int32), learn_from, state)
 
     learn, mark = over_seeds(learn_some, config.seeds), 0
@@ -171,10 +172,10 @@ def finetune(run: Run, states: Rounds) -> Rounds:
 
     def play_and_learn(place: int, state: Any) -> Any:
         """One turn of the seeds of one round."""
-        played, before = run.world([state.player], 0, None), jnp.copy(state.player.env_steps)
+        played, before = run.world([state.player(method)], 0, None), jnp.copy(state.env_steps)
         [state] = learn([state], run.data, jnp.int32(mark), beside=played)
         if run.experience:
-            to_keep.append((place, played[0], before, jnp.copy(state.player.env_steps)))
+            to_keep.append((place, played[0], before, jnp.copy(state.env_steps)))
         return state
 
     budget, pace = config.online_env_steps, machine.Pace(SECONDS_PER_CHUNK, first=200)

@@ -11,50 +11,96 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse.explore import random_legal
-from ovmse.networks import MixWeights, Team, chosen, mix, unroll, weights_at
+from ovmse.mixers import LinearWeights, MixWeights, mix, weights_at
+from ovmse.networks import Heads, Ratio, Team, chosen, unroll
 from ovmse.types import Episode
 
 ILLEGAL = -1e9  # finite, so that a row of padding without legal actions stays a number
 
 
 class Values(NamedTuple):
-    """What one pass of the online and of the slow network says of an episode.
+    """What one pass of the online and of the slow network says of an episode. The slow parts are constants.
 
-    q: utilities of the online network at steps 0 … T-1; q_tot: its Q_tot at the taken joint actions;
-    weights: its mixer's weights there (None for VDN); next_q_tot: the slow network's Q_tot at the next row and
-    the joint action that is greedy for the online network (double Q-learning). Only the slow part is constant.
+    online, slow: the agents' heads at rows 0 … T. ratio: the network that tells offline from online steps, if any.
+    weights: the online mixer's at steps 0 … T-1; next_weights: the slow mixer's at the rows after them. q: utilities of
+    the online network at the steps; q_tot: its Q_tot at the taken joint actions; next_q_tot: the slow one's Q_tot at
+    the next row and the joint action that is greedy for the online network (double Q-learning), the smallest of all
+    critics.
     """
 
+    online: Heads
+    slow: Heads
+    ratio: Ratio | None
+    weights: MixWeights
+    next_weights: MixWeights
     q: Float[Array, "T N A"]
     q_tot: Float[Array, " T"]
-    weights: MixWeights | None
     next_q_tot: Float[Array, " T"]
 
 
 def evaluate_episode(team: Team, slow: Team, episode: Episode) -> Values:
     """One unroll of each network over an episode."""
-    q = unroll(team.agent, episode)
-    q_slow = unroll(slow.agent, episode)
-    weights = weights_at(team.mixer, episode.state[:-1])
+    heads, slow_heads = unroll(team.agent, episode), unroll(slow.agent, episode)
+    weights, next_weights = weights_at(team.mixer, episode.state[:-1]), weights_at(slow.mixer, episode.state[1:])
+    slow_heads, next_weights = jax.lax.stop_gradient((slow_heads, next_weights))
+    q = heads.q
     next_action = jnp.argmax(mask_illegal(q, episode.avail), axis=-1)[1:]
-    next_q_tot = mix(weights_at(slow.mixer, episode.state[1:]), chosen(q_slow[1:], next_action))
     return Values(
+        online=heads,
+        slow=slow_heads,
+        ratio=team.ratio,
+        weights=weights,
+        next_weights=next_weights,
         q=q[:-1],
         q_tot=mix(weights, chosen(q[:-1], episode.action)),
-        weights=weights,
-        next_q_tot=jax.lax.stop_gradient(next_q_tot),
+        next_q_tot=q_tot_of_critics(next_weights, slow_heads.critics[1:], next_action).min(axis=0),
     )
 
 
 def taken_q_tot(team: Team, episode: Episode) -> Float[Array, " T"]:
     """Q_tot at the taken joint actions."""
-    q = unroll(team.agent, episode)[:-1]
+    q = unroll(team.agent, episode).q[:-1]
     return mix(weights_at(team.mixer, episode.state[:-1]), chosen(q, episode.action))
+
+
+def q_tot_of_critics(
+    weights: MixWeights, critics: Float[Array, "T N K A"], action: Int[Array, "T N"]
+) -> Float[Array, "K T"]:
+    """Q_tot of each critic at one joint action per row."""
+    return jnp.stack([mix(weights, chosen(critics[..., k, :], action)) for k in range(critics.shape[-2])])
+
+
+def log_policy(logits: Float[Array, "*rows N A"], avail: Bool[Array, "*rows N A"]) -> Float[Array, "*rows N A"]:
+    """log π_i(a): log-softmax over the legal actions."""
+    return jax.nn.log_softmax(mask_illegal(logits, avail), axis=-1)
 
 
 def mask_illegal(q: Float[Array, "*rows N A"], avail: Bool[Array, "*rows N A"]) -> Float[Array, "*rows N A"]:
     """Utilities with illegal actions at a very low value."""
     return jnp.where(avail, q, ILLEGAL)
+
+
+def log_policy_at_steps(v: Values, episode: Episode) -> Float[Array, "T N A"]:
+    """log π_i of the online network's policy at steps 0 … T-1."""
+    assert v.online.logits is not None, "the method's networks have no policy: Parts(policy=True)"
+    return log_policy(v.online.logits[:-1], episode.avail[:-1])
+
+
+def next_of_policy(v: Values, episode: Episode, key: PRNGKeyArray) -> Float[Array, " T"]:
+    """Q̄_tot after each step at a joint action drawn from the online network's policy: a sample of its value."""
+    masked = mask_illegal(v.online.acting, episode.avail)[1:]
+    return mix(v.next_weights, chosen(v.slow.q[1:], jax.random.categorical(key, masked, axis=-1)))
+
+
+def advantage_weight(advantage: Float[Array, "*any"], temperature: float, largest: float) -> Float[Array, "*any"]:
+    """exp(A / temperature), at most `largest`, as a constant (advantage-weighted regression, Peng et al. 2019)."""
+    return jax.lax.stop_gradient(jnp.exp(jnp.minimum(advantage / temperature, jnp.log(largest))))
+
+
+def normalised_over(logits: Float[Array, " T"], counted: Bool[Array, " T"]) -> Float[Array, " T"]:
+    """softmax over the steps that count, times their number: 1 on average; 0 elsewhere."""
+    weights = jax.nn.softmax(jnp.where(counted, logits, ILLEGAL)) * counted.sum()
+    return jnp.where(counted, weights, 0.0)
 
 
 def td_target(
@@ -88,6 +134,14 @@ def lambda_return(
     return jax.lax.scan(backwards, jnp.zeros((), reward.dtype), steps, reverse=True)[1]
 
 
+def returns_to_go(
+    reward: Float[Array, " T"], terminal: Bool[Array, " T"], valid: Bool[Array, " T"], gamma: float
+) -> Float[Array, " T"]:
+    """G_t = r_t + γ G_{t+1}: what the episode brought from each step on, up to its end or the time limit."""
+    nothing = jnp.zeros_like(reward)
+    return lambda_return(jnp.where(valid, reward, 0.0), terminal, valid, nothing, gamma, 1.0)
+
+
 def remembered_target(
     target: Float[Array, " T"], memory: Float[Array, " T"], weight: Float[Array, ""]
 ) -> Float[Array, " T"]:
@@ -106,7 +160,7 @@ def cql_per_agent(
 
 
 def cql_joint(
-    weights: MixWeights | None,
+    weights: MixWeights,
     q: Float[Array, "T N A"],
     avail: Bool[Array, "T N A"],
     action: Int[Array, "T N"],
@@ -125,7 +179,7 @@ def sample_joint(key: PRNGKeyArray, avail: Bool[Array, "T N A"], samples: int) -
 
 
 def counterfactual_q_tot(
-    weights: MixWeights | None, q: Float[Array, "T N A"], action: Int[Array, "T N"]
+    weights: MixWeights, q: Float[Array, "T N A"], action: Int[Array, "T N"]
 ) -> Float[Array, "T N A"]:
     """Q_tot(a, u_−i): agent i's action replaced, the others' kept.
 
@@ -135,17 +189,43 @@ def counterfactual_q_tot(
     change = q - taken[..., None]
     if weights is None:
         return taken.sum(axis=-1)[:, None, None] + change
+    if isinstance(weights, LinearWeights):
+        return mix(weights, taken)[:, None, None] + weights.w[..., None] * change
     before = jnp.einsum("tn,tnm->tm", taken, weights.w1) + weights.b1
     hidden = jax.nn.elu(before[:, None, None, :] + change[..., None] * weights.w1[:, :, None, :])
     return jnp.einsum("tnam,tm->tna", hidden, weights.w2) + weights.b2[:, None, None]
 
 
+def counterfactual_gaps(
+    weights: MixWeights,
+    q: Float[Array, "T N A"],
+    avail: Bool[Array, "T N A"],
+    action: Int[Array, "T N"],
+    least: Float[Array, " T"] | None = None,
+) -> Float[Array, "T N"]:
+    """logsumexp over legal a of Q_tot(a, u_−i), minus Q_tot(u), for each agent. least: Q_tot(a, u_−i) counts as at
+    least that in the sum (Cal-QL)."""
+    q_tot = counterfactual_q_tot(weights, q, action)
+    others = q_tot if least is None else jnp.maximum(q_tot, least[:, None, None])
+    return jax.nn.logsumexp(mask_illegal(others, avail), axis=-1) - chosen(q_tot, action)
+
+
+def counterfactual_advantage(
+    weights: MixWeights,
+    q: Float[Array, "T N A"],
+    log_policy: Float[Array, "T N A"],
+    action: Int[Array, "T N"],
+) -> Float[Array, "T N"]:
+    """Q_tot(u) − Σ_a π_i(a) Q_tot(a, u_−i) for each agent (COMA, Foerster et al. 2018, equation 4)."""
+    q_tot = counterfactual_q_tot(weights, q, action)
+    return chosen(q_tot, action) - (jnp.exp(log_policy) * q_tot).sum(axis=-1)
+
+
 def cql_counterfactual(
-    weights: MixWeights | None,
+    weights: MixWeights,
     q: Float[Array, "T N A"],
     avail: Bool[Array, "T N A"],
     action: Int[Array, "T N"],
 ) -> Float[Array, " T"]:
     """Σ_i (1/N) [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)] (CFCQL, Shao et al. 2023, equal weights)."""
-    q_tot = counterfactual_q_tot(weights, q, action)
-    return (jax.nn.logsumexp(mask_illegal(q_tot, avail), axis=-1) - chosen(q_tot, action)).mean(axis=-1)
+    return counterfactual_gaps(weights, q, avail, action).mean(axis=-1)

@@ -10,22 +10,23 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from ovmse import explore
 from ovmse.config import Config, settings
+from ovmse.context import Sight
 from ovmse.envs import make
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
 from ovmse.evaluate import Scores, scores
 from ovmse.method import Method
-from ovmse.networks import Agent
 from ovmse.phases import progress_of
-from ovmse.rollout import Pick, Rollout, act, collect, collect_host, episode_keys, start_acting
+from ovmse.rollout import Pick, Rollout, Teams, act, collect, collect_host, episode_keys, start_acting
 from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, slots, split, width
+from ovmse.types import View
 
 PLAYING = 2  # folded into a team's key to play: learning splits the same key in two, which folds in 0 and 1
 
 
 class Player(NamedTuple):
-    """Who plays: a team's agents, the key that all its episodes derive from, and how far it is in the online phase."""
+    """Who plays: a team (or two), the key that all its episodes derive from, and how far it is in the online phase."""
 
-    agent: Agent
+    teams: Teams
     key: PRNGKeyArray
     env_steps: Int[Array, ""]
 
@@ -44,12 +45,12 @@ def make_world(config: Config, env: AnyEnvironment, method: Method) -> World:
     return _compiled_world(config, cast(Environment, env), method)
 
 
-def evaluate(config: Config, world: World, agents: Rounds, keys: Rounds) -> Scores:
+def evaluate(config: Config, world: World, teams: Rounds, keys: Rounds) -> Scores:
     """Greedy scores of `config.evaluate_episodes` episodes of every seed, axes [seed, episode]; equal keys give equal
     episodes, whatever number of them is played side by side."""
     # steps of no meaning, on the devices where training has them: else the same program would be compiled twice
     steps = split(np.zeros(slots(config.seeds), np.int32), config.seeds)
-    players = [Player(*player) for player in zip(agents, keys, steps, strict=True)]
+    players = [Player(*player) for player in zip(teams, keys, steps, strict=True)]
     turns = range(-(-config.evaluate_episodes // config.episodes_per_collect))
     blocks = [[_scores(played) for played in world(players, turn, 0.0)] for turn in turns]
     return jax.tree.map(
@@ -60,15 +61,17 @@ def evaluate(config: Config, world: World, agents: Rounds, keys: Rounds) -> Scor
 _scores = jax.jit(scores)
 
 
-def _pick(config: Config, method: Method, env_steps: Int[Array, ""], epsilon: Float[Array, ""]) -> Pick:
+def _pick(method: Method, epsilon: Float[Array, ""]) -> Pick:
     """How a team acts: as the method explores, or at a given ε where that is not negative."""
 
-    def pick(key: PRNGKeyArray, q: Array, avail: Array) -> Array:
+    def pick(key: PRNGKeyArray, sight: Sight) -> Array:
+        sight = sight._replace(q=method.compose(sight))
+
         def explores() -> Array:
-            return method.explore(key, q, avail, progress_of(config, env_steps)).astype(jnp.int32)
+            return method.explore(key, sight).astype(jnp.int32)
 
         def at_random() -> Array:
-            return explore.epsilon_greedy(key, q, avail, epsilon).astype(jnp.int32)
+            return explore.epsilon_greedy(key, sight.q, sight.avail, epsilon).astype(jnp.int32)
 
         return jax.lax.cond(epsilon < 0, explores, at_random)
 
@@ -77,8 +80,8 @@ def _pick(config: Config, method: Method, env_steps: Int[Array, ""], epsilon: Fl
 
 def _compiled_world(config: Config, env: Environment, method: Method) -> World:
     def one(player: Player, turn: Array, epsilon: Array) -> Rollout:
-        pick, keys = _pick(config, method, player.env_steps, epsilon), _keys(config, player, turn)
-        return collect(env, player.agent, pick, keys, any_over_seeds)
+        progress, keys = progress_of(config, player.env_steps), _keys(config, player, turn)
+        return collect(env, player.teams, _pick(method, epsilon), keys, any_over_seeds, progress)
 
     play = over_seeds(one, config.seeds, keep=True)
     return lambda players, turn, epsilon: play(players, jnp.int32(turn), _number(epsilon))
@@ -101,11 +104,12 @@ def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
 
     def begin(player: Player, turn: Array) -> tuple[Any, Any, Any]:
         env_keys, team_keys = episode_keys(_keys(config, player, turn))
-        return start_acting(player.agent, env.spec, batch), jax.random.key_data(env_keys)[:, -1], team_keys
+        return start_acting(player.teams, env.spec, batch), jax.random.key_data(env_keys)[:, -1], team_keys
 
     def step(x: tuple, t: Array, epsilon: Array) -> Any:
-        player, acting, obs, avail, keys = x
-        return act(player.agent, _pick(config, method, player.env_steps, epsilon), keys, t, acting, obs, avail)
+        player, acting, view, keys = x
+        progress = progress_of(config, player.env_steps)
+        return act(player.teams, env.spec, _pick(method, epsilon), keys, t, acting, view, progress)
 
     begin_all, step_all = over_seeds(begin, config.seeds, keep=True), over_seeds(step, config.seeds, keep=True)
 
@@ -115,9 +119,9 @@ def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
     def play_round(player: Player, turn: int, epsilon: float | None) -> Rollout:
         [(acting, env_seeds, keys)] = begin_all([player], jnp.int32(turn))
 
-        def act_at(t: int, acting: Any, obs: np.ndarray, avail: np.ndarray) -> tuple[Any, np.ndarray]:
-            by_seed = (x.reshape(together, batch, *x.shape[1:]) for x in (obs, avail))
-            [(acting, action)] = step_all([(player, acting, *by_seed, keys)], jnp.int32(t), _number(epsilon))
+        def act_at(t: int, acting: Any, view: View) -> tuple[Any, np.ndarray]:
+            by_seed = jax.tree.map(lambda x: x.reshape(together, batch, *x.shape[1:]), view)
+            [(acting, action)] = step_all([(player, acting, by_seed, keys)], jnp.int32(t), _number(epsilon))
             return acting, np.asarray(action).reshape(together * batch, -1)
 
         numbers = np.asarray(env_seeds).astype(np.int64).reshape(-1) % 2**31

@@ -24,6 +24,7 @@ from ovmse.learner import LearnerConfig
 from ovmse.networks import Team
 from ovmse.phases import Online
 from ovmse.replay import Replay
+from ovmse.rollout import Teams
 from ovmse.train import play_out
 from ovmse.worlds import Player, World, make_world
 
@@ -217,7 +218,7 @@ def record(
     while done < episodes:
         key, k = jax.random.split(key)
         with clock.measure("record"):
-            [played] = world([Player(team.agent, k[None], jnp.zeros(1, jnp.int32))], 0, epsilon)
+            [played] = world([Player(Teams(team), k[None], jnp.zeros(1, jnp.int32))], 0, epsilon)
             played = jax.tree.map(lambda x: np.asarray(x)[0], played)
         wanted = jax.tree.map(lambda x: x[: episodes - done], played)  # noqa: B023
         parts.append(pack(wanted.episodes, wanted.won))

@@ -1,0 +1,46 @@
+"""AWAC (Nair et al. 2020) for a team: imitation weighted by each agent's counterfactual advantage, in both phases."""
+
+from dataclasses import dataclass
+
+from ovmse import values
+from ovmse.context import Context, PerStep
+from ovmse.explorers import Sample
+from ovmse.losses import check_above_zero, squared_error
+from ovmse.method import TD, Method, Parts
+from ovmse.networks import chosen
+from ovmse.schedules import constant
+
+
+@dataclass(frozen=True)
+class AdvantageWeighted:
+    """(Q_tot − y)² − Σ_i w_i log π_i(u_i) with w_i = exp(A_i / temperature), at most `largest` (equation 8).
+
+    A_i = Q_tot(u) − Σ_a π_i(a) Q_tot(a, u_−i): what agent i's action added, the others' kept (COMA's baseline, Foerster
+    et al. 2018), where the paper has one agent's Q(s, u) − V(s).
+    """
+
+    temperature: float | int = 1.0
+    largest: float | int = 100.0
+    needs = ("policy",)
+
+    def __post_init__(self) -> None:
+        check_above_zero("AWAC's temperature", self.temperature)
+        check_above_zero("AWAC's largest weight", self.largest)
+
+    def __call__(self, context: Context) -> PerStep:
+        v, action = context.values, context.episode.action
+        log_policy = values.log_policy_at_steps(v, context.episode)
+        advantage = values.counterfactual_advantage(v.weights, v.q, log_policy, action)
+        weight = values.advantage_weight(advantage, self.temperature, self.largest)
+        return squared_error(context) - (weight * chosen(log_policy, action)).sum(axis=-1)
+
+
+AWAC = Method(
+    offline_loss=AdvantageWeighted(),
+    online_target=TD(),
+    online_loss=AdvantageWeighted(),
+    next_value=values.next_of_policy,
+    explore=Sample(),
+    offline_share=constant(0.5),
+    parts=Parts(policy=True),
+)

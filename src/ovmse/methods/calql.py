@@ -1,0 +1,31 @@
+"""Cal-QL (Nakamoto et al. 2023) for a team: conservative, but never below what the log's own play brought."""
+
+from dataclasses import dataclass, replace
+
+from ovmse import values
+from ovmse.context import Context, PerStep
+from ovmse.losses import check_strength, squared_error
+from ovmse.methods.finetune import FINETUNE
+
+
+@dataclass(frozen=True)
+class CalibratedCQL:
+    """(Q_tot − y)² + α (1/N) Σ_i [logsumexp over legal a of max(Q_tot(a, u_−i), G) − Q_tot(u)] (equation 3).
+
+    G is the return from the step on in the same episode, a sample of the behaviour's value. The paper compares one
+    agent's Q(s, a); values of the team need the counterfactual form, since utilities are no returns.
+    """
+
+    alpha: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        check_strength("Cal-QL's alpha", self.alpha)
+
+    def __call__(self, context: Context) -> PerStep:
+        v, episode = context.values, context.episode
+        brought = values.returns_to_go(episode.reward, episode.terminal, episode.valid, context.gamma)
+        gaps = values.counterfactual_gaps(v.weights, v.q, episode.avail[:-1], episode.action, least=brought)
+        return squared_error(context) + self.alpha * gaps.mean(axis=-1)
+
+
+CALQL = replace(FINETUNE, offline_loss=CalibratedCQL(), online_loss=CalibratedCQL())

@@ -1,0 +1,38 @@
+"""CFCQL (Shao et al. 2023): conservative Q-learning on each agent's deviations; then plain fine-tuning."""
+
+from dataclasses import dataclass, replace
+
+import jax
+
+from ovmse import values
+from ovmse.context import Context, PerStep
+from ovmse.losses import check_strength, squared_error
+from ovmse.methods.finetune import FINETUNE
+from ovmse.networks import chosen
+
+
+@dataclass(frozen=True)
+class CFCQL:
+    """(Q_tot − y)² + α Σ_i λ_i [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)], Σ λ_i = 1 (equation 9).
+
+    λ_i = softmax over the agents of −temperature · KL_i: agents that would leave the log's behaviour far behind count
+    less. The paper fits the behaviour policy for KL_i; we take the logged action as its sample, −log softmax(Q_i)(u_i).
+    At temperature 0 all agents count alike.
+    """
+
+    alpha: float | int = 1.0
+    temperature: float | int = 0.0
+
+    def __post_init__(self) -> None:
+        check_strength("CFCQL's alpha", self.alpha)
+        check_strength("CFCQL's temperature", self.temperature)
+
+    def __call__(self, context: Context) -> PerStep:
+        v, avail, action = context.values, context.episode.avail[:-1], context.episode.action
+        far = -chosen(values.log_policy(v.q, avail), action)
+        share = jax.lax.stop_gradient(jax.nn.softmax(-self.temperature * far, axis=-1))
+        gaps = values.counterfactual_gaps(v.weights, v.q, avail, action)
+        return squared_error(context) + self.alpha * (share * gaps).sum(axis=-1)
+
+
+CFCQL_METHOD = replace(FINETUNE, offline_loss=CFCQL())

@@ -1,0 +1,73 @@
+"""ICQ-MA (Yang et al. 2021): values of logged actions alone, weighted by how good they are, and a policy."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from ovmse import values
+from ovmse.context import Context, PerStep
+from ovmse.losses import check_above_zero, squared_error
+from ovmse.method import Method, Parts
+from ovmse.methods.finetune import FINETUNE
+from ovmse.mixers import mix, share_of
+from ovmse.networks import chosen
+from ovmse.types import Episode
+from ovmse.values import Values
+
+
+@dataclass(frozen=True)
+class LoggedNext:
+    """ρ Q̄_tot at the next logged joint action, ρ = softmax of Q̄_tot / temperature over the steps (equation 11).
+
+    The paper normalises over a batch; we do so over the episode, so that ρ is 1 on average in each. After the last
+    step, which has no logged next action, the policy's most likely one is taken, with ρ = 1.
+    """
+
+    temperature: float | int = 100.0
+
+    def __post_init__(self) -> None:
+        check_above_zero("ICQ's temperature", self.temperature)
+
+    def __call__(self, v: Values, episode: Episode, key: PRNGKeyArray) -> PerStep:
+        logged = episode.valid[1:]
+        likely = jnp.argmax(values.mask_illegal(v.online.acting, episode.avail), axis=-1)[1:]
+        action = likely.at[:-1].set(jnp.where(logged[:, None], episode.action[1:], likely[:-1]))
+        q_tot = mix(v.next_weights, chosen(v.slow.q[1:], action))
+        ratio = values.normalised_over(q_tot[:-1] / self.temperature, logged)
+        return q_tot.at[:-1].multiply(jnp.where(logged, ratio, 1.0))
+
+
+@dataclass(frozen=True)
+class ImplicitConstraint:
+    """(Q_tot − y)² − Σ_i ρ_i log π_i(u_i), ρ_i = softmax of A_i / temperature over the steps (equation 12).
+
+    A_i = w_i (Q_i(u_i) − Σ_a π_i(a) Q_i(a)), with w_i the mixer's weight of agent i.
+    """
+
+    temperature: float | int = 1.0
+    needs = ("policy",)
+
+    def __post_init__(self) -> None:
+        check_above_zero("ICQ's temperature", self.temperature)
+
+    def __call__(self, context: Context) -> PerStep:
+        v, episode = context.values, context.episode
+        log_policy, taken = values.log_policy_at_steps(v, episode), chosen(v.q, episode.action)
+        gap = taken - (jnp.exp(log_policy) * v.q).sum(axis=-1)
+        advantage = jax.lax.stop_gradient(share_of(v.weights, taken) * gap)
+        over_steps = jax.vmap(values.normalised_over, in_axes=(1, None), out_axes=1)
+        ratio = over_steps(advantage / self.temperature, episode.valid)
+        return squared_error(context) - (ratio * chosen(log_policy, episode.action)).sum(axis=-1)
+
+
+ICQ = Method(
+    offline_loss=ImplicitConstraint(),
+    online_target=FINETUNE.online_target,
+    online_loss=ImplicitConstraint(),
+    next_value=LoggedNext(),
+    explore=FINETUNE.explore,
+    offline_share=FINETUNE.offline_share,
+    parts=Parts(mixer="linear", policy=True),
+)

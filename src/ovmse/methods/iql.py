@@ -1,0 +1,58 @@
+"""Implicit Q-learning for each agent on its own, by the team's reward (Kostrikov et al. 2022, equations 5 to 7)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ovmse import values
+from ovmse.context import Context, PerStep
+from ovmse.errors import UserError
+from ovmse.losses import check_above_zero
+from ovmse.method import Method, Parts
+from ovmse.methods.finetune import FINETUNE
+from ovmse.networks import chosen
+
+
+@dataclass(frozen=True)
+class ImplicitQ:
+    """Each agent's (Q_i − r − γ V_i')², expectile regression of V_i on Q̄_i, and advantage-weighted imitation.
+
+    expectile: τ in (0, 1); above ½, V_i leans to the best logged actions. temperature: the advantage at which an action
+    weighs e times as much; at most `largest` times.
+    """
+
+    expectile: float | int = 0.8
+    temperature: float | int = 1.0
+    largest: float | int = 100.0
+    learns, needs = "utilities", ("policy", "value")
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.expectile < 1.0:
+            raise UserError(f"IQL's expectile must lie between 0 and 1; got {self.expectile}.")
+        check_above_zero("IQL's temperature", self.temperature)
+        check_above_zero("IQL's largest weight", self.largest)
+
+    def __call__(self, context: Context) -> PerStep:
+        v, episode = context.values, context.episode
+        value = v.online.value
+        assert value is not None
+        after = jax.lax.stop_gradient(value[1:])
+        target = jax.vmap(context.bootstrap, in_axes=1, out_axes=1)(after)
+        critic = (chosen(v.q, episode.action) - target) ** 2
+        advantage = chosen(v.slow.q[:-1], episode.action) - value[:-1]
+        regression = jnp.where(advantage > 0, self.expectile, 1.0 - self.expectile) * advantage**2
+        log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
+        weight = values.advantage_weight(advantage, self.temperature, self.largest)
+        return (critic + regression - weight * log_policy).mean(axis=-1)
+
+
+IQL = Method(
+    offline_loss=ImplicitQ(),
+    online_target=FINETUNE.online_target,
+    online_loss=ImplicitQ(),
+    explore=FINETUNE.explore,
+    offline_share=FINETUNE.offline_share,
+    memory=None,
+    parts=Parts(policy=True, value=True),
+)

@@ -1,0 +1,8 @@
+"""CQL kept on: the conservative penalty of the offline phase goes on online, on offline and online steps alike."""
+
+from dataclasses import replace
+
+from ovmse.method import CQL
+from ovmse.methods.finetune import FINETUNE
+
+KEPT = replace(FINETUNE, online_loss=CQL(alpha=1.0))

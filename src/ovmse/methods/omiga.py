@@ -1,0 +1,61 @@
+"""OMIGA (Wang et al. 2023): the global value regularisation as local ones, by the weights of a linear mixer."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from ovmse import values
+from ovmse.context import Context, PerStep
+from ovmse.losses import check_above_zero, squared_error
+from ovmse.method import Method, Parts
+from ovmse.methods.finetune import FINETUNE
+from ovmse.mixers import mix, share_of
+from ovmse.networks import chosen
+from ovmse.types import Episode
+from ovmse.values import Values
+
+LARGEST_EXPONENT = 5.0  # as in the authors' code, so that no exponential explodes
+
+
+def value_next(v: Values, episode: Episode, key: PRNGKeyArray) -> PerStep:
+    """V̄_tot = Σ_i w_i V̄_i + b after each step (equation 10)."""
+    assert v.slow.value is not None
+    return mix(v.next_weights, v.slow.value[1:])
+
+
+@dataclass(frozen=True)
+class LocalRegularisation:
+    """(Q_tot − y)² + Σ_i [exp(z_i) + w_i V_i / α] − Σ_i exp(z_i) log π_i(u_i), z_i = w_i (Q̄_i(u_i) − V_i) / α.
+
+    Equations 10, 11 and 13; w_i is the mixer's weight of agent i, α > 0 the strength of the regularisation.
+    """
+
+    alpha: float | int = 10.0
+    needs = ("policy", "value")
+
+    def __post_init__(self) -> None:
+        check_above_zero("OMIGA's alpha", self.alpha)
+
+    def __call__(self, context: Context) -> PerStep:
+        v, episode = context.values, context.episode
+        assert v.online.value is not None
+        value, taken = v.online.value[:-1], chosen(v.slow.q[:-1], episode.action)
+        share = jax.lax.stop_gradient(share_of(v.weights, taken))
+        exponent = jnp.minimum(share * (taken - value) / self.alpha, LARGEST_EXPONENT)
+        regression = jnp.exp(exponent) + share * value / self.alpha
+        log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
+        imitation = -jax.lax.stop_gradient(jnp.exp(exponent)) * log_policy
+        return squared_error(context) + (regression + imitation).sum(axis=-1)
+
+
+OMIGA = Method(
+    offline_loss=LocalRegularisation(),
+    online_target=FINETUNE.online_target,
+    online_loss=LocalRegularisation(),
+    next_value=value_next,
+    explore=FINETUNE.explore,
+    offline_share=FINETUNE.offline_share,
+    parts=Parts(mixer="linear", policy=True, value=True),
+)

@@ -1,0 +1,36 @@
+"""Prioritised offline data: the logged episodes that the team would still play are drawn most.
+
+Inferred from the name of the method alone, whose paper was not at hand: offline trajectories are chosen by how well
+they agree with the team as it learns. The measure of agreement is ours.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ovmse.context import Context
+from ovmse.explore import greedy
+from ovmse.losses import check_above_zero
+from ovmse.methods.finetune import FINETUNE
+from ovmse.schedules import linear
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """`least` + the share of logged actions that are the team's greedy ones, among actions that were a choice."""
+
+    least: float | int = 0.05
+
+    def __post_init__(self) -> None:
+        check_above_zero("the least priority", self.least)
+
+    def __call__(self, context: Context) -> Float[Array, ""]:
+        episode = context.episode
+        avail = episode.avail[:-1]
+        choice = (avail.sum(axis=-1) > 1) & episode.valid[:, None]
+        same = greedy(context.values.online.acting[:-1], avail) == episode.action
+        return self.least + (same & choice).sum() / jnp.maximum(1, choice.sum())
+
+
+OTC = replace(FINETUNE, offline_share=linear(0.5, 0.1), priority=Agreement())

@@ -1,0 +1,37 @@
+"""PEX (Zhang et al. 2023) for each agent: the offline policy stays, and agents pick between it and the online one."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from ovmse import explore
+from ovmse.context import Explore, Sight
+from ovmse.losses import check_above_zero
+from ovmse.methods.finetune import FINETUNE
+from ovmse.networks import chosen
+
+
+@dataclass(frozen=True)
+class Expand:
+    """Each agent draws one of two proposals, the frozen policy's and the online one's, by softmax of its online Q_i /
+    temperature (Zhang et al. 2023, equation 6). online: how the online policy explores."""
+
+    online: Explore = FINETUNE.explore
+    temperature: float | int = 0.1
+    guided = True
+
+    def __post_init__(self) -> None:
+        check_above_zero("PEX's temperature", self.temperature)
+
+    def __call__(self, key: PRNGKeyArray, sight: Sight) -> Int[Array, " N"]:
+        assert sight.offline is not None
+        k_online, k_choice = jax.random.split(key)
+        kept = explore.greedy(sight.offline.heads.acting, sight.avail)
+        proposals = jnp.stack([kept, self.online(k_online, sight)], axis=-1)
+        worth = jnp.take_along_axis(sight.online.heads.q, proposals, axis=-1) / self.temperature
+        return chosen(proposals, jax.random.categorical(k_choice, worth, axis=-1))
+
+
+PEX = replace(FINETUNE, explore=Expand())

@@ -1,0 +1,13 @@
+"""RLPD (Ball et al. 2023) for a team: no offline phase; half of every batch is the dataset's, layer normalisation, and
+two critics of which the smaller value counts."""
+
+from ovmse.method import TD, EpsilonGreedy, Method, Parts
+from ovmse.schedules import constant, linear
+
+RLPD = Method(
+    online_target=TD(),
+    explore=EpsilonGreedy(linear(0.5, 0.05, share=0.25)),
+    offline_share=constant(0.5),
+    memory=None,
+    parts=Parts(critics=2, normalise=True),
+)

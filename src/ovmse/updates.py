@@ -1,0 +1,135 @@
+"""One gradient update on a batch drawn from the replay and the dataset, computed in groups of about one length."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from ovmse import learner as learning
+from ovmse import replay as replays
+from ovmse.config import Config
+from ovmse.learner import Batch, Learner, Lesson, Metrics
+from ovmse.replay import Replay
+from ovmse.seeds import batched, max_over_seeds
+from ovmse.types import EnvSpec
+
+LENGTHS = (0.2, 0.3, 0.45, 0.67, 1.0)  # of the limit; each more takes seconds to compile
+QUANTILES = (0.5, 0.85, 1.0)  # of a dataset's lengths
+GROUP_ROWS = 96  # agents computed at once on a CPU; more than that leave a core's cache
+
+Drawn = tuple[Int[Array, " B"], Int[Array, " B"] | None, Bool[Array, " B"] | None]
+"""What a batch consists of: slots of the replay, slots of the dataset, and whether the latter counts."""
+
+
+class Data(NamedTuple):
+    """The dataset as online batches draw from it: their share of it, and each episode's priority (None: all alike)."""
+
+    stored: Replay
+    share: Float[Array, ""]
+    priority: Float[Array, " E"] | None
+
+
+def lengths_within(limit: int) -> list[int]:
+    """The few lengths at which episodes of unknown lengths are computed; a group takes the shortest that holds it."""
+    return sorted({math.ceil(limit * share) for share in LENGTHS})
+
+
+def lengths_of(data: Replay) -> list[int]:
+    """The few lengths at which a dataset's episodes are computed: half of them need no more than the first."""
+    return sorted({math.ceil(x) for x in np.quantile(np.asarray(data.index.length), QUANTILES)})
+
+
+def group_size(batch: int, n_agents: int) -> int:
+    """How many of a batch's episodes are computed at once: all on an accelerator, on a CPU what a core's cache holds.
+
+    The largest divisor of the batch with at most `GROUP_ROWS` agents and a quarter of the batch (more would be computed
+    as long as the longest), but not below 4 episodes.
+    """
+    if batched():
+        return batch
+    divisors = [d for d in range(min(4, batch), batch + 1) if batch % d == 0]
+    return max((d for d in divisors if d * n_agents <= GROUP_ROWS and 4 * d <= batch), default=divisors[0])
+
+
+def update(
+    config: Config,
+    spec: EnvSpec,
+    lesson: Lesson,
+    learner: Learner,
+    replay: Replay,
+    data: Data | None,
+    key: PRNGKeyArray,
+    choices: list[int],
+) -> tuple[Learner, Metrics, Float[Array, " E"] | None]:
+    """One gradient update on episodes from the replay, a share of them from the dataset instead.
+
+    The gradient is summed over groups of episodes of about one length, each computed at the shortest of the lengths in
+    `choices` (ascending) that holds it. The last result is the dataset's new priorities.
+    """
+    k_draw, k_data, k_share, k_loss = jax.random.split(key, 4)
+    size = config.batch_episodes
+    slots = replays.draw(replay.index, k_draw, size)
+    lengths = replay.index.length[slots]
+    drawn: Drawn = (slots, None, None)
+    if data is not None:
+        # the share of a batch holds on average, whatever the batch's size
+        from_data = (jnp.arange(size) + jax.random.uniform(k_share)) / size < data.share
+        data_slots = replays.draw(data.stored.index, k_data, size, data.priority)
+        lengths = jnp.where(from_data, data.stored.index.length[data_slots], lengths)
+        drawn = (slots, data_slots, from_data)
+    total = lengths.sum()
+
+    def read(drawn: Drawn, steps: int) -> Batch:
+        slots, data_slots, from_data = drawn
+        here = replays.read_all(replay, slots, steps)
+        if data is None or data_slots is None or from_data is None:
+            return Batch(here[0], here[1], jnp.ones(slots.shape, bool))
+        there = replays.read_all(data.stored, data_slots, steps)
+        pick = jax.vmap(lambda own, a, b: jax.tree.map(lambda x, y: jnp.where(own, x, y), a, b))
+        episodes, memory = pick(from_data, there, here)
+        return Batch(episodes, memory, from_data)
+
+    def part(lengths: Int[Array, " G"], drawn: Drawn, key: PRNGKeyArray) -> tuple[PyTree, Float[Array, " G"]]:
+        def at(steps: int) -> Callable[[], tuple[PyTree, Float[Array, " G"]]]:
+            def compute() -> tuple[PyTree, Float[Array, " G"]]:
+                gradients, losses, priority = learning.gradient(
+                    config.learner, lesson, learner, read(drawn, steps), key, total
+                )
+                return (gradients, losses), priority
+
+            return compute
+
+        which = jnp.searchsorted(jnp.asarray(choices), max_over_seeds(lengths.max()))
+        return jax.lax.switch(which, [at(steps) for steps in choices])
+
+    order = jnp.argsort(lengths)
+    group = group_size(size, spec.n_agents)
+    batch = jax.tree.map(lambda x: x[order].reshape(-1, group), (lengths, drawn))
+    parts = (*batch, jax.random.split(k_loss, size // group))
+    no_gradient = jax.tree.map(jnp.zeros_like, learner.team)
+    nothing = no_gradient, learning.no_losses(jax.tree.leaves(no_gradient)[0].dtype)
+    (gradients, losses), priorities = sum_over(part, parts, nothing)
+    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients)))
+    metrics = Metrics(losses, norm)
+    if data is None or data.priority is None:
+        return learning.apply(config.learner, learner, gradients), metrics, None
+    # an episode of the replay writes beyond the end, which is left undone
+    where = jnp.where(from_data, data_slots, len(data.priority))[order]
+    renewed = data.priority.at[where].set(priorities.reshape(-1), mode="drop")
+    return learning.apply(config.learner, learner, gradients), metrics, renewed
+
+
+def sum_over(
+    function: Callable[..., tuple[PyTree, PyTree]], parts: tuple[PyTree, ...], nothing: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Over the leading axis of a function's arguments: `nothing` plus its first results; its second results stacked."""
+
+    def one(total: PyTree, part: tuple[PyTree, ...]) -> tuple[PyTree, PyTree]:
+        first, second = function(*part)
+        return jax.tree.map(jnp.add, total, first), second
+
+    return jax.lax.scan(one, nothing, parts)
