@@ -102,7 +102,9 @@ def test_another_runs_offline_phase_is_taken_over(folder: Path) -> None:
     before = [json.loads((folder / run / "handover.json").read_text())["seeds"] for run in ("run", "taken")]
     assert before[0] == before[1]
     assert main(["compare", str(folder / "run"), str(folder / "taken"), "--out", str(folder / "both")]) == 0
-    assert {"compare.csv", "compare.md", "compare.png", "compare.svg"} == {p.name for p in (folder / "both").iterdir()}
+    figures = {f"{name}.{kind}" for name in ("compare", "profiles") for kind in ("png", "svg")}
+    written = {"compare.csv", "compare.md", "marl_eval.json", *figures}
+    assert written == {p.name for p in (folder / "both").iterdir()}
 
 
 def test_a_method_in_the_users_own_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
