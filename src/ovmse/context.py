@@ -19,7 +19,8 @@ class Context(NamedTuple):
     values: one pass of the online and of the slow network. target: what Q_tot regresses onto. memory: what is
     remembered beside each step. from_data: whether the episode is the dataset's (always, in the offline phase).
     bootstrap: the method's targets with other next values: (value after each step, 0 where terminal) → returns, by
-    γ and λ of the run. key: for what is random. progress: the spent share of the online budget.
+    γ and λ of the run. key: for what is random. progress: the spent share of the online budget. drawn: how often an
+    episode of the dataset was to be drawn by its priority, relative to their mean (1 for all others).
     """
 
     values: Values
@@ -31,6 +32,7 @@ class Context(NamedTuple):
     gamma: float
     progress: Float[Array, ""]
     key: PRNGKeyArray
+    drawn: Float[Array, ""] | float = 1.0
 
 
 class Voice(NamedTuple):

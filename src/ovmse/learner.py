@@ -106,11 +106,13 @@ class Lesson(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Episodes (leading axis B), what is remembered beside their steps, and which of them are the dataset's."""
+    """Episodes (leading axis B), what is remembered beside their steps, which of them are the dataset's, and how often
+    each was to be drawn (see `Context`; None: all alike)."""
 
     episodes: Episode
     memory: Float[Array, "B T"]
     from_data: Bool[Array, " B"]
+    drawn: Float[Array, " B"] | None = None
 
 
 def make_optimiser(config: LearnerConfig) -> optax.GradientTransformation:
@@ -141,7 +143,7 @@ def episode_loss(
     config: LearnerConfig, lesson: Lesson, team: Team, slow: Team, one: Batch, key: PRNGKeyArray
 ) -> tuple[Losses, Float[Array, ""]]:
     """Sums over the valid steps of one episode (a `Batch` without its leading axis), and its priority (1 without)."""
-    episode, memory, from_data = one
+    episode, memory, from_data, drawn = one
     v = values.evaluate_episode(team, slow, episode)
     reward, terminal, valid = episode.reward, episode.terminal, episode.valid
 
@@ -153,7 +155,8 @@ def episode_loss(
     td = bootstrap(lesson.next_value(v, episode, jax.random.fold_in(key, NEXT_VALUE)))
     target = lesson.target(td, memory)
     progress = jnp.asarray(lesson.progress, reward.dtype)
-    context = Context(v, target, memory, episode, from_data, bootstrap, config.gamma, progress, key)
+    often = 1.0 if drawn is None else drawn
+    context = Context(v, target, memory, episode, from_data, bootstrap, config.gamma, progress, key, often)
     per_step = lesson.loss(context)
     td_error = (v.q_tot - target) ** 2
 

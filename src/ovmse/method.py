@@ -136,21 +136,27 @@ class Method:
         if isinstance(self.online_target, Remember):
             if self.offline_loss is None or self.memory is None:
                 raise UserError("Remember needs an offline loss and a memory: else there is nothing to remember.")
-            if not learns_q_tot(self.online_loss):
-                raise UserError(
-                    f"Remember regresses Q_tot, and {type(self.online_loss).__name__} learns no Q_tot online: combine "
-                    "it with an objective that does, such as cql, cfcql, omiga or icq."
-                )
-        check_parts(self.online_loss, self.parts_online, trained="policy")
+            for loss in (self.online_loss, self.offline_loss):
+                if not learns_q_tot(loss):
+                    raise UserError(
+                        f"Remember regresses Q_tot, and {_name(loss)} learns no Q_tot: combine it with an objective "
+                        "that does, such as offline (CQL), cfcql, omiga or icq."
+                    )
+        if getattr(self.explore, "needs_q_tot", False) and not learns_q_tot(self.online_loss):
+            raise UserError(
+                f"{_name(self.explore)} compares joint actions by Q_tot, and {_name(self.online_loss)} learns none: "
+                "combine it with an objective that does, such as offline (CQL), cfcql, omiga or icq."
+            )
         if self.guided and self.offline_loss is None:
             raise UserError(
                 "this method plays with its offline team, but has no offline phase: give it an offline loss."
             )
         if self.offline_loss is not None and not learns_values(self.offline_loss) and not self.fresh:
             raise UserError(
-                f"{type(self.offline_loss).__name__} learns no values offline, so that there are none to fine-tune: "
-                "use a method that learns fresh networks online (such as jsrl), or another offline loss."
+                f"{_name(self.offline_loss)} learns no values offline, so that there are none to fine-tune: use a "
+                "method that learns fresh networks online (such as jsrl), or another offline loss."
             )
+        check_parts(self.online_loss, self.parts_online, trained="policy")
 
     @property
     def uses_data(self) -> bool:
@@ -228,4 +234,6 @@ def combine(strategy: Method, objective: Method) -> Method:
 
 
 def _name(part: object) -> str:
+    if isinstance(part, Parts):
+        return str(part)
     return getattr(part, "__name__", None) or type(part).__name__

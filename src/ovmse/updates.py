@@ -91,7 +91,10 @@ def update(
         there = replays.read_all(data.stored, data_slots, steps)
         pick = jax.vmap(lambda own, a, b: jax.tree.map(lambda x, y: jnp.where(own, x, y), a, b))
         episodes, memory = pick(from_data, there, here)
-        return Batch(episodes, memory, from_data)
+        if data.priority is None:
+            return Batch(episodes, memory, from_data)
+        often = data.priority[data_slots] / data.priority.mean()
+        return Batch(episodes, memory, from_data, jnp.where(from_data, often, 1.0))
 
     def part(lengths: Int[Array, " G"], drawn: Drawn, key: PRNGKeyArray) -> tuple[PyTree, Float[Array, " G"]]:
         def at(steps: int) -> Callable[[], tuple[PyTree, Float[Array, " G"]]]:

@@ -1,4 +1,9 @@
-"""Balanced replay (Lee et al. 2021, Off2On): the offline episodes nearest to online play are drawn most."""
+"""Balanced replay (Lee et al. 2021, Off2On): the offline episodes nearest to online play are drawn most.
+
+The authors' code was read for the loss, the temperature and the bounds. Ours differs in this: whole episodes are drawn
+and not single steps; the share of offline episodes in a batch is a schedule, where the paper keeps offline and online
+steps in one prioritised buffer; the ensemble is of two critics on one network, where the paper has five agents.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -7,17 +12,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ovmse.context import Context, PerStep
-from ovmse.losses import squared_error
+from ovmse.losses import check_above_zero, squared_error
 from ovmse.method import CQL, Parts
 from ovmse.methods.finetune import FINETUNE
 from ovmse.networks import online_logit
 from ovmse.schedules import linear
 
-LARGEST = 10.0
+LEAST, LARGEST = 1e-3, 1e3  # of a priority
 
 
 def logit(context: Context) -> PerStep:
-    """The logit of each step's having been played online."""
+    """The logit z of each step's having been played online: exp(z) is the density ratio of online to offline steps."""
     assert context.values.ratio is not None
     episode = context.episode
     return online_logit(
@@ -27,26 +32,35 @@ def logit(context: Context) -> PerStep:
 
 @dataclass(frozen=True)
 class TellApart:
-    """(Q_tot − y)² and the logistic loss of a network that tells online steps from the dataset's (Lee et al. 2021,
-    equation 4, in the form of a classifier)."""
+    """(Q_tot − y)² and the logistic loss of a network that tells online steps from the dataset's.
+
+    With the ratio w = exp(z) it is the paper's estimate by the Jensen-Shannon divergence, −log w/(w + 1) for online
+    steps and −log 1/(w + 1) for offline ones. The paper draws the latter uniformly; ours were drawn by their priority
+    and count in inverse proportion.
+    """
 
     needs = ("ratio",)
 
     def __call__(self, context: Context) -> PerStep:
         sign = jnp.where(context.from_data, -1.0, 1.0)
-        return squared_error(context) + jax.nn.softplus(-sign * logit(context))
+        return squared_error(context) + jax.nn.softplus(-sign * logit(context)) / context.drawn
 
 
 @dataclass(frozen=True)
 class DensityRatio:
-    """How much likelier an episode's steps are online than in the dataset, on average, at most `LARGEST`.
+    """w^(1/temperature) on average over an episode's steps, between `LEAST` and `LARGEST`.
 
-    The paper weighs single steps; our batches consist of whole episodes.
+    w is how much likelier a step is online than in the dataset; the temperature makes the priorities more alike.
     """
+
+    temperature: float | int = 5.0
+
+    def __post_init__(self) -> None:
+        check_above_zero("the density ratio's temperature", self.temperature)
 
     def __call__(self, context: Context) -> Float[Array, ""]:
         valid = context.episode.valid
-        ratio = jnp.minimum(jnp.exp(logit(context)), LARGEST)
+        ratio = jnp.clip(jnp.exp(logit(context) / self.temperature), LEAST, LARGEST)
         return jnp.where(valid, ratio, 0.0).sum() / jnp.maximum(1, valid.sum())
 
 

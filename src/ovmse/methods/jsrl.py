@@ -16,7 +16,8 @@ from ovmse.schedules import Schedule, check_schedule, linear
 class Guided:
     """The frozen team, greedily, for the first `horizon` (progress) of the episode limit; then the team that learns.
 
-    The paper shrinks the horizon whenever the score allows; ours follows a schedule. then: how the learner explores.
+    The paper starts at the guide's full length and shrinks the horizon whenever the score allows; ours follows a
+    schedule, as a share of the limit, which most episodes do not reach. then: how the learner explores.
     """
 
     horizon: Schedule = linear(0.3, 0.0, share=0.5)

@@ -1,7 +1,7 @@
 """Prioritised offline data: the logged episodes that the team would still play are drawn most.
 
-Inferred from the name of the method alone, whose paper was not at hand: offline trajectories are chosen by how well
-they agree with the team as it learns. The measure of agreement is ours.
+Inferred from the name of the method alone, whose paper was looked for and not found: offline trajectories are chosen
+by how well they agree with the team as it learns. The measure of agreement is ours.
 """
 
 from dataclasses import dataclass, replace

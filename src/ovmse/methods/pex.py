@@ -1,4 +1,9 @@
-"""PEX (Zhang et al. 2023) for each agent: the offline policy stays, and agents pick between it and the online one."""
+"""PEX (Zhang et al. 2023) for each agent: the offline policy stays, and agents pick between it and the online one.
+
+The authors' code was read for the choice. There the online policy starts afresh and the values are taken over; with
+utilities the policy is the values, so that ours goes on from the offline team. In evaluation the choice by the online
+Q_i is the online team's own action, which is what is played.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -15,8 +20,8 @@ from ovmse.networks import chosen
 
 @dataclass(frozen=True)
 class Expand:
-    """Each agent draws one of two proposals, the frozen policy's and the online one's, by softmax of its online Q_i /
-    temperature (Zhang et al. 2023, equation 6). online: how the online policy explores."""
+    """Each agent draws one of two proposals, the frozen team's greedy action and the online one's, by softmax of its
+    online Q_i / temperature, the paper's α. online: how the online policy explores."""
 
     online: Explore = FINETUNE.explore
     temperature: float | int = 0.1

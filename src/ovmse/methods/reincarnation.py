@@ -1,4 +1,9 @@
-"""Selective reincarnation (Formanek et al. 2023): some agents keep their offline policy, the others go on learning."""
+"""Selective reincarnation: some agents keep their offline policy, the others go on learning.
+
+After the question of Formanek et al. (2023, arXiv 2304.00977), which agents should carry earlier work on. There the
+chosen agents learn with a teacher's data, taken away later, and the others start from scratch. Our agents share one
+network, so that none of them can start afresh alone: the chosen ones play as they were, the others are fine-tuned.
+"""
 
 from dataclasses import dataclass, replace
 
