@@ -22,16 +22,17 @@ class Values(NamedTuple):
     """What one pass of the online and of the slow network says of an episode. The slow parts are constants.
 
     online, slow: the agents' heads at rows 0 … T. ratio: the network that tells offline from online steps, if any.
-    weights: the online mixer's at steps 0 … T-1; next_weights: the slow mixer's at the rows after them. q: utilities of
-    the online network at the steps; q_tot: its Q_tot at the taken joint actions; next_q_tot: the slow one's Q_tot at
-    the next row and the joint action that is greedy for the online network (double Q-learning), the smallest of all
-    critics.
+    weights, slow_weights: the online and the slow mixer's at steps 0 … T-1; next_weights: the slow mixer's at the rows
+    after them. q: utilities of the online network at the steps; q_tot: its Q_tot at the taken joint actions;
+    next_q_tot: the slow one's Q_tot at the next row and the joint action that is greedy for the online network (double
+    Q-learning), the smallest of all critics.
     """
 
     online: Heads
     slow: Heads
     ratio: Ratio | None
     weights: MixWeights
+    slow_weights: MixWeights
     next_weights: MixWeights
     q: Float[Array, "T N A"]
     q_tot: Float[Array, " T"]
@@ -41,8 +42,9 @@ class Values(NamedTuple):
 def evaluate_episode(team: Team, slow: Team, episode: Episode) -> Values:
     """One unroll of each network over an episode."""
     heads, slow_heads = unroll(team.agent, episode), unroll(slow.agent, episode)
-    weights, next_weights = weights_at(team.mixer, episode.state[:-1]), weights_at(slow.mixer, episode.state[1:])
-    slow_heads, next_weights = jax.lax.stop_gradient((slow_heads, next_weights))
+    weights = weights_at(team.mixer, episode.state[:-1])
+    slow_weights, next_weights = weights_at(slow.mixer, episode.state[:-1]), weights_at(slow.mixer, episode.state[1:])
+    slow_heads, slow_weights, next_weights = jax.lax.stop_gradient((slow_heads, slow_weights, next_weights))
     q = heads.q
     next_action = jnp.argmax(mask_illegal(q, episode.avail), axis=-1)[1:]
     return Values(
@@ -50,6 +52,7 @@ def evaluate_episode(team: Team, slow: Team, episode: Episode) -> Values:
         slow=slow_heads,
         ratio=team.ratio,
         weights=weights,
+        slow_weights=slow_weights,
         next_weights=next_weights,
         q=q[:-1],
         q_tot=mix(weights, chosen(q[:-1], episode.action)),
@@ -87,9 +90,10 @@ def log_policy_at_steps(v: Values, episode: Episode) -> Float[Array, "T N A"]:
 
 
 def next_of_policy(v: Values, episode: Episode, key: PRNGKeyArray) -> Float[Array, " T"]:
-    """Q̄_tot after each step at a joint action drawn from the online network's policy: a sample of its value."""
+    """Q̄_tot after each step at a joint action drawn from the online network's policy, the smallest of all critics."""
     masked = mask_illegal(v.online.acting, episode.avail)[1:]
-    return mix(v.next_weights, chosen(v.slow.q[1:], jax.random.categorical(key, masked, axis=-1)))
+    action = jax.random.categorical(key, masked, axis=-1)
+    return q_tot_of_critics(v.next_weights, v.slow.critics[1:], action).min(axis=0)
 
 
 def advantage_weight(advantage: Float[Array, "*any"], temperature: float, largest: float) -> Float[Array, "*any"]:

@@ -13,7 +13,7 @@ from ovmse.schedules import constant
 
 @dataclass(frozen=True)
 class AdvantageWeighted:
-    """(Q_tot − y)² − Σ_i w_i log π_i(u_i) with w_i = exp(A_i / temperature), at most `largest` (equation 8).
+    """(Q_tot − y)² − Σ_i w_i log π_i(u_i) with w_i = exp(A_i / temperature), at most `largest`.
 
     A_i = Q_tot(u) − Σ_a π_i(a) Q_tot(a, u_−i): what agent i's action added, the others' kept (COMA's baseline, Foerster
     et al. 2018), where the paper has one agent's Q(s, u) − V(s).

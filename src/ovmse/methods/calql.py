@@ -10,7 +10,7 @@ from ovmse.methods.finetune import FINETUNE
 
 @dataclass(frozen=True)
 class CalibratedCQL:
-    """(Q_tot − y)² + α (1/N) Σ_i [logsumexp over legal a of max(Q_tot(a, u_−i), G) − Q_tot(u)] (equation 3).
+    """(Q_tot − y)² + α (1/N) Σ_i [logsumexp over legal a of max(Q_tot(a, u_−i), G) − Q_tot(u)].
 
     G is the return from the step on in the same episode, a sample of the behaviour's value. The paper compares one
     agent's Q(s, a); values of the team need the counterfactual form, since utilities are no returns.

@@ -8,16 +8,18 @@ from ovmse import values
 from ovmse.context import Context, PerStep
 from ovmse.losses import check_strength, squared_error
 from ovmse.methods.finetune import FINETUNE
-from ovmse.networks import chosen
+
+LARGEST_TEMPERATURE = 1000.0
 
 
 @dataclass(frozen=True)
 class CFCQL:
-    """(Q_tot − y)² + α Σ_i λ_i [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)], Σ λ_i = 1 (equation 9).
+    """(Q_tot − y)² + α Σ_i λ_i [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)], Σ λ_i = 1.
 
     λ_i = softmax over the agents of −temperature · KL_i: agents that would leave the log's behaviour far behind count
-    less. The paper fits the behaviour policy for KL_i; we take the logged action as its sample, −log softmax(Q_i)(u_i).
-    At temperature 0 all agents count alike.
+    less; in the authors' code they count more, which is a temperature below 0 here; at 0 all agents count alike. The
+    authors fit the behaviour policy for KL_i; we take the logged action as its sample: −log μ_i(u_i) with
+    μ_i = softmax over legal a of Q_tot(a, u_−i), which is the bracket itself.
     """
 
     alpha: float | int = 1.0
@@ -25,13 +27,12 @@ class CFCQL:
 
     def __post_init__(self) -> None:
         check_strength("CFCQL's alpha", self.alpha)
-        check_strength("CFCQL's temperature", self.temperature)
+        check_strength("CFCQL's temperature", self.temperature, least=-LARGEST_TEMPERATURE)
 
     def __call__(self, context: Context) -> PerStep:
         v, avail, action = context.values, context.episode.avail[:-1], context.episode.action
-        far = -chosen(values.log_policy(v.q, avail), action)
-        share = jax.lax.stop_gradient(jax.nn.softmax(-self.temperature * far, axis=-1))
         gaps = values.counterfactual_gaps(v.weights, v.q, avail, action)
+        share = jax.lax.stop_gradient(jax.nn.softmax(-self.temperature * gaps, axis=-1))
         return squared_error(context) + self.alpha * (share * gaps).sum(axis=-1)
 
 

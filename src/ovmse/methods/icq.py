@@ -11,7 +11,7 @@ from ovmse.context import Context, PerStep
 from ovmse.losses import check_above_zero, squared_error
 from ovmse.method import Method, Parts
 from ovmse.methods.finetune import FINETUNE
-from ovmse.mixers import mix, share_of
+from ovmse.mixers import share_of
 from ovmse.networks import chosen
 from ovmse.types import Episode
 from ovmse.values import Values
@@ -19,9 +19,9 @@ from ovmse.values import Values
 
 @dataclass(frozen=True)
 class LoggedNext:
-    """ρ Q̄_tot at the next logged joint action, ρ = softmax of Q̄_tot / temperature over the steps (equation 11).
+    """ρ Q̄_tot at the next logged joint action, ρ = softmax of Q̄_tot / temperature over the steps, times their number.
 
-    The paper normalises over a batch; we do so over the episode, so that ρ is 1 on average in each. After the last
+    The authors normalise over a batch; we do so over the episode, so that ρ is 1 on average in each. After the last
     step, which has no logged next action, the policy's most likely one is taken, with ρ = 1.
     """
 
@@ -34,16 +34,17 @@ class LoggedNext:
         logged = episode.valid[1:]
         likely = jnp.argmax(values.mask_illegal(v.online.acting, episode.avail), axis=-1)[1:]
         action = likely.at[:-1].set(jnp.where(logged[:, None], episode.action[1:], likely[:-1]))
-        q_tot = mix(v.next_weights, chosen(v.slow.q[1:], action))
+        q_tot = values.q_tot_of_critics(v.next_weights, v.slow.critics[1:], action).min(axis=0)
         ratio = values.normalised_over(q_tot[:-1] / self.temperature, logged)
         return q_tot.at[:-1].multiply(jnp.where(logged, ratio, 1.0))
 
 
 @dataclass(frozen=True)
 class ImplicitConstraint:
-    """(Q_tot − y)² − Σ_i ρ_i log π_i(u_i), ρ_i = softmax of A_i / temperature over the steps (equation 12).
+    """(Q_tot − y)² − Σ_i ρ_i log π_i(u_i), ρ_i = softmax of A_i / temperature over the steps, times their number.
 
-    A_i = w_i (Q_i(u_i) − Σ_a π_i(a) Q_i(a)), with w_i the mixer's weight of agent i.
+    A_i = w_i (Q_i(u_i) − Σ_a π_i(a) Q_i(a)), with w_i the mixer's weight of agent i; the policy learns nothing from w_i
+    and Q_i, nor they from it.
     """
 
     temperature: float | int = 1.0

@@ -1,9 +1,10 @@
-"""Implicit Q-learning for each agent on its own, by the team's reward (Kostrikov et al. 2022, equations 5 to 7)."""
+"""Implicit Q-learning (Kostrikov et al. 2022) for each agent on its own, by the team's reward."""
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from ovmse import values
 from ovmse.context import Context, PerStep
@@ -11,12 +12,13 @@ from ovmse.errors import UserError
 from ovmse.losses import check_above_zero
 from ovmse.method import Method, Parts
 from ovmse.methods.finetune import FINETUNE
-from ovmse.networks import chosen
+from ovmse.networks import Heads, chosen
 
 
 @dataclass(frozen=True)
 class ImplicitQ:
-    """Each agent's (Q_i − r − γ V_i')², expectile regression of V_i on Q̄_i, and advantage-weighted imitation.
+    """Each agent's (Q_i − r − γ V_i')², expectile regression of V_i on Q̄_i, and advantage-weighted imitation: the
+    paper's L_Q + L_V + L_π, averaged over the agents. With several critics all learn, and the smallest Q̄_i counts.
 
     expectile: τ in (0, 1); above ½, V_i leans to the best logged actions. temperature: the advantage at which an action
     weighs e times as much; at most `largest` times.
@@ -39,12 +41,18 @@ class ImplicitQ:
         assert value is not None
         after = jax.lax.stop_gradient(value[1:])
         target = jax.vmap(context.bootstrap, in_axes=1, out_axes=1)(after)
-        critic = (chosen(v.q, episode.action) - target) ** 2
-        advantage = chosen(v.slow.q[:-1], episode.action) - value[:-1]
+        critic = ((taken(v.online, episode.action) - target) ** 2).sum(axis=0)
+        advantage = taken(v.slow, episode.action).min(axis=0) - value[:-1]
         regression = jnp.where(advantage > 0, self.expectile, 1.0 - self.expectile) * advantage**2
         log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
         weight = values.advantage_weight(advantage, self.temperature, self.largest)
         return (critic + regression - weight * log_policy).mean(axis=-1)
+
+
+def taken(heads: Heads, action: Int[Array, "T N"]) -> Float[Array, "K T N"]:
+    """Each critic's utilities of the taken actions."""
+    critics = jnp.moveaxis(heads.critics[:-1], -2, 0)
+    return chosen(critics, jnp.broadcast_to(action, critics.shape[:-1]))
 
 
 IQL = Method(

@@ -16,11 +16,11 @@ from ovmse.networks import chosen
 from ovmse.types import Episode
 from ovmse.values import Values
 
-LARGEST_EXPONENT = 5.0  # as in the authors' code, so that no exponential explodes
+LARGEST_EXPONENT = 5.0  # so that no exponential explodes; the authors' code clips at ±10
 
 
 def value_next(v: Values, episode: Episode, key: PRNGKeyArray) -> PerStep:
-    """V̄_tot = Σ_i w_i V̄_i + b after each step (equation 10)."""
+    """V̄_tot = Σ_i w_i V̄_i + b after each step."""
     assert v.slow.value is not None
     return mix(v.next_weights, v.slow.value[1:])
 
@@ -29,7 +29,8 @@ def value_next(v: Values, episode: Episode, key: PRNGKeyArray) -> PerStep:
 class LocalRegularisation:
     """(Q_tot − y)² + Σ_i [exp(z_i) + w_i V_i / α] − Σ_i exp(z_i) log π_i(u_i), z_i = w_i (Q̄_i(u_i) − V_i) / α.
 
-    Equations 10, 11 and 13; w_i is the mixer's weight of agent i, α > 0 the strength of the regularisation.
+    w_i is the slow mixer's weight of agent i, α > 0 the strength of the regularisation. Where z_i > LARGEST_EXPONENT,
+    the exponential goes on as a straight line, so that V_i still rises to meet Q̄_i, and the policy's weight stays.
     """
 
     alpha: float | int = 10.0
@@ -42,11 +43,13 @@ class LocalRegularisation:
         v, episode = context.values, context.episode
         assert v.online.value is not None
         value, taken = v.online.value[:-1], chosen(v.slow.q[:-1], episode.action)
-        share = jax.lax.stop_gradient(share_of(v.weights, taken))
-        exponent = jnp.minimum(share * (taken - value) / self.alpha, LARGEST_EXPONENT)
-        regression = jnp.exp(exponent) + share * value / self.alpha
+        share = share_of(v.slow_weights, taken)
+        exponent = share * (taken - value) / self.alpha
+        weight = jnp.exp(jnp.minimum(exponent, LARGEST_EXPONENT))
+        beyond = jnp.maximum(0.0, exponent - LARGEST_EXPONENT)
+        regression = weight * (1.0 + beyond) + share * value / self.alpha
         log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
-        imitation = -jax.lax.stop_gradient(jnp.exp(exponent)) * log_policy
+        imitation = -jax.lax.stop_gradient(weight) * log_policy
         return squared_error(context) + (regression + imitation).sum(axis=-1)
 
 
