@@ -1,5 +1,5 @@
 """WSRL (Zhou et al. 2024, arXiv 2412.07762): no offline data online; the pre-trained team first plays a while without
-learning, and its episodes are the replay's first. The paper plays 5,000 steps; ours is a share of the budget."""
+learning, and its episodes are the replay's first. The paper plays a few episodes; ours is a share of the budget."""
 
 from dataclasses import replace
 
