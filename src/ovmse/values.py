@@ -220,7 +220,7 @@ def counterfactual_advantage(
     log_policy: Float[Array, "T N A"],
     action: Int[Array, "T N"],
 ) -> Float[Array, "T N"]:
-    """Q_tot(u) − Σ_a π_i(a) Q_tot(a, u_−i) for each agent (COMA, Foerster et al. 2018, equation 4)."""
+    """Q_tot(u) − Σ_a π_i(a) Q_tot(a, u_−i) for each agent (COMA, Foerster et al. 2018)."""
     q_tot = counterfactual_q_tot(weights, q, action)
     return chosen(q_tot, action) - (jnp.exp(log_policy) * q_tot).sum(axis=-1)
 
