@@ -67,6 +67,8 @@ def test_a_run_writes_a_row_per_evaluation_and_seed(three):
         assert (row["loss"] is not None) == (learned and row["updates"] > 0)
         assert (row["lambda"] is not None) == (row["epsilon"] is not None) == online
         assert (row["monitor_memory"] is not None) == online and row["monitor_q_tot"] is not None
+        assert (row["monitor_drift"] is not None) == (row["monitor_agreement"] is not None) == online
+        assert row["rolled_back"] is None
         assert row["return"] in (0.0, 1.0, 7.0, 8.0) and row["win_rate"] == float(row["return"] == 8.0)
         assert row["episode_length"] == 2.0 and row["episodes"] == row["env_steps"] // 2
     last = [r for r in rows if r["env_steps"] == 64]

@@ -45,7 +45,7 @@ def evaluate(
     run: tyro.conf.Positional[Path],
     episodes: int = 512,
     seed: int = 1_000_000,
-    teams: Literal["last", "offline"] = "last",
+    teams: Literal["last", "offline", "safe"] = "last",
 ) -> None:
     """Play greedily with a run's teams, on episodes that training never evaluated on.
 
@@ -53,16 +53,17 @@ def evaluate(
         run: the run's directory.
         episodes: greedy episodes per team.
         seed: seed of these episodes.
-        teams: the teams at the run's end, or as they left the offline phase.
+        teams: the teams at the run's end, or as they left the offline phase; or of each seed the offline one where the
+            guard found the last one below it (docs/guard.md).
     """
     from ovmse.judge import judge_run
 
     console = Console()
     rows = judge_run(read_config(run), run, episodes, seed, teams, Display(console))
-    table = Table("seed", "win rate", "return", "length", title=f"{run}: {episodes} greedy episodes per team")
+    table = Table("seed", "team", "win rate", "return", "length", title=f"{run}: {episodes} greedy episodes per team")
     for row in rows:
         won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
-        table.add_row(str(row["seed"]), won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
+        table.add_row(str(row["seed"]), row["team"], won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
     console.print(table)
     console.print(f"Written: {run / 'evaluation.json'}", highlight=False)
     console.print(f"Next: ovmse report {run}", highlight=False)
@@ -143,11 +144,15 @@ def read_config(run: Path) -> Config:
         raise UserError(f"{run / 'config.json'} is damaged: {error!r}.") from error
 
 
+NEWER = ("keep_experience", "guard_margin", "guard_patience")
+"""Settings that the `config.json` of an older run lacks."""
+
+
 def rebuild(found: dict[str, Any], run: Path) -> Config:
     """A configuration from its JSON."""
     values: dict[str, Any] = {}
     for name in Config.__dataclass_fields__:
-        if name == "keep_experience" and name not in found:
+        if name in NEWER and name not in found:
             continue  # an older run
         value = found[name]
         values[name] = tuple(value) if isinstance(value, list) else value

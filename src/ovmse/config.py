@@ -63,6 +63,11 @@ class Config:
     """write the teams at every evaluation, not only the last ones"""
     keep_experience: bool = False
     """write everything played online as datasets, experience/seed-N in the run's directory, to learn from next time"""
+    guard_margin: float | None = None
+    """the rollback guard: a seed whose online score stays this far below its score before the handover returns to its
+    offline policy; in win rate (0.1 is 10 points) or, without wins, as a share of |return|. None: no guard"""
+    guard_patience: int = 2
+    """online evaluations in a row that are so far below, until the guard acts"""
     allow_version_mismatch: bool = False
     """learn from a dataset that another version of the environment, or other settings, made"""
 
@@ -74,6 +79,8 @@ class Config:
                 raise UserError(f"{name.replace('_', '-')} must be below 2**31; got {value}.")
         if self.seed < 0:
             raise UserError(f"seed must be 0 or more; got {self.seed}.")
+        if self.guard_margin is not None and not 0.0 < self.guard_margin <= 1.0:
+            raise UserError(f"guard-margin must be above 0 and at most 1, such as 0.1; got {self.guard_margin}.")
         if self.replay_env_steps < self.batch_episodes:
             raise UserError(
                 f"replay-env-steps ({self.replay_env_steps}) must at least hold one batch ({self.batch_episodes})."

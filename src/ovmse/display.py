@@ -86,6 +86,13 @@ class Display:
             + ("agree exactly" if agree else "[bold red]DIFFER: the switch changed the team[/]")
         )
 
+    def rolled_back(self, rows: list[dict[str, Any]], past: list[dict[str, Any]]) -> None:
+        """The guard sends the seeds of these rows back to their offline policy. past: all rows of the run."""
+        first = {row["seed"]: row for row in reversed(past) if row["phase"] == "online"}
+        seeds = ", ".join(f"{row['seed']} ({_score(row)}, before {_score(first[row['seed']])})" for row in rows)
+        at = max(row["env_steps"] for row in rows)
+        self.say(f"guard: at {at:,} env steps back to the offline policy: seed {seeds}")
+
     def stopping(self) -> None:
         """Ctrl-C was pressed."""
         self.say("stopping after the chunk under way; press Ctrl-C again to stop at once (nothing more is saved)")
@@ -102,6 +109,9 @@ class Display:
             table.add_row(str(seed), _percent(row["win_rate"]), f"{row['return']:.2f}", _number(row["q_tot"]))
         self._console.print(table)
         self.say(f"{_time(speed['wall_s'])} in all, {speed['compile_s']:.0f} s of it compiling. Written: {out}")
+        if below := [str(seed["seed"]) for seed in speed.get("guard", ()) if seed["below"]]:
+            ended = f"guard: ended below the offline policy: seed {', '.join(below)}"
+            self.say(f"{ended}. ovmse evaluate {out} --teams safe")
         self.say(f"Next: ovmse report {out}")
 
     def _line(self, text: str) -> None:
@@ -121,6 +131,10 @@ def summary(rows: list[dict[str, Any]]) -> str:
     names = {"q_tot": "Q_tot", "lambda": "λ", "epsilon": "ε", "memory_wins": "memory wins"}
     parts += [f"{label} {_number(mean(name))}" for name, label in names.items() if mean(name) is not None]
     return ", ".join(parts)
+
+
+def _score(row: dict[str, Any]) -> str:
+    return _number(row["return"]) if row["win_rate"] is None else _percent(row["win_rate"])
 
 
 def _percent(share: float | None) -> str:

@@ -12,20 +12,25 @@ from ovmse import checkpoint, envs, learner, machine, methods, metrics, rundir
 from ovmse.config import Config, change_method, settings
 from ovmse.display import Display
 from ovmse.errors import UserError, check_positive
+from ovmse.method import Method
 from ovmse.networks import Parts, Team
 from ovmse.rollout import Teams
 from ovmse.seeds import slots, split
+from ovmse.types import EnvSpec
 from ovmse.worlds import evaluate, make_world
 
+Which = Literal["last", "offline", "safe"]
 FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
 
 
 def judge_run(
-    config: Config, run: Path, episodes: int, seed: int, teams: Literal["last", "offline"], display: Display
+    config: Config, run: Path, episodes: int, seed: int, teams: Which, display: Display
 ) -> list[dict[str, Any]]:
     """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
 
-    Raises `UserError` if the run has no such teams, or another version of the environment is installed.
+    teams: `safe` are the last ones, but the offline one of each seed whose last one the guard found below it.
+    Raises `UserError` if the run has no such teams, or had no guard to choose safe ones by, or another version of the
+    environment is installed.
     """
     machine.use()
     check_positive("episodes", float(episodes))
@@ -34,11 +39,8 @@ def judge_run(
     made = rundir.read_json(run / "config.json").get("env_spec", env.spec._asdict())
     if made["version"] != env.spec.version and not config.allow_version_mismatch:
         raise UserError(f"{run} was trained in {made['name']} ({made['version']}); installed is {env.spec.version}.")
-    path = run / FILES[teams]
-    if not path.exists():
-        raise UserError(f"{path} is missing: the run did not get there. Was it interrupted? ovmse train --resume {run}")
     method = change_method(methods.find(config.method), config.change)
-    team = restore_teams(path, config, env.spec, method.parts if teams == "offline" else method.parts_online)
+    names, team = choose_teams(run, config, env.spec, method, teams)
     guide = restore_teams(run / FILES["offline"], config, env.spec, method.parts) if method.guided else None
     world = make_world(config, env, method)
     fill = np.resize(np.arange(config.seeds), slots(config.seeds))
@@ -48,12 +50,42 @@ def judge_run(
     playing = split(jax.tree.map(lambda x: x[fill], Teams(team, guide)), config.seeds)
     scores = evaluate(config, world, playing, split(keys, config.seeds))
     rows = [
-        {"seed": config.seed + i, "episodes": episodes, "teams": teams, "episodes_seed": seed}
+        {"seed": config.seed + i, "episodes": episodes, "teams": teams, "team": names[i], "episodes_seed": seed}
         | metrics.score_row(scores, i, env.spec.has_win)
         for i in range(config.seeds)
     ]
     rundir.write_json(run / "evaluation.json", rows)
     return rows
+
+
+def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams: Which) -> tuple[list[str], Team]:
+    """Which team of each seed plays, `last` or `offline`, and those teams (leading axis: seed).
+
+    Raises `UserError` as `judge_run`.
+    """
+    names = safe_names(run) if teams == "safe" else [str(teams)] * config.seeds
+    found = {}
+    for name, file in FILES.items():
+        if name not in names:
+            continue
+        if not (path := run / file).exists():
+            raise UserError(
+                f"{path} is missing: the run did not get there. Was it interrupted? ovmse train --resume {run}"
+            )
+        found[name] = restore_teams(path, config, spec, method.parts if name == "offline" else method.parts_online)
+    picked = [jax.tree.map(lambda x: x[i], found[name]) for i, name in enumerate(names)]  # noqa: B023
+    return names, jax.tree.map(lambda *x: jnp.stack(x), *picked)
+
+
+def safe_names(run: Path) -> list[str]:
+    """For each seed the team that the guard would deploy. Raises `UserError` where no guard left a verdict."""
+    verdicts = (rundir.read_json(run / "summary.json") or {}).get("guard")
+    if verdicts is None:
+        raise UserError(
+            f"{run} has no verdict of a guard in summary.json: train with --guard-margin, let the run end, or choose "
+            "--teams last or offline."
+        )
+    return ["offline" if seed["below"] else "last" for seed in sorted(verdicts, key=lambda seed: seed["seed"])]
 
 
 def restore_teams(path: Path, config: Config, spec: Any, parts: Parts) -> Team:

@@ -7,7 +7,8 @@ import numpy as np
 
 from ovmse.config import Config
 from ovmse.evaluate import Scores
-from ovmse.method import Method
+from ovmse.method import Method, learns_q_tot
+from ovmse.monitor import Watched
 from ovmse.phases import Tally
 
 
@@ -49,6 +50,32 @@ def schedule_row(method: Method, progress: float, online: bool) -> dict[str, flo
         return float(setting(progress) if callable(setting) else setting)
 
     return {"epsilon": now(epsilon), "lambda": now(weight)}
+
+
+def monitor_row(watched: Watched | None, seed: int, method: Method, online: bool) -> dict[str, float | None]:
+    """What the monitor sees of one seed (`watched` has all seeds on a leading axis; None: there is no dataset).
+
+    Nulls: Q_tot where the phase's loss learns none, drift where either phase's does not, and what compares with the
+    frozen team where there is none.
+    """
+    loss = method.online_loss if online else method.offline_loss
+    compares = online and method.offline_loss is not None
+    learned = loss is not None and learns_q_tot(loss)
+    frozen = compares and method.offline_loss is not None and learns_q_tot(method.offline_loss)
+
+    def number(name: str, known: bool) -> float | None:
+        if watched is None or not known:
+            return None
+        value = float(getattr(watched, name)[seed])
+        return value if np.isfinite(value) else None
+
+    return {
+        "monitor_q_tot": number("q_tot", learned),
+        "monitor_memory": number("frozen", frozen),
+        "monitor_drift": number("drift", learned and frozen),
+        "monitor_relative_drift": number("relative_drift", learned and frozen),
+        "monitor_agreement": number("agreement", compares),
+    }
 
 
 def handover_report(before: Scores, after: Scores, config: Config, has_win: bool) -> dict[str, Any]:

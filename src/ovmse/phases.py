@@ -20,7 +20,6 @@ from ovmse.rollout import Rollout
 from ovmse.seeds import batched
 from ovmse.types import EnvSpec
 from ovmse.updates import Data, lengths_within, update
-from ovmse.values import taken_q_tot
 
 REMEMBER_BLOCK = 32  # dataset episodes whose memory is computed at once
 FRESH = 2**30  # folded into a seed's key for networks that are new at the handover
@@ -36,6 +35,7 @@ class Offline(NamedTuple):
 class Online(NamedTuple):
     """What the online phase changes, and the team frozen at the handover.
 
+    offline: that team, for the memory, the monitor, the guard and guided methods; None without an offline phase.
     data_memory: what is remembered beside each row of the dataset (None where it is not mixed in).
     priority: how often each episode of the dataset is drawn (None: all alike).
     """
@@ -138,7 +138,7 @@ def handover(config: Config, spec: EnvSpec, method: Method, state: Offline, data
     mixes = data is not None and method.mixes_data
     return Online(
         learner=learner._replace(updates=state.learner.updates),
-        offline=team if remembers or method.guided else None,
+        offline=None if method.offline_loss is None else team,
         replay=replays.empty(spec, replay_rows(config, spec)),
         data_memory=remember_data(method, spec, team, data) if remembers and data and mixes else None,
         priority=jnp.ones(data.index.start.shape[0]) if method.priority and data and mixes else None,
@@ -202,11 +202,3 @@ def learn_online(
 def progress_of(config: Config, env_steps: Int[Array, ""]) -> Float[Array, ""]:
     """The spent share of the online budget, in [0, 1]."""
     return jnp.minimum(1.0, env_steps / config.online_env_steps)
-
-
-def monitored(team: Team, data: Replay, spec: EnvSpec, episodes: int) -> Float[Array, ""]:
-    """The mean Q_tot at the taken actions of the dataset's first `episodes` episodes: the unlearning monitor."""
-    slots = jnp.arange(min(episodes, data.index.start.shape[0]))
-    read = replays.read_all(data, slots, spec.episode_limit)[0]
-    q_tot = jax.vmap(lambda episode: taken_q_tot(team, episode))(read)
-    return jnp.where(read.valid, q_tot, 0.0).sum() / read.valid.sum()

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, envs, experience, learner, machine, methods, metrics, phases, rundir
+from ovmse import checkpoint, envs, experience, guard, learner, machine, methods, metrics, monitor, phases, rundir
 from ovmse.config import Config, change_method, describe, settings
 from ovmse.data import Dataset, DatasetWriter
 from ovmse.display import Display
@@ -18,6 +18,7 @@ from ovmse.errors import UserError
 from ovmse.evaluate import Scores
 from ovmse.interrupt import Interrupted, Stop
 from ovmse.method import Method
+from ovmse.monitor import Watched
 from ovmse.networks import PLAIN, Team
 from ovmse.phases import Offline, Online, Tally
 from ovmse.replay import Replay, from_dataset
@@ -25,8 +26,6 @@ from ovmse.rollout import Teams
 from ovmse.seeds import Rounds, join, over_seeds, shared, slots, split
 from ovmse.types import EnvSpec
 from ovmse.worlds import Player, World, evaluate, make_world
-
-MONITOR_EPISODES = 64  # the dataset's first episodes, on which unlearning is watched
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,10 @@ class Task:
 
 
 class State(NamedTuple):
-    """Everything that a seed carries on: the phase's own state, and what it tallied since the last row.
-
-    memory: the frozen offline value's mean on the monitored steps (nan before the handover).
-    """
+    """Everything that a seed carries on: the phase's own state, and what it tallied since the last row."""
 
     inner: Offline | Online
     tally: Tally
-    memory: jax.Array
 
     @property
     def env_steps(self) -> jax.Array:
@@ -68,13 +63,18 @@ class State(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run's fixed parts and its record under way. out: its directory; experience: one writer per seed, if any."""
+    """A run's fixed parts and its record under way.
+
+    out: its directory. watch: the monitor, for rounds of (team, frozen team) and the dataset. send_back: the guard's
+    return to the offline team, for rounds of states beside rounds of flags. experience: one writer per seed, if any.
+    """
 
     task: Task
     out: Path
     world: World
     data: Replay | None
     watch: Callable[[Rounds, Replay], Rounds]
+    send_back: Callable[..., Rounds]
     evaluation_keys: Rounds
     rows: list[dict[str, Any]]
     clock: machine.Clock
@@ -99,6 +99,7 @@ def prepare(config: Config) -> Task:
         dataset.check_env(env.spec, config.allow_version_mismatch)
     if config.keep_experience and method.online_target is None:
         raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")
+    guard.check(config, method)
     if config.pretrained is not None:
         check_pretrained(config, env.spec, method)
     return Task(config, env, method, dataset, machine.check_memory(config, env.spec, dataset, method))
@@ -137,8 +138,9 @@ def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:
         out=config.out or rundir.next_free(f"{config.env}-{config.method}"),
         world=make_world(config, task.env, task.method),
         data=None if task.dataset is None else shared(from_dataset(task.dataset), config.seeds),
-        watch=over_seeds(
-            lambda team, data: phases.monitored(team, data, spec, MONITOR_EPISODES), config.seeds, keep=True
+        watch=over_seeds(lambda pair, data: monitor.watch(pair[0], pair[1], data, spec), config.seeds, keep=True),
+        send_back=over_seeds(
+            lambda state, back: state._replace(inner=guard.send_back(config, state.inner, back)), config.seeds
         ),
         evaluation_keys=split(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), config.seeds),
         rows=[],
@@ -173,18 +175,18 @@ def start(task: Task, key: jax.Array) -> State:
     """One seed's state before the first update."""
     k_init, k_learn = jax.random.split(jax.random.fold_in(key, 0))
     fresh = learner.init(task.config.learner, task.env.spec, k_init, task.method.parts)
-    return State(Offline(fresh, k_learn), phases.no_tally(), jnp.float32(jnp.nan))
+    return State(Offline(fresh, k_learn), phases.no_tally())
 
 
 def judge(run: Run, states: Rounds) -> Rounds:
-    """Evaluate every seed, write a row for each, and start new tallies."""
+    """Evaluate every seed, write a row for each, start new tallies, and send back the seeds that the guard says."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
     online = isinstance(states[0].inner, Online)
-    scores, watched = play(run, states), monitor(run, states)
+    scores, watched = play(run, states), look(run, states)
     steps, updates = env_steps(run, states), updates_of(run, states)
     episodes = join([state.inner.episodes for state in states]) if online else np.zeros_like(updates)
-    tally, memory = join([(state.tally, state.memory) for state in states])
-    remembers = online and bool(np.isfinite(memory[0]))
+    tally = join([state.tally for state in states])
+    remembers = online and method.offline_loss is not None and method.memory is not None
     rows = []
     for i in range(config.seeds):
         row: dict[str, Any] = {
@@ -197,9 +199,10 @@ def judge(run: Run, states: Rounds) -> Rounds:
         }
         row |= metrics.score_row(scores, i, spec.has_win) | metrics.tally_row(tally, i, remembers)
         row |= metrics.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
-        row["monitor_q_tot"] = None if watched is None else float(watched[i])
-        row["monitor_memory"] = float(memory[i]) if remembers else None
-        rows.append(row)
+        row |= metrics.monitor_row(watched, i, method, online)
+        rows.append(row | {"rolled_back": None})
+    guarded = online and config.guard_margin is not None
+    back = guard.judge(config, run.rows, rows, over=bool(steps.min() >= config.online_env_steps)) if guarded else []
     rundir.append(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     run.display.rows(rows)
@@ -208,6 +211,11 @@ def judge(run: Run, states: Rounds) -> Rounds:
         kept = run.out / "teams" / f"{rows[0]['phase']}-{done:09d}.safetensors"
         kept.parent.mkdir(exist_ok=True)
         checkpoint.save(kept, teams(run, states))
+    if guarded:
+        rundir.write_json(run.out / "guard.json", guard.events(config, run.rows))
+    if back:
+        run.display.rolled_back(back, run.rows)
+        states = run.send_back(states, beside=guard.flags(config, back))
     return [state._replace(tally=jax.tree.map(jnp.zeros_like, state.tally)) for state in states]
 
 
@@ -223,9 +231,12 @@ def play(run: Run, states: Rounds) -> Scores:
         return evaluate(run.task.config, run.world, playing, run.evaluation_keys)
 
 
-def monitor(run: Run, states: Rounds) -> np.ndarray | None:
-    """Mean Q_tot on a fixed set of dataset steps, by seed; None without a dataset."""
-    return None if run.data is None else join(run.watch([state.inner.learner.team for state in states], run.data))
+def look(run: Run, states: Rounds) -> Watched | None:
+    """What the monitor sees, by seed; None without a dataset. Before the handover a team is its own frozen one."""
+    if run.data is None:
+        return None
+    pairs = [(x.learner.team, getattr(x, "offline", None) or x.learner.team) for x in (s.inner for s in states)]
+    return join(run.watch(pairs, run.data))
 
 
 def env_steps(run: Run, states: Rounds) -> np.ndarray:

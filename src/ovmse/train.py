@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, experience, learner, machine, metrics, phases, rundir
+from ovmse import checkpoint, experience, guard, learner, machine, metrics, phases, rundir
 from ovmse.config import Config
 from ovmse.display import Display
 from ovmse.networks import Team
@@ -22,7 +22,6 @@ from ovmse.run import (
     begin,
     env_steps,
     judge,
-    monitor,
     play,
     prepare,
     save_if_stopped,
@@ -135,10 +134,6 @@ def hand_over(run: Run, states: Rounds) -> Rounds:
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
     pretrained = method.offline_loss is not None and not method.fresh
     before = play(run, states) if pretrained else None
-    watched = monitor(run, states)
-    if method.offline_loss is not None and method.memory is not None and watched is not None:
-        memories = split(jnp.asarray(watched), config.seeds)
-        states = [state._replace(memory=memory) for state, memory in zip(states, memories, strict=True)]
 
     def switch(state: State, data: Replay | None) -> State:
         assert isinstance(state.inner, Offline)
@@ -210,6 +205,8 @@ def finish(run: Run, states: Rounds) -> Result:
     last = teams(run, states)
     checkpoint.save(run.out / "teams.safetensors", last)
     summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
+    if run.task.config.guard_margin is not None:
+        summary["guard"] = guard.verdicts(run.task.config, run.rows)
     rundir.write_json(run.out / "summary.json", summary)
     for leftover in ("interrupted.json", "interrupted.safetensors"):
         (run.out / leftover).unlink(missing_ok=True)

@@ -248,7 +248,8 @@ def _profile_figure(profile: Mapping[str, Any], base: Path, stem: str) -> str:
 
 
 def _speed(run: Run) -> str:
-    rows = [(SPEED.get(k, k.replace("_", " ")), _measured(k, v)) for k, v in flatten(run.summary).items()]
+    found = {k: v for k, v in flatten(run.summary).items() if k != "guard"}
+    rows = [(SPEED.get(k, k.replace("_", " ")), _measured(k, v)) for k, v in found.items()]
     return html.table("Measured over the whole run.", ("what", "value"), rows)
 
 

@@ -11,13 +11,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ovmse.report.draw import INK, MUTED, PALETTE, THEME, draw_curve, progress_axis, score_axis
-from ovmse.report.runs import PHASES, Run, Trace, counted, score_name, series
+from ovmse.report.runs import PHASES, Run, Trace, counted, rolled_back, score_name, series
 from ovmse.report.stats import Curve, curve
 
 SCORE_LABELS = {"win_rate": "win rate", "return": "return per episode"}
 X_LABELS = {"offline": "gradient updates", "online": "environment steps (online)"}
 BEFORE = (0, (4, 3))
 ABOVE: dict[str, Any] = {"bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+RETURNED: dict[str, Any] = {"marker": "v", "s": 34, "color": PALETTE[1], "zorder": 5}
 Q_LINES = {
     "monitor_q_tot": ("Q_tot, fixed dataset steps", {"color": PALETTE[0], "linestyle": "-"}),
     "monitor_memory": ("frozen offline value, same steps", {"color": PALETTE[1], "linestyle": "--"}),
@@ -25,6 +26,7 @@ Q_LINES = {
 }
 SHARE_LINES = {
     "memory_wins": ("share of targets the memory wins", {"color": PALETTE[1], "linestyle": "-"}),
+    "monitor_agreement": ("greedy actions as offline", {"color": PALETTE[0], "linestyle": ":"}),
     "lambda": ("memory weight λ", {"color": PALETTE[3], "linestyle": "--"}),
     "epsilon": ("exploration ε", {"color": PALETTE[5], "linestyle": "-."}),
 }
@@ -46,7 +48,8 @@ def learning_figure(run: Run) -> Figure:
                 level = float(mean_curve(past).middle[-1])
                 row["online"].axhline(level, color=MUTED, linestyle=BEFORE, linewidth=1.1, zorder=1)
         finish_x(rows)
-        _learning_legend(figure, max(len(run.offline), len(run.online)) > 1, len(phases) == 2)
+        returned = any(rolled_back(trace).any() for trace in run.online)
+        _learning_legend(figure, max(len(run.offline), len(run.online)) > 1, len(phases) == 2, returned)
     return figure
 
 
@@ -90,16 +93,19 @@ def mean_curve(found: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> Curve:
 
 
 def _draw_seeds(ax: Axes, traces: tuple[Trace, ...], name: str) -> None:
-    """Every seed as a thin line, and the curve of those that count."""
+    """Every seed as a thin line, with a mark where the guard returned it, and the curve of those that count."""
     found = series(traces, name)
     if len(found) > 1:
         for _, x, y in found:
             ax.plot(x, y, color=PALETTE[0], linewidth=0.7, alpha=0.4, zorder=2)
+    for trace in traces:
+        there = rolled_back(trace)
+        ax.scatter(trace.columns["env_steps"][there], trace.columns[name][there], **RETURNED)
     if mine := series(counted(traces), name):
         draw_curve(ax, mean_curve(mine), color=PALETTE[0])
 
 
-def _learning_legend(figure: Figure, several: bool, both: bool) -> None:
+def _learning_legend(figure: Figure, several: bool, both: bool, returned: bool) -> None:
     handles: list[Any] = [Line2D([], [], color=PALETTE[0], label="one seed")]
     if several:
         handles = [
@@ -109,7 +115,10 @@ def _learning_legend(figure: Figure, several: bool, both: bool) -> None:
         ]
     if both:
         handles.append(Line2D([], [], color=MUTED, linestyle=BEFORE, linewidth=1.1, label="level before the handover"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.2)
+    if returned:
+        mark = {"color": PALETTE[1], "marker": RETURNED["marker"], "linestyle": "", "markersize": 6}
+        handles.append(Line2D([], [], label="back to the offline policy", **mark))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), handlelength=2.2)
 
 
 def _drawn(run: Run, lines: Mapping[str, tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:

@@ -15,8 +15,10 @@ PROGRESS = {"offline": "updates", "online": "env_steps"}
 REQUIRED = ("env_steps", "updates", "return")
 OPTIONAL = (
     "episodes", "wall_s", "win_rate", "episode_length", "loss", "td_error", "cql", "q_tot", "target",
-    "grad_norm", "epsilon", "lambda", "monitor_q_tot", "monitor_memory", "memory_wins",
+    "grad_norm", "epsilon", "lambda", "monitor_q_tot", "monitor_memory", "monitor_drift", "monitor_relative_drift",
+    "monitor_agreement", "memory_wins",
 )  # fmt: skip
+FLAG = "rolled_back"  # true or false in the rows of a guarded online phase; as a column 1 or 0
 HANDOVER_NUMBERS = (
     "win_rate_before", "win_rate_after", "return_before", "return_after", "max_abs_return_difference",
 )  # fmt: skip
@@ -116,6 +118,8 @@ def _check_row(row: Any, where: str) -> list[str]:
     for name in OPTIONAL:
         if row.get(name) is not None and not _is_number(row[name]):
             raise UserError(f"{where}: {name} must be a number or null; got {row[name]!r}.")
+    if not isinstance(row.get(FLAG), bool | None):
+        raise UserError(f"{where}: {FLAG} must be true, false or null; got {row[FLAG]!r}.")
     for name in ("env_steps", "updates"):
         if not np.isfinite(row[name]) or row[name] < 0:
             raise UserError(f"{where}: {name} must be 0 or more; got {row[name]!r}.")
@@ -143,7 +147,7 @@ def _traces(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], list[str]]:
 
 
 def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
-    columns = {n: np.array([_value(r.get(n)) for r in rows]) for n in (*REQUIRED, *OPTIONAL)}
+    columns = {n: np.array([_value(r.get(n)) for r in rows]) for n in (*REQUIRED, *OPTIONAL, FLAG)}
     return Trace(seed, phase, columns)
 
 
@@ -186,6 +190,11 @@ def series(traces: Iterable[Trace], name: str) -> list[tuple[int, np.ndarray, np
         if there.any():
             found.append((trace.seed, trace.columns[PROGRESS[trace.phase]][there], values[there]))
     return found
+
+
+def rolled_back(trace: Trace) -> np.ndarray:
+    """At which of a seed's evaluations the guard returned it to its offline policy, boolean (K,)."""
+    return trace.columns[FLAG] == 1.0
 
 
 def score_name(run: Run) -> str:

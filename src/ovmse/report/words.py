@@ -6,7 +6,7 @@ import numpy as np
 
 from ovmse.report import format as fmt
 from ovmse.report.results import Result
-from ovmse.report.runs import Run, counted, series, setting
+from ovmse.report.runs import Run, counted, rolled_back, series, setting
 from ovmse.report.stats import median_recovery
 
 
@@ -27,7 +27,7 @@ def reading(run: Run, result: Result) -> str:
     before, dip = fmt.score(result.before.value, result.score), result.dip
     fell = f"deepest dip {fmt.difference(dip.value if dip else None, result.score)}"
     text = f"{name} {before} before the handover, {fell}, {end}, {after}. "
-    return text + " ".join(filter(None, (_recovery(result), _handover(result))))
+    return text + " ".join(filter(None, (_recovery(result), guarded(run), _handover(result))))
 
 
 def _budget(result: Result) -> str:
@@ -52,6 +52,21 @@ def _recovery(result: Result) -> str:
         return f"{whole}."
     when = fmt.steps(median_recovery([s.recovered or 0 for s in back]))
     return f"{whole}, after {when} environment steps{' (median)' if len(back) > 1 else ''}."
+
+
+def guarded(run: Run) -> str:
+    """Which seeds the guard returned to their offline policy, and which ended below it; empty without a guard."""
+    if setting(run.config, "guard_margin") is None:
+        return ""
+    told = []
+    for trace in run.online:
+        steps = trace.columns["env_steps"][rolled_back(trace)]
+        if steps.size:
+            told.append(f"seed {trace.seed} after {', '.join(fmt.steps(float(x)) for x in steps)} environment steps")
+    text = f"The guard returned {'; '.join(told)} to the offline policy." if told else "The guard returned no seed."
+    if below := [str(seed["seed"]) for seed in run.summary.get("guard", ()) if seed["below"]]:
+        text += f" Below it by more than the guard's margin at the end: seed {', '.join(below)}."
+    return text
 
 
 def _handover(result: Result) -> str:
@@ -82,6 +97,8 @@ def next_steps(run: Run, result: Result) -> list[str]:
             "Online training lost ground. Deploy the offline policy for now; try a lower exploration rate, "
             "a larger share of offline data, or a memory that decays more slowly."
         )
+        if run.summary.get("guard"):
+            found[-1] += " `ovmse evaluate --teams safe` plays, of each seed, the one that the guard would deploy."
     elif result.dip is not None and result.dip.value > 0.1 * max(abs(final.value), 1e-9):
         found.append("To make the dip shallower, lower the exploration rate or let the memory weight fall more slowly.")
     if _still_rising(run, result):
@@ -121,6 +138,12 @@ def q_value_reading(run: Run) -> str:
             frozen = float(np.mean([y[-1] for _, _, y in memory]))
             parts[-1] += f"; the frozen offline value there is {fmt.number(frozen)}"
         parts[-1] += "."
+    if same := series(counted(run.online), "monitor_agreement"):
+        lowest, last = min(float(y.min()) for _, _, y in same), float(np.mean([y[-1] for _, _, y in same]))
+        parts.append(
+            f"There {100 * last:.0f} % of the agents' greedy actions are still the offline team's at the end (at the "
+            f"lowest, in any seed, {100 * lowest:.0f} %)."
+        )
     if wins:
         share = float(np.mean([y[-1] for _, _, y in wins]))
         parts.append(f"At the end the memory decides {100 * share:.0f} % of the targets.")
