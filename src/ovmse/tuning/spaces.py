@@ -16,7 +16,10 @@ from ovmse.learner import LearnerConfig
 from ovmse.method import Method
 from ovmse.schedules import Number, Schedule
 
-ONLINE = ("online_target", "online_loss", "explore", "compose", "offline_share", "priority", "warm_up")
+ONLINE = (
+    "online_target", "online_loss", "explore", "compose", "offline_share", "memory", "priority", "warm_up", "fresh",
+    "online_parts",
+)  # fmt: skip
 """The fields of a `Method` that are first read after the offline phase."""
 
 
@@ -52,13 +55,33 @@ def uniform(low: Number, high: Number) -> Range:
     return Range("uniform", (float(low), float(high)))
 
 
+def integer(low: int, high: int) -> Range:
+    """Whole numbers from `low` to `high`, both included."""
+    return Range("integer", (low, high))
+
+
 TABLE: dict[tuple[str, str], Range | Ends] = {
     ("CQL", "alpha"): log(0.1, 10),
+    ("CFCQL", "alpha"): log(0.05, 50),
+    ("CalibratedCQL", "alpha"): log(0.1, 10),
+    ("ImplicitConstraint", "temperature"): log(0.1, 10),
+    ("LoggedNext", "temperature"): log(10, 1000),
+    ("LocalRegularisation", "alpha"): log(1, 100),
+    ("ImplicitQ", "expectile"): uniform(0.6, 0.95),
+    ("ImplicitQ", "temperature"): log(0.1, 10),
+    ("AdvantageWeighted", "temperature"): log(0.1, 10),
     ("Remember", "weight"): (uniform(0.5, 1), uniform(0, 0.5)),
     ("Sequential", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
     ("Independent", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
     ("EpsilonGreedy", "epsilon"): (log(0.02, 1), log(0.005, 0.1)),
+    ("Expand", "temperature"): log(0.03, 3),
+    ("Blend", "beam"): integer(1, 8),
+    ("Blend", "frozen"): uniform(0.1, 0.9),
+    ("Guided", "horizon"): (uniform(0.1, 1), uniform(0, 0.2)),
+    ("DensityRatio", "temperature"): log(1, 10),
+    ("Agreement", "least"): log(0.01, 0.5),
     ("Method", "offline_share"): uniform(0.02, 0.5),
+    ("Method", "warm_up"): uniform(0.01, 0.2),
     ("LearnerConfig", "learning_rate"): log(1e-4, 2e-3),
     ("LearnerConfig", "td_lambda"): uniform(0, 0.9),
 }
