@@ -73,7 +73,7 @@ def q_value_figure(run: Run) -> Figure | None:
             if row is rows[0]:
                 figure.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=2.6)
             else:
-                row[phases[-1]].legend(handles=handles, loc="lower right", ncols=3, handlelength=2.6, **ABOVE)
+                row[phases[-1]].legend(handles=handles, loc="lower right", ncols=2, handlelength=2.6, **ABOVE)
         finish_x(rows)
     return figure
 
