@@ -15,6 +15,7 @@ from ovmse.learner import LearnerConfig
 from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
 from ovmse.methods import METHODS
 from ovmse.schedules import Schedule, constant, cosine, exponential, linear, step
+from ovmse.selection import Selected, Selecting, select
 from ovmse.train import Result, train
 from ovmse.tuning import Tuning, tune
 
@@ -34,6 +35,8 @@ __all__ = [
     "Remember",
     "Result",
     "Schedule",
+    "Selected",
+    "Selecting",
     "Sequential",
     "SquaredError",
     "Tuning",
@@ -47,6 +50,7 @@ __all__ = [
     "linear",
     "record",
     "schedules",
+    "select",
     "step",
     "train",
     "tune",

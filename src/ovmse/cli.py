@@ -17,6 +17,7 @@ from ovmse.display import Display
 from ovmse.errors import UserError, unknown
 from ovmse.interrupt import Interrupted
 from ovmse.learner import LearnerConfig
+from ovmse.selection.command import select
 from ovmse.tuning.command import tune_command
 
 DESCRIPTION = "Train a team from logged play, hand it over, improve it online, and see what it forgot."
@@ -118,6 +119,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "report": report,
     "compare": compare,
+    "select": select,
 }
 
 

@@ -1,4 +1,4 @@
-"""How utilities become Q_tot: QMIX, a linear mixer, and VDN; all increase in every utility."""
+"""How utilities become Q_tot: QMIX, a linear mixer, and VDN, which increase in every utility; and one that need not."""
 
 from typing import Literal, NamedTuple
 
@@ -49,7 +49,16 @@ class VDN(eqx.Module):
     """The sum of the utilities (Sunehag et al. 2018); it has no parameters."""
 
 
-Mixer = QMIX | LinearMixer | VDN
+class FreeMixer(eqx.Module):
+    """QMIX's layers with weights of either sign: Q_tot may be any function of the utilities.
+
+    It tells what a given joint action is worth; the greedy actions of its utilities mean nothing.
+    """
+
+    layers: QMIX
+
+
+Mixer = QMIX | LinearMixer | VDN | FreeMixer
 
 
 class QWeights(NamedTuple):
@@ -92,12 +101,16 @@ def weights_at(mixer: Mixer, state: Float[Array, "*rows S"]) -> MixWeights:
     def hyper(layers: tuple[eqx.nn.Linear, eqx.nn.Linear]) -> Float[Array, "*rows J"]:
         return affine(layers[1], jax.nn.relu(affine(layers[0], state)))
 
-    if isinstance(mixer, QMIX):
+    def positive(weights: Float[Array, "*rows J"]) -> Float[Array, "*rows J"]:
+        return weights if isinstance(mixer, FreeMixer) else jnp.abs(weights)
+
+    if isinstance(mixer, QMIX | FreeMixer):
+        layers = mixer.layers if isinstance(mixer, FreeMixer) else mixer
         return QWeights(
-            w1=jnp.abs(hyper(mixer.w1)).reshape(*state.shape[:-1], -1, mixer.b1.out_features),
-            b1=affine(mixer.b1, state),
-            w2=jnp.abs(hyper(mixer.w2)),
-            b2=hyper(mixer.b2)[..., 0],
+            w1=positive(hyper(layers.w1)).reshape(*state.shape[:-1], -1, layers.b1.out_features),
+            b1=affine(layers.b1, state),
+            w2=positive(hyper(layers.w2)),
+            b2=hyper(layers.b2)[..., 0],
         )
     return LinearWeights(jnp.abs(hyper(mixer.w)), hyper(mixer.b)[..., 0]) if isinstance(mixer, LinearMixer) else None
 
