@@ -20,7 +20,9 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
     """
     console = Console()
     found = run(selecting, Display(console))
-    table = Table(*HEADER, title=f"{len(found.rows)} teams by {selecting.score}", box=box.SIMPLE)
+    table = Table(title=f"{len(found.rows)} teams by {selecting.score}", box=box.SIMPLE, pad_edge=False, padding=0)
+    for name in HEADER:
+        table.add_column(name, no_wrap=True, overflow="fold")
     for row in found.rows:
         table.add_row(*map(escape, cells(row)))
     console.print(table)

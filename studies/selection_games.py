@@ -1,0 +1,94 @@
+"""Which mixer may evaluate a given policy? Fitted Q evaluation in matrix games, where every value is known.
+
+    python studies/selection_games.py
+
+The log holds every joint plan once. Every policy that does the same at all later stages is evaluated with each mixer.
+Printed: the mean and the largest error, and Spearman's correlation with the true values.
+"""
+
+import itertools
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ovmse import DatasetWriter, envs, machine
+from ovmse.data import Dataset
+from ovmse.display import Display
+from ovmse.replay import from_dataset
+from ovmse.selection import ranking
+from ovmse.selection.fqe import evaluate_policies
+from ovmse.selection.settings import Selecting
+
+MIXERS = ("free", "qmix", "linear", "vdn")
+
+
+def main(updates: int = 1_500, gamma: float = 0.99) -> None:
+    """Measure.
+
+    Args:
+        updates: gradient updates of every fit.
+        gamma: discount factor per step.
+    """
+    machine.use()
+    table = Table("game", "policies", "mixer", "mean error", "largest", "Spearman")
+    for game in ("two_step", "climbing"):
+        with TemporaryDirectory() as folder:
+            dataset = write(Path(folder) / "log", game)
+        data = from_dataset(dataset)
+        stage = np.asarray(data.rows.state).argmax(axis=-1)
+        joint = list(itertools.product(range(dataset.spec.n_actions), repeat=2))
+        stages = dataset.spec.state_size
+        policies = [(first, *[then] * (stages - 1)) for first in joint for then in (joint if stages > 1 else [()])]
+        true = np.array([value(game, at, gamma) for at in policies])
+        actions = np.stack([np.asarray(at, np.uint8)[stage] for at in policies])
+        for mixer in MIXERS:
+            settings = {"updates": updates, "gamma": gamma, "mixer": mixer, "learning_rate": 3e-3}
+            selecting = Selecting(runs=(Path(),), data=game, **settings)
+            found = evaluate_policies(selecting, dataset.spec, data, actions, Display()).start.mean(axis=(1, 2))
+            error, rank = np.abs(found - true), ranking.spearman(found, true)
+            cells = (f"{error.mean():.2f}", f"{error.max():.2f}", f"{rank:.2f}")
+            table.add_row(game, str(len(true)), mixer, *cells)
+    Console().print(table)
+
+
+def write(path: Path, game: str) -> Dataset:
+    """A log with every joint plan of a game once."""
+    spec = envs.make(f"matrix:{game}").spec
+    joint = list(itertools.product(range(spec.n_actions), repeat=2))
+    with DatasetWriter(path, spec=spec) as writer:
+        for plan in itertools.product(joint, repeat=spec.episode_limit):
+            views, outcomes = play(game, lambda t, stage: plan[t])  # noqa: B023
+            rows = {name: np.stack([np.asarray(getattr(view, name)) for view in views]) for name in views[0]._fields}
+            reward = np.array([float(outcome.reward) for outcome in outcomes])
+            won = bool(outcomes[-1].won)
+            writer.add_episode(action=np.array(plan), reward=reward, terminal=True, won=won, **rows)
+    return Dataset.open(path)
+
+
+def play(game: str, pick) -> tuple[list, list]:
+    """An episode's views and outcomes; pick: (step, stage) → joint action."""
+    env, key = envs.make(f"matrix:{game}"), jax.random.key(0)
+    state, view = env.reset(key)
+    views, outcomes = [view], []
+    while not (outcomes and bool(outcomes[-1].terminal)):
+        action = pick(len(outcomes), int(np.asarray(view.state).argmax()))
+        state, view, outcome = env.step(key, state, jnp.asarray(action))
+        views.append(view)
+        outcomes.append(outcome)
+    return views, outcomes
+
+
+def value(game: str, at: tuple, gamma: float) -> float:
+    """The discounted return of a policy that has a joint action for each stage."""
+    _, outcomes = play(game, lambda t, stage: at[stage])
+    return sum(gamma**t * float(outcome.reward) for t, outcome in enumerate(outcomes))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
