@@ -252,7 +252,8 @@ def test_a_selection_ranks_every_team_and_its_choice_goes_on(runs, tmp_path, cap
     assert covered == sorted(covered, reverse=True)
     assert all((team["own_value"] is None) == (team["method"] == "bc") for team in teams)
     assert {one["score"] for one in record["truth"]} >= {"fqe_low", "own_value", "coverage"}
-    assert "Next: ovmse train --method" in shown and "--pretrained" in record["next"] and "selection.md" in shown
+    assert f"Next: {record['next']}\n" in shown and "--pretrained" in record["next"]
+    assert f"Written: {tmp_path / 'out'}/selection.md" in shown
     first, chosen = teams[0], tmp_path / "out" / "chosen"
     kept = load_file(chosen / "offline.safetensors")
     there = load_file(first["file"])

@@ -66,8 +66,8 @@ def evaluate(
         won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
         table.add_row(str(row["seed"]), row["team"], won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
     console.print(table)
-    console.print(f"Written: {run / 'evaluation.json'}", highlight=False)
-    console.print(f"Next: ovmse report {run}", highlight=False)
+    console.print(f"Written: {run / 'evaluation.json'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Next: ovmse report {run}", highlight=False, markup=False, soft_wrap=True)
 
 
 def report(
@@ -84,7 +84,7 @@ def report(
 
     need_runs(runs)
     page = write_report(list(runs), out, reference)
-    Console().print(f"Written: {page}\nNext: open it in a browser", highlight=False)
+    Console().print(f"Written: {page}\nNext: open it in a browser", highlight=False, markup=False, soft_wrap=True)
 
 
 def compare(
@@ -102,7 +102,12 @@ def compare(
     need_runs(runs)
     console = Console()
     where = run(list(runs), out, console, reference)
-    console.print(f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}", highlight=False)
+    console.print(
+        f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def datasets() -> None:

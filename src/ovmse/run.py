@@ -117,15 +117,19 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
         raise UserError(f"{other} holds no finished offline phase (config.json and offline.safetensors).")
     if (name := found.get("env_spec", {}).get("name")) != spec.name:
         raise UserError(f"{other} was trained in {name!r}; this run is in {spec.name!r}.")
-    theirs, ours = found.get("learner", {}), describe(config.learner)
+    their_parts = found.get("method_value", {}).get("parts", describe(PLAIN))
+    theirs = networks_of(found.get("learner", {}), their_parts)
+    ours = networks_of(describe(config.learner), describe(method.parts))
     if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
         raise UserError(f"{other} has another learner: {'; '.join(differ)}.")
-    there_parts = found.get("method_value", {}).get("parts", describe(PLAIN))
-    if there_parts != describe(method.parts):
-        raise UserError(f"{other} has networks of other parts, {there_parts}; {config.method!r} has {method.parts}.")
     there = {row["seed"] for row in rundir.read_rows(other / "metrics.jsonl") if row["phase"] == "offline"}
     if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
         raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
+
+
+def networks_of(learner: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """The described learner and parts as one; the mixer is the method's where the learner names none."""
+    return {**parts, **learner, "mixer": learner.get("mixer") or parts["mixer"]}
 
 
 def begin(task: Task, display: Display, resume: bool) -> tuple[Run, Rounds]:

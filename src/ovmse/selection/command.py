@@ -35,5 +35,7 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
         for one in found.truth:
             true.add_row(*true_cells(one))
         console.print(true)
-    console.print(f"Written: {found.out}/selection.md, selection.json, chosen", highlight=False, markup=False)
+    console.print(
+        f"Written: {found.out}/selection.md, selection.json, chosen", highlight=False, markup=False, soft_wrap=True
+    )
     console.print(f"Next: {next_command(selecting, found)}", highlight=False, markup=False, soft_wrap=True)
