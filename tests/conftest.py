@@ -7,6 +7,7 @@ import tempfile
 
 import jax
 import matplotlib
+import pytest
 
 matplotlib.use("Agg")
 
@@ -17,3 +18,13 @@ if "OVMSE_COMPILATION_CACHE" not in os.environ:
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_disable_most_optimizations", True)
 jax.devices()  # from here on the number of devices is fixed
+
+
+@pytest.fixture(scope="module")
+def one_length():
+    """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
+    from ovmse import phases
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phases, "lengths_within", lambda limit: [limit])
+        yield

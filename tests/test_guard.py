@@ -25,6 +25,8 @@ from ovmse.schedules import constant
 from ovmse.seeds import over_seeds, split, width
 from ovmse.train import train
 
+pytestmark = pytest.mark.usefixtures("one_length")
+
 
 def rows_of(scores, wins=True, seed=0):
     """Online rows with these scores, evaluated every 100 environment steps."""
@@ -170,14 +172,6 @@ MISLED = Method(
     explore=EpsilonGreedy(constant(0.0)),
     memory=None,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_length():
-    """Every batch at full length: fewer programs to compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "lengths_within", lambda limit: [limit])
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,14 @@
 import pytest
 from episodes import small_run, write_two_step
 
-from ovmse import phases
 from ovmse.learner import LearnerConfig
 from ovmse.methods import METHODS
 from ovmse.train import train
 
+pytestmark = pytest.mark.usefixtures("one_length")
+
 STRATEGIES = ("kept", "rlpd", "balanced", "otc", "pex", "wsrl", "jsrl", "sim2o", "reincarnation")
 LEARNER = LearnerConfig(hidden=16, embedding=8, hyper=16, td_lambda=0.0, learning_rate=0.005, target_every_updates=20)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_length():
-    """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "lengths_within", lambda limit: [limit])
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_progress_is_the_spent_share():
 
 
 def test_the_handover_keeps_the_team_and_starts_afresh(data, monkeypatch):
-    monkeypatch.setattr(phases, "REMEMBER_BLOCK", 4)  # three blocks, the last one not full
+    monkeypatch.setattr(replays, "BLOCK", 4)  # three blocks, the last one not full
     state = offline_state()
     state = state._replace(learner=state.learner._replace(slow=random_team(1), updates=jnp.int32(17)))
     online = eqx.filter_jit(lambda s, d: phases.handover(CONFIG, SPEC, METHOD, s, d))(state, data)

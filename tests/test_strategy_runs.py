@@ -29,15 +29,9 @@ from ovmse.phases import Offline
 from ovmse.rollout import Rollout
 from ovmse.train import train
 
+pytestmark = pytest.mark.usefixtures("one_length")
+
 T = SPEC.episode_limit
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_length():
-    """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "lengths_within", lambda limit: [limit])
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from ovmse.seeds import batched
 from ovmse.types import EnvSpec
 from ovmse.updates import Data, lengths_within, update
 
-REMEMBER_BLOCK = 32  # dataset episodes whose memory is computed at once
 FRESH = 2**30  # folded into a seed's key for networks that are new at the handover
 
 
@@ -96,20 +95,8 @@ def learn_offline(
 def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Float[Array, " R"]:
     """What a team remembers beside each row of the dataset, computed once at the handover."""
     assert method.memory is not None
-    remember, episodes = method.memory, data.index.start.shape[0]
-
-    def block(memory: Float[Array, " R"], first: Int[Array, ""]) -> tuple[Float[Array, " R"], None]:
-        slots = jnp.minimum(first + jnp.arange(REMEMBER_BLOCK), episodes - 1)
-        read = replays.read_all(data, slots, spec.episode_limit)[0]
-        values = jax.vmap(lambda episode: remember(team, episode))(read)
-
-        def write(memory: Float[Array, " R"], x: tuple[Array, Array]) -> tuple[Float[Array, " R"], None]:
-            # in order of rows: what lies past an episode's end is overwritten by the next
-            return jax.lax.dynamic_update_slice_in_dim(memory, x[1], data.index.start[x[0]], axis=0), None
-
-        return jax.lax.scan(write, memory, (slots, values))[0], None
-
-    return jax.lax.scan(block, data.memory, jnp.arange(0, episodes, REMEMBER_BLOCK))[0]
+    remember = method.memory
+    return replays.beside(data, data.memory, lambda episode: remember(team, episode), spec.episode_limit)
 
 
 def replay_rows(config: Config, spec: EnvSpec) -> int:

@@ -5,6 +5,7 @@ tail the next block overwrites. Positions count on for ever; the row of a positi
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 from ovmse.data.doctor import Flat, action_dtype
 from ovmse.data.store import Dataset
 from ovmse.types import EnvSpec, Episode
+
+BLOCK = 32  # episodes for which something beside their rows is computed at once
 
 
 class Rows(NamedTuple):
@@ -153,6 +156,26 @@ def read(replay: Replay, slot: Int[Array, ""], steps: int) -> tuple[Episode, Flo
 def read_all(replay: Replay, slots: Int[Array, " B"], steps: int) -> tuple[Episode, Float[Array, "B T"]]:
     """`read` for several slots: episodes and memory with a leading axis B."""
     return jax.vmap(lambda slot: read(replay, slot, steps))(slots)
+
+
+def beside(data: Replay, ring: Array, compute: Callable[[Episode], Array], steps: int) -> Array:
+    """What a function gives for every step (or row) of every episode of a full replay, written beside its rows.
+
+    ring: an array to write into, a number (or several) per row. The episodes are computed at `steps` steps, in blocks.
+    """
+    episodes = data.index.start.shape[0]
+
+    def block(ring: Array, first: Int[Array, ""]) -> tuple[Array, None]:
+        slots = jnp.minimum(first + jnp.arange(BLOCK), episodes - 1)
+        values = jax.vmap(compute)(read_all(data, slots, steps)[0]).astype(ring.dtype)
+
+        def write(ring: Array, x: tuple[Array, Array]) -> tuple[Array, None]:
+            # in order of rows: what lies past an episode's end is overwritten by the next
+            return jax.lax.dynamic_update_slice_in_dim(ring, x[1], data.index.start[x[0]], axis=0), None
+
+        return jax.lax.scan(write, ring, (slots, values))[0], None
+
+    return jax.lax.scan(block, ring, jnp.arange(0, episodes, BLOCK))[0]
 
 
 def from_dataset(dataset: Dataset) -> Replay:

@@ -25,11 +25,11 @@ from ovmse.losses import SquaredError
 from ovmse.method import Method
 from ovmse.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.networks import Team, agent_step, chosen, first_hidden, unroll
-from ovmse.phases import REMEMBER_BLOCK, Offline
+from ovmse.phases import Offline
 from ovmse.replay import Replay
 from ovmse.seeds import over_seeds, shared, split, width
 from ovmse.selection.settings import Evaluator, Selecting
-from ovmse.types import EnvSpec
+from ovmse.types import EnvSpec, Episode
 from ovmse.updates import lengths_of
 
 EVALUATION = Method(offline_loss=SquaredError())
@@ -55,20 +55,11 @@ class Fitted(NamedTuple):
 
 def joint_actions(team: Team, data: Replay, spec: EnvSpec) -> Joint:
     """The greedy legal joint action of a team at every row of a log, given the logged history up to it."""
-    episodes, kind = data.index.start.shape[0], data.rows.action.dtype
 
-    def block(found: Joint, first: Int[Array, ""]) -> tuple[Joint, None]:
-        slots = jnp.minimum(first + jnp.arange(REMEMBER_BLOCK), episodes - 1)
-        read = replays.read_all(data, slots, spec.episode_limit)[0]
-        action = jax.vmap(lambda episode: greedy(unroll(team.agent, episode).acting, episode.avail))(read)
+    def act(episode: Episode) -> Int[Array, "T1 N"]:
+        return greedy(unroll(team.agent, episode).acting, episode.avail)
 
-        def write(found: Joint, x: tuple[Array, Array]) -> tuple[Joint, None]:
-            # in order of rows: what lies past an episode's end is overwritten by the next
-            return jax.lax.dynamic_update_slice_in_dim(found, x[1], data.index.start[x[0]], axis=0), None
-
-        return jax.lax.scan(write, found, (slots, action.astype(kind)))[0], None
-
-    return jax.lax.scan(block, jnp.zeros_like(data.rows.action), jnp.arange(0, episodes, REMEMBER_BLOCK))[0]
+    return replays.beside(data, jnp.zeros_like(data.rows.action), act, spec.episode_limit)
 
 
 def only(data: Replay, policy: Joint, n_actions: int) -> Replay:
