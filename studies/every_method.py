@@ -3,8 +3,9 @@
     python studies/every_method.py --out runs/every-method
 
 Each method gets the same trials (its defaults and settings drawn at random), each of the same length, on the same
-seeds; the best settings are then trained anew. Name methods to run some of them: processes side by side, with other
-methods each, may share one ``--out``, and the last command writes the table of all that is there.
+seeds; the best settings are then trained anew. What is searched is a method's own: the learning rate and TD(λ) stay as
+they are for all, except for a method that has nothing else. Name methods to run some of them: processes side by side,
+with other methods each, may share one ``--out``, and the last command writes the table of all that is there.
 """
 
 import dataclasses
@@ -16,10 +17,11 @@ from rich.console import Console
 
 import ovmse
 from ovmse.display import Display
+from ovmse.learner import LearnerConfig
 from ovmse.methods import METHODS
 from ovmse.report import compare
+from ovmse.tuning import spaces
 from ovmse.tuning.results import flags_of
-from ovmse.tuning.spaces import changes
 from ovmse.tuning.trials import Trial
 
 
@@ -43,9 +45,7 @@ class Study:
     """trials per method; the first one has the method's defaults"""
     trial_seeds: int = 2
     """seeds of a trial, from 1000"""
-    trial_offline_updates: int = 800
-    """gradient updates of a trial's offline phase"""
-    trial_online_env_steps: int = 5_000
+    trial_online_env_steps: int = 7_500
     """environment steps of a trial's online phase, per seed"""
     out: Path = Path("runs/every-method")
     """where the runs go"""
@@ -76,10 +76,12 @@ def tuned(study: Study, method: str, console: Console) -> Trial:
             trials=study.trials,
             sampler="random",
             seeds=study.trial_seeds,
-            offline_updates=study.trial_offline_updates,
-            evaluate_every_updates=study.trial_offline_updates,
+            offline_updates=study.offline_updates,
+            evaluate_every_updates=study.offline_updates,
             online_env_steps=study.trial_online_env_steps,
-            evaluate_every_env_steps=study.trial_online_env_steps // 2,
+            evaluate_every_env_steps=2_500,
+            evaluate_episodes=256,
+            space=own_space(method),
             out=study.out / "tuning" / method,
         ),
         console,
@@ -87,6 +89,12 @@ def tuned(study: Study, method: str, console: Console) -> Trial:
     if found.best is None:
         raise SystemExit(f"all trials of {method} failed: {found.trials[0].reason}")
     return found.best
+
+
+def own_space(method: str) -> tuple[str, ...]:
+    """What is searched of a method; empty, and so all that there is, where the method has no settings of its own."""
+    offered = spaces.offered(METHODS[method], LearnerConfig())
+    return tuple(f"{path}={space}" for path, space in offered.items() if not path.startswith("learner."))
 
 
 def chosen(study: Study, method: str, best: Trial) -> ovmse.Config:
@@ -105,7 +113,7 @@ def chosen(study: Study, method: str, best: Trial) -> ovmse.Config:
     )
     own = {path.removeprefix("learner."): x for path, x in best.settings.items() if path.startswith("learner.")}
     return dataclasses.replace(
-        base, learner=dataclasses.replace(base.learner, **own), change=tuple(changes(best.settings))
+        base, learner=dataclasses.replace(base.learner, **own), change=tuple(spaces.changes(best.settings))
     )
 
 
