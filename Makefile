@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test lint study bench fuzz lock clean
+.PHONY: demo test lint study bench fuzz faults lock clean
 
 demo: $(VENV)/run.done  ## pre-train a team on a shipped dataset, hand it over, fine-tune it, and write the report
 	$(BIN)/ovmse train --preset demo --out $(DEMO)
@@ -26,6 +26,9 @@ bench: $(VENV)/run.done  ## speed and memory against this machine's own ceilings
 
 fuzz: $(VENV)/test.done  ## thousands of damaged logs of every format, about ten minutes on two cores
 	$(BIN)/python tests/fuzz.py
+
+faults: $(VENV)/test.done  ## runs killed, disks filled, files damaged, numbers gone bad: about half an hour on two cores
+	PYTHONPATH=tests $(BIN)/python -m faults
 
 lock:  ## compile the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo -o requirements/run.txt

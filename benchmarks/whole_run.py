@@ -20,6 +20,8 @@ def main(settings: dict) -> dict:
     from benchmarks.programs import held
     from ovmse import machine
     from ovmse.config import Config
+    from ovmse.display import Display
+    from ovmse.prepare import prepare
     from ovmse.train import play_out
 
     compiling = {"total": 0.0}
@@ -31,7 +33,7 @@ def main(settings: dict) -> dict:
     jax.monitoring.register_event_duration_secs_listener(listen)
     imported = time.time() - born
     paths = {name: Path(settings[name]) for name in ("out",)}
-    run, state = play_out(Config(**{**settings, **paths}))
+    run, state = play_out(prepare(Config(**{**settings, **paths})), Display())
     jax.block_until_ready(state)
     return {
         "imported_s": imported,

@@ -20,6 +20,7 @@ from ovmse.display import Display
 from ovmse.learner import LearnerConfig
 from ovmse.methods import METHODS
 from ovmse.report import compare
+from ovmse.saved import is_unfinished
 from ovmse.tuning import spaces
 from ovmse.tuning.results import flags_of
 from ovmse.tuning.trials import Trial
@@ -58,7 +59,7 @@ def main(study: Study) -> None:
         out = study.out / method
         if not (out / "summary.json").exists():
             best = tuned(study, method, console)
-            again = (out / "interrupted.json").exists()
+            again = is_unfinished(out)
             ovmse.train(chosen(study, method, best), Display(console), resume=again)
             console.print(f"{method}: {' '.join(flags_of(best)) or 'the defaults'}", highlight=False)
     runs = [study.out / method for method in METHODS if (study.out / method / "summary.json").exists()]

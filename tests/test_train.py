@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from episodes import play_plan, small_run, write_two_step
 
-from ovmse import checkpoint, machine, methods, phases, seeds
+from ovmse import checkpoint, machine, methods, phases, saved, seeds
 from ovmse.config import describe
 from ovmse.data import Dataset
 from ovmse.display import Display
@@ -173,14 +173,15 @@ def test_a_run_stopped_in_both_phases_ends_like_an_undisturbed_one(three, tmp_pa
         with pytest.raises(Interrupted, match="--resume"):
             train(wanted, StopIn(phase), resume=resume)
         assert signal.getsignal(signal.SIGINT) is handler
-        assert (wanted.out / "interrupted.safetensors").exists()
-        assert json.loads((wanted.out / "interrupted.json").read_text())["online"] == (phase == "online")
+        assert saved.newest(wanted.out, pytest.fail).about["online"] == (phase == "online")
     ended = train(wanted, resume=True)
     assert_same_rows(ended.rows, three.rows, rel=0.0)
     assert [json.loads(x) for x in (wanted.out / "metrics.jsonl").read_text().splitlines()] == ended.rows
     for a, b in zip(jax.tree.leaves(ended.teams), jax.tree.leaves(three.teams), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert not (wanted.out / "interrupted.json").exists()
+    assert not (wanted.out / "checkpoints").exists()
+    ends = [json.loads((run.out / "summary.json").read_text())["state_sha256"] for run in (ended, three)]
+    assert ends[0] == ends[1]
     assert ended.handover == three.handover
     for seed in range(3):
         kept, undisturbed = (Dataset.open(run.out / "experience" / f"seed-{seed}") for run in (ended, three))

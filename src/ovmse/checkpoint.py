@@ -1,5 +1,6 @@
 """Save and restore arrays by name in the safetensors format: reading it runs no code."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +22,24 @@ def names(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path).lstrip(".").replace("[", ".").replace("]", ""): leaf for path, leaf in leaves}
 
 
+def to_host(tree: PyTree) -> PyTree:
+    """The tree's arrays as NumPy's, without a copy where that can be; random keys as their data."""
+    return jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C"), tree)
+
+
 def save(path: Path, tree: PyTree) -> None:
     """Write all arrays of a tree, whole or not at all. Random keys are written as their data."""
-    arrays = {name: np.asarray(_data(leaf), order="C") for name, leaf in names(tree).items()}
     with replacing(path) as temporary:
-        save_file(arrays, temporary)
+        save_file(names(to_host(tree)), temporary)
+
+
+def digest(tree: PyTree) -> str:
+    """SHA-256 of all arrays of a tree, with their names, types and shapes."""
+    whole = hashlib.sha256()
+    for name, leaf in sorted(names(to_host(tree)).items()):
+        whole.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        whole.update(leaf.data if leaf.size else b"")
+    return whole.hexdigest()
 
 
 def restore(path: Path, like: Tree) -> Tree:
@@ -49,10 +63,6 @@ def restore(path: Path, like: Tree) -> Tree:
 
 def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _data(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def _undata(path: Path, name: str, array: np.ndarray, like: Any) -> Any:

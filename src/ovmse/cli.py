@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ovmse import data_commands
+from ovmse import data_commands, trust
 from ovmse.config import PRESETS, Config
 from ovmse.display import Display
 from ovmse.errors import UserError, unknown
@@ -27,19 +27,24 @@ def train(
     config: tyro.conf.OmitArgPrefixes[Config],
     preset: Literal["demo", "paper"] | None = None,
     resume: Path | None = None,
+    allow_inexact_resume: bool = False,
+    trust_code: bool = False,
 ) -> None:
     """Pre-train a team on a dataset, hand it over, fine-tune it online, and write everything down.
 
     Args:
         config: the run.
         preset: start from these settings; what else is given goes on top.
-        resume: go on with an interrupted run in this directory; all other settings are the run's own.
+        resume: go on with the unfinished run in this directory; all other settings are the run's own. The same command
+            again, with its --out, does so, too.
+        allow_inexact_resume: go on also where the run can't go on bit for bit: on another machine, with other versions.
+        trust_code: with --resume: import and run the environment or method that the directory names.
     """
     from ovmse.train import train as run
 
     if resume is not None:
-        config = read_config(resume)
-    run(config, Display(Console()), resume=resume is not None)
+        config = read_config(resume, trust_code)
+    run(config, Display(Console()), resume is not None, allow_inexact_resume)
 
 
 def evaluate(
@@ -47,6 +52,7 @@ def evaluate(
     episodes: int = 512,
     seed: int = 1_000_000,
     teams: Literal["last", "offline", "safe"] = "last",
+    trust_code: bool = False,
 ) -> None:
     """Play greedily with a run's teams, on episodes that training never evaluated on.
 
@@ -56,11 +62,12 @@ def evaluate(
         seed: seed of these episodes.
         teams: the teams at the run's end, or as they left the offline phase; or of each seed the offline one where the
             guard found the last one below it (docs/guard.md).
+        trust_code: import and run the environment or method of somebody's own that the directory names.
     """
     from ovmse.judge import judge_run
 
     console = Console()
-    rows = judge_run(read_config(run), run, episodes, seed, teams, Display(console))
+    rows = judge_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console))
     table = Table("seed", "team", "win rate", "return", "length", title=f"{run}: {episodes} greedy episodes per team")
     for row in rows:
         won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
@@ -137,8 +144,11 @@ def need_runs(runs: tuple[Path, ...]) -> None:
             raise UserError(f"{run} is not there; a run's directory is what `ovmse train` writes.")
 
 
-def read_config(run: Path) -> Config:
-    """The configuration that a run was started with. Raises `UserError` if there is none."""
+def read_config(run: Path, trusted: bool = False) -> Config:
+    """The configuration that a run was started with.
+
+    Raises `UserError` if there is none, or if it names code of somebody's own and is not `trusted`.
+    """
     from ovmse.rundir import read_json
 
     need_runs((run,))
@@ -146,12 +156,17 @@ def read_config(run: Path) -> Config:
     if not isinstance(found, dict):
         raise UserError(f"{run / 'config.json'} is missing: {run} is not a run's directory.")
     try:
-        return rebuild(found, run)
+        config = rebuild(found, run)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{run / 'config.json'} is damaged: {error!r}.") from error
+    trust.check(run, config, trusted)
+    return config
 
 
-NEWER = ("keep_experience", "guard_margin", "guard_patience")
+NEWER = (
+    "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
+    "env_seconds", "env_restarts",
+)  # fmt: skip
 """Settings that the `config.json` of an older run lacks."""
 
 
@@ -184,7 +199,7 @@ def with_preset(arguments: list[str]) -> Config:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C."""
+    """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # methods and environments of the user's own, as module:attribute
@@ -200,8 +215,10 @@ def main(arguments: list[str] | None = None) -> int:
             config: tyro.conf.OmitArgPrefixes[Config] = default,
             preset: Literal["demo", "paper"] | None = None,
             resume: Path | None = None,
+            allow_inexact_resume: bool = False,
+            trust_code: bool = False,
         ) -> None:
-            train(config, preset, resume)
+            train(config, preset, resume, allow_inexact_resume, trust_code)
 
         train_from_preset.__doc__ = train.__doc__
         commands["train"] = train_from_preset
@@ -212,13 +229,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Interrupted as stopped:
         errors.print(str(stopped), highlight=False, markup=False, soft_wrap=True)
-        return 130
+        return stopped.code
     except KeyboardInterrupt:
         errors.print("stopped at once; nothing was saved", highlight=False)
         return 130
     return 0
-
-
-def run() -> None:
-    """The installed command."""
-    sys.exit(main())

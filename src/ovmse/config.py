@@ -55,10 +55,20 @@ class Config:
     """greedy episodes per evaluation and seed"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """networks and optimiser"""
+    loss_limit: float = 1e10
+    """a loss beyond this stops the run, as one that is not finite does"""
+    checkpoint_minutes: float = 10.0
+    """minutes between two checkpoints; the handover, and a run that is asked to stop, write one, too"""
+    checkpoints_kept: int = 2
+    """newest checkpoints kept beside the handover's, until the run ends"""
     change: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """a change to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5; may be repeated"""
     env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
+    env_seconds: float = 60.0
+    """the longest that a host environment may take for one step or reset; then it is restarted"""
+    env_restarts: int = 10
+    """restarts of failing host environments in a run, before it is given up"""
     keep_teams: bool = False
     """write the teams at every evaluation, not only the last ones"""
     keep_experience: bool = False
@@ -77,6 +87,8 @@ class Config:
                 check_positive(name.replace("_", "-"), value)
             if isinstance(value, int) and value >= 2**31:
                 raise UserError(f"{name.replace('_', '-')} must be below 2**31; got {value}.")
+        for name in ("loss_limit", "checkpoint_minutes", "env_seconds"):
+            check_positive(name.replace("_", "-"), getattr(self, name))
         if self.seed < 0:
             raise UserError(f"seed must be 0 or more; got {self.seed}.")
         if self.guard_margin is not None and not 0.0 < self.guard_margin <= 1.0:

@@ -94,8 +94,8 @@ class Display:
         self.say(f"guard: at {at:,} env steps back to the offline policy: seed {seeds}")
 
     def stopping(self) -> None:
-        """Ctrl-C was pressed."""
-        self.say("stopping after the chunk under way; press Ctrl-C again to stop at once (nothing more is saved)")
+        """Ctrl-C was pressed, or the process was told to end."""
+        self.say("stopping after the chunk under way; Ctrl-C again stops at once (nothing more is saved)")
 
     def finish(self, out: Path, rows: list[dict[str, Any]], speed: dict[str, Any]) -> None:
         """The run is over."""

@@ -1,6 +1,7 @@
 """The online experience of a run, kept as one dataset per seed: what the next offline round can learn from."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 
 from ovmse import rundir
 from ovmse.config import Config
+from ovmse.data import Dataset
 from ovmse.data.logged import Logged
 from ovmse.data.writer import DatasetWriter
+from ovmse.errors import UserError
 from ovmse.rollout import Rollout
 from ovmse.types import EnvSpec
 
@@ -19,12 +22,20 @@ from ovmse.types import EnvSpec
 def open_writers(out: Path, config: Config, spec: EnvSpec, kept: Sequence[int] | None = None) -> list[DatasetWriter]:
     """One writer per seed, of ``experience/seed-N`` in a run's directory.
 
-    kept: the episodes of each seed that a resumed run goes on from; those after them are forgotten.
+    kept: the episodes of each seed that a resumed run goes on from; those after them are forgotten. A run that was
+    stopped while it ended has the first seeds' datasets closed already: they are left out.
     Raises `UserError` where fewer are there.
     """
-    writers = []
+    writers: list[DatasetWriter] = []
     for i in range(config.seeds):
         seed = config.seed + i
+        if kept is not None and (closed := out / "experience" / f"seed-{seed}").exists():
+            if Dataset.open(closed).metadata.episodes != kept[i]:
+                raise UserError(
+                    f"{closed} was closed already, with more than the checkpoint knows. Run anew elsewhere."
+                )
+            shutil.rmtree(closed.with_name(f".{closed.name}.unfinished"), ignore_errors=True)
+            continue
         writers.append(
             DatasetWriter(
                 out / "experience" / f"seed-{seed}",
@@ -40,8 +51,15 @@ def open_writers(out: Path, config: Config, spec: EnvSpec, kept: Sequence[int] |
             )
         )
         if kept is not None:
-            writers[i].keep(kept[i])
+            writers[-1].keep(kept[i])
     return writers
+
+
+def episodes_kept(out: Path, config: Config, writers: Sequence[DatasetWriter]) -> list[int]:
+    """How many episodes of each seed are written, in datasets that are closed already, too; none where none are kept."""
+    counts = {writer.path.name: writer.episodes for writer in writers}
+    names = [f"seed-{config.seed + i}" for i in range(config.seeds)] if config.keep_experience else []
+    return [counts[x] if x in counts else Dataset.open(out / "experience" / x).metadata.episodes for x in names]
 
 
 Turn = tuple[int, Any, Any, Any]

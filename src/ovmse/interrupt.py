@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks the run to stop where it can be resumed, the second stops at once."""
+"""Asked to stop, by Ctrl-C or a scheduler's SIGTERM: once to stop where a run can go on, twice to stop at once."""
 
 import signal
 import threading
@@ -6,32 +6,50 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(Exception):
-    """The user stopped the run; it is saved in `out` and can be resumed, in the way that `how` says."""
+    """The run was stopped; what `out` holds can be gone on with, in the way that `how` says.
 
-    def __init__(self, out: Path, how: str = ""):
-        super().__init__(f"stopped; the run is saved in {out}. Go on with: {how or f'ovmse train --resume {out}'}")
-        self.out = out
+    code: the exit code, 128 and the signal's number. at_once: it was not saved where it stood.
+    """
+
+    def __init__(self, out: Path, how: str = "", code: int = 130, at_once: bool = False):
+        saved = (
+            f"stopped at once; what was saved before is in {out}" if at_once else f"stopped; the run is saved in {out}"
+        )
+        super().__init__(f"{saved}. Go on with: {how or f'ovmse train --resume {out}'}")
+        self.out, self.code = out, code
 
 
 class Stop:
-    """While entered, Ctrl-C sets `asked` and calls `tell` once; after that it works as usual."""
+    """While entered, the first Ctrl-C or SIGTERM sets `asked` to its number and calls `tell`; a second one works as
+    usual."""
 
     def __init__(self, tell: Callable[[], None]):
-        self.asked, self._tell = False, tell
+        self.asked, self._tell = 0, tell
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that was asked to stop."""
+        return 128 + (self.asked or signal.SIGINT)
 
     def __enter__(self) -> "Stop":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._previous = signal.signal(signal.SIGINT, self._ask)
+            self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._main:
-            signal.signal(signal.SIGINT, self._previous)
+            self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._previous)
+        self.asked = number
+        self._restore()
         self._tell()

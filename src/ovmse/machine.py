@@ -167,6 +167,21 @@ _compiling = _Compiling()
 jax.monitoring.register_event_duration_secs_listener(_compiling)
 
 
+class Interval:
+    """Time that passes until something is due again."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.began = seconds, time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether it is due."""
+        return time.monotonic() - self.began >= self.seconds
+
+    def restart(self) -> None:
+        """It was done; count anew."""
+        self.began = time.monotonic()
+
+
 class Pace:
     """How much work makes a chunk of about the wanted seconds, learned from the chunks so far."""
 

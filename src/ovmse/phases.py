@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ovmse import health
 from ovmse import learner as learning
 from ovmse import replay as replays
 from ovmse.config import Config
+from ovmse.health import Halt
 from ovmse.learner import Learner, Lesson, Metrics
 from ovmse.method import Method
 from ovmse.networks import Team
@@ -50,10 +52,11 @@ class Online(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Sums of metrics over so many updates."""
+    """Sums of metrics over so many updates, and what put an end to them, if anything."""
 
     total: Metrics
     updates: Int[Array, ""]
+    halt: Halt
 
 
 Learned = tuple[Learner, Tally, Float[Array, " E"] | None]
@@ -62,12 +65,14 @@ Learned = tuple[Learner, Tally, Float[Array, " E"] | None]
 
 def no_tally() -> Tally:
     """Nothing summed yet."""
-    return Tally(Metrics(learning.no_losses(jnp.float32), jnp.zeros(())), jnp.zeros((), jnp.int32))
+    return Tally(Metrics(learning.no_losses(jnp.float32), jnp.zeros(())), jnp.zeros((), jnp.int32), health.no_halt())
 
 
-def add(tally: Tally, metrics: Metrics) -> Tally:
-    """One more update's metrics."""
-    return Tally(jax.tree.map(jnp.add, tally.total, metrics), tally.updates + 1)
+def add(config: Config, tally: Tally, metrics: Metrics, key: PRNGKeyArray) -> Tally:
+    """One more update's metrics; those of one that is not done count for nothing."""
+    halt = health.after_update(tally.halt, metrics, config.loss_limit, key)
+    total = jax.tree.map(jnp.add, tally.total, metrics)
+    return Tally(health.unless_halted(halt, total, tally.total), tally.updates + health.is_well(halt), halt)
 
 
 def learn_offline(
@@ -78,18 +83,23 @@ def learn_offline(
     data: Replay,
     updates: Int[Array, ""],
     choices: list[int],
+    tally: Tally | None = None,
 ) -> tuple[Offline, Tally]:
-    """Some gradient updates on the dataset, whose episodes are computed at the lengths in `choices`."""
+    """Some gradient updates on the dataset, whose episodes are computed at the lengths in `choices`.
+
+    tally: what is summed already; how the updates are cut into calls changes no bit of the sums.
+    """
     assert method.offline_loss is not None
     lesson = Lesson(method.offline_loss, lambda td, memory: td, method.next_value)
 
     def one(_, carry: tuple[Offline, Tally]) -> tuple[Offline, Tally]:
         (learner, key), tally = carry
-        key, k_update = jax.random.split(key)
-        learner, metrics, _ = update(config, spec, lesson, learner, data, None, k_update, choices)
-        return Offline(learner, key), add(tally, metrics)
+        next_key, k_update = jax.random.split(key)
+        new, metrics, _ = update(config, spec, lesson, learner, data, None, k_update, choices)
+        tally = add(config, tally, metrics, k_update)
+        return health.unless_halted(tally.halt, Offline(new, next_key), Offline(learner, key)), tally
 
-    return jax.lax.fori_loop(0, updates, one, (state, no_tally()))
+    return jax.lax.fori_loop(0, updates, one, (state, tally or no_tally()))
 
 
 def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Float[Array, " R"]:
@@ -142,11 +152,16 @@ def learn_online(
     state: Online,
     played: Rollout,
     data: Replay | None,
+    tally: Tally | None = None,
 ) -> tuple[Online, Tally]:
-    """Store new episodes with what is remembered of them, then do the updates that they are worth."""
-    target = method.online_target
-    assert target is not None
+    """Store new episodes with what is remembered of them, then do the updates that they are worth.
+
+    tally: what is summed already.
+    """
+    assert method.online_target is not None
     episodes = played.episodes
+    tally = tally or no_tally()
+    tally = tally._replace(halt=health.after_play(tally.halt, episodes))
     if state.offline is not None and method.memory is not None:
         offline, remember = state.offline, method.memory
         memory = jax.vmap(lambda episode: remember(offline, episode))(episodes)
@@ -154,36 +169,44 @@ def learn_online(
         memory = jnp.zeros(episodes.reward.shape)
     replay = replays.insert_all(state.replay, episodes, memory, played.won)
     env_steps = state.env_steps + episodes.valid.sum(dtype=jnp.int32)
-    progress = progress_of(config, env_steps)
-    stored = None
-    if data is not None and method.mixes_data:
-        stored = data if state.data_memory is None else data._replace(memory=state.data_memory)
     key, k_updates = jax.random.split(state.key)
-    lesson = Lesson(
-        method.online_loss, lambda td, m: target(td, m, progress), method.next_value, method.priority, progress
-    )
-    share, lengths = method.offline_share(progress), lengths_within(spec.episode_limit)
+    state = state._replace(replay=replay, key=key, env_steps=env_steps, episodes=state.episodes + len(episodes.valid))
+    progress, lengths = progress_of(config, env_steps), lengths_within(spec.episode_limit)
+    lesson = online_lesson(method, progress)
     keys = jax.random.split(k_updates, config.updates_per_collect)
 
     def one(i: Array, carry: Learned) -> Learned:
         learner, tally, priority = carry
-        mixed = None if stored is None else Data(stored, share, priority)
-        learner, metrics, priority = update(config, spec, lesson, learner, replay, mixed, keys[i], lengths)
-        return learner, add(tally, metrics), priority
+        mixed = mixed_in(method, state, data, progress, priority)
+        new, metrics, renewed = update(config, spec, lesson, learner, replay, mixed, keys[i], lengths)
+        tally = add(config, tally, metrics, keys[i])
+        learner, priority = health.unless_halted(tally.halt, (new, renewed), (learner, priority))
+        return learner, tally, priority
 
     updates = jnp.int32(config.updates_per_collect)
     if method.warm_up > 0:
         updates = jnp.where(progress < method.warm_up, 0, updates)
-    learner, tally, priority = jax.lax.fori_loop(0, updates, one, (state.learner, no_tally(), state.priority))
-    state = state._replace(
-        learner=learner,
-        replay=replay,
-        priority=priority,
-        key=key,
-        env_steps=env_steps,
-        episodes=state.episodes + len(episodes.valid),
+    learner, tally, priority = jax.lax.fori_loop(0, updates, one, (state.learner, tally, state.priority))
+    return state._replace(learner=learner, priority=priority), tally
+
+
+def online_lesson(method: Method, progress: Float[Array, ""]) -> Lesson:
+    """What a method makes of a batch at this point of the online phase."""
+    target = method.online_target
+    assert target is not None
+    return Lesson(
+        method.online_loss, lambda td, m: target(td, m, progress), method.next_value, method.priority, progress
     )
-    return state, tally
+
+
+def mixed_in(
+    method: Method, state: Online, data: Replay | None, progress: Float[Array, ""], priority: Float[Array, " E"] | None
+) -> Data | None:
+    """The dataset as batches draw from it at this point of the online phase; None where a method mixes none in."""
+    if data is None or not method.mixes_data:
+        return None
+    stored = data if state.data_memory is None else data._replace(memory=state.data_memory)
+    return Data(stored, method.offline_share(progress), priority)
 
 
 def progress_of(config: Config, env_steps: Int[Array, ""]) -> Float[Array, ""]:

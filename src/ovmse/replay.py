@@ -82,6 +82,27 @@ def empty(spec: EnvSpec, size: int) -> Replay:
     return Replay(rows, jnp.zeros((size,)), index)
 
 
+def rows_in_use(index: Index, size: int, limit: int) -> int:
+    """How many of a ring's `size` rows were ever written, in episodes of at most `limit` steps (on the host)."""
+    return min(size, int(index.head) + limit + 1)
+
+
+def first_rows(replay: Replay, count: int) -> Replay:
+    """A replay without the rows from `count` on."""
+    rows, memory = jax.tree.map(lambda ring: ring[:count], (replay.rows, replay.memory))
+    return Replay(rows, memory, replay.index)
+
+
+def with_rows(replay: Replay, size: int) -> Replay:
+    """A replay with so many rows, zeros after those it has."""
+
+    def pad(ring: Array) -> Array:
+        return jnp.concatenate([ring, jnp.zeros((size - len(ring), *ring.shape[1:]), ring.dtype)])
+
+    rows, memory = jax.tree.map(pad, (replay.rows, replay.memory))
+    return Replay(rows, memory, replay.index)
+
+
 def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"], won: Bool[Array, ""] | bool = False) -> Replay:
     """Add an episode, dropping the oldest ones whose rows it needs."""
     block = episode.valid.shape[0] + 1

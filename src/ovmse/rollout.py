@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ovmse.context import Sight, Voice
 from ovmse.envs.protocol import Environment, HostEnvironment
+from ovmse.envs.watched import Fault
 from ovmse.mixers import weights_at
 from ovmse.networks import Team, agent_step, first_hidden
 from ovmse.types import EnvSpec, Episode, Outcome, View
@@ -139,8 +140,18 @@ ActHost = Callable[[int, Acting, View], tuple[Acting, np.ndarray]]
 """(row, what is carried, views with a leading axis B) → what is carried, joint actions [B, N]."""
 
 
-def collect_host(envs: list[HostEnvironment], act_at: ActHost, acting: Acting, seeds: list[int]) -> Rollout:
-    """Play one episode in each host environment, in lock-step, so that one call acts for all of them."""
+def collect_host(
+    envs: list[HostEnvironment],
+    act_at: ActHost,
+    acting: Acting,
+    seeds: list[int],
+    mend: Callable[[int, Fault], None] | None = None,
+) -> Rollout:
+    """Play one episode in each host environment, in lock-step, so that one call acts for all of them.
+
+    mend: called with the number of an environment whose episode failed; it restarts that or raises. The episode is
+    discarded and played anew with another seed. Without it a `Fault` is raised.
+    """
     spec, count = envs[0].spec, len(envs)
     limit = spec.episode_limit
     rows: dict[str, np.ndarray] = {
@@ -154,24 +165,56 @@ def collect_host(envs: list[HostEnvironment], act_at: ActHost, acting: Acting, s
         "terminal": np.zeros((count, limit), bool),
         "valid": np.zeros((count, limit), bool),
     }
-    won, going = np.zeros(count, bool), np.ones(count, bool)
+    won = np.zeros(count, bool)
 
     def record(i: int, t: int, view: View) -> None:
         for name, value in view._asdict().items():
             rows[name][i, t:] = value  # the last view stays
 
-    for i, (env, seed) in enumerate(zip(envs, seeds, strict=True)):
-        record(i, 0, env.reset_host(seed))
-    for t in range(limit):
-        if not going.any():
-            break
-        acting, action = act_at(t, acting, View(*(cast(Any, rows[name][:, t]) for name in View._fields)))
+    def attempt(i: int, call: Callable[[], None]) -> bool:
+        """Whether a call to an environment went well; else nothing stays of its episode."""
+        try:
+            call()
+        except Fault as fault:
+            if mend is None:
+                raise
+            mend(i, fault)
+            for values in (*steps.values(), won):
+                values[i] = 0
+            return False
+        return True
+
+    def play(going: np.ndarray, number: int) -> np.ndarray:
+        """Play the episodes that `going` marks; which of them failed. number: how many times they were played."""
+        failed, carried = np.zeros(count, bool), acting
         for i in np.flatnonzero(going).tolist():
-            view, outcome = envs[i].step_host(action[i])
-            record(i, t + 1, view)
-            steps["action"][i, t], steps["valid"][i, t] = action[i], True
-            steps["reward"][i, t], steps["terminal"][i, t] = outcome.reward, outcome.terminal
-            won[i] |= bool(outcome.won)
-            going[i] = not (outcome.terminal or outcome.truncated)
+            failed[i] = not attempt(i, lambda: record(i, 0, envs[i].reset_host(_seed(seeds[i], number))))  # noqa: B023
+        going = going & ~failed
+        for t in range(limit):
+            if not going.any():
+                break
+            carried, action = act_at(t, carried, View(*(cast(Any, rows[name][:, t]) for name in View._fields)))
+
+            def step(i: int) -> None:
+                view, outcome = envs[i].step_host(action[i])  # noqa: B023
+                record(i, t + 1, view)  # noqa: B023
+                steps["action"][i, t], steps["valid"][i, t] = action[i], True  # noqa: B023
+                steps["reward"][i, t], steps["terminal"][i, t] = outcome.reward, outcome.terminal  # noqa: B023
+                won[i] |= bool(outcome.won)
+                going[i] = not (outcome.terminal or outcome.truncated)  # noqa: B023
+
+            for i in np.flatnonzero(going).tolist():
+                if not attempt(i, lambda: step(i)):  # noqa: B023
+                    failed[i], going[i] = True, False
+        return failed
+
+    left, number = np.ones(count, bool), 0
+    while left.any():
+        left, number = play(left, number), number + 1
     arrays: Any = {**rows, **steps}
     return Rollout(Episode(**arrays), cast(Any, won))
+
+
+def _seed(seed: int, number: int) -> int:
+    """The environment's seed of an episode that is played for the n-th time, from 0."""
+    return (seed + 7919 * number) % 2**31

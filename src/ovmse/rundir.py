@@ -1,5 +1,7 @@
 """A run's directory: what was asked, what it ran on, its metrics, its teams. `docs/metrics.md` describes the files."""
 
+import functools
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -7,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,29 @@ import ovmse
 from ovmse.errors import UserError
 
 
-def create(out: Path) -> Path:
-    """Make a run's directory. Raises `UserError` if it holds anything already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+@contextmanager
+def writable(out: Path) -> Iterator[None]:
+    """What a full disk, a read-only or a vanished directory raises within, as a `UserError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
         raise UserError(
-            f"{out} is in use: it already holds {'files' if out.is_dir() else 'a file'}. "
-            "Choose another --out, or continue an interrupted run with: ovmse train --resume " + str(out)
+            f"{error.filename or out} can't be used: {error.strerror or error}. When that is mended, go on with: "
+            f"ovmse train --resume {out}"
+        ) from error
+
+
+def create(out: Path) -> Path:
+    """Make a directory to write into. Raises `UserError` if it holds anything already (but hidden files)."""
+    if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
+        raise UserError(
+            f"{out} is in use: it already holds {'files' if out.is_dir() else 'a file'}. Choose another --out."
         )
+    return make(out)
+
+
+def make(out: Path) -> Path:
+    """Make a directory unless it is there. Raises `UserError` where that can't be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,17 +88,55 @@ def rewrite(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def versions() -> dict[str, str]:
     """What the run ran on."""
-    packages = ("jax", "jaxlib", "equinox", "optax", "jaxmarl", "zarr", "numpy")
-    found = {name: _version(name) for name in packages}
     return {
         "ovmse": ovmse.__version__,
         "git_revision": git_revision(),
-        **{name: version for name, version in found.items() if version},
+        **_packages(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": ", ".join(sorted({device.device_kind for device in jax.local_devices()})),
+        "device": _devices(),
         "command": command_line(),
     }
+
+
+def ran_on() -> dict[str, Any]:
+    """All that a run's bits depend on beside its settings and data: where one differs they may not be the same."""
+    return {
+        "source": source_checksum(),
+        **_packages(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()} {_processor()}".strip(),
+        "device": _devices(),
+        "cores": jax.local_device_count(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+@functools.cache
+def source_checksum() -> str:
+    """The beginning of the SHA-256 of the package's source."""
+    digest, here = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(here.rglob("*.py")):
+        digest.update(str(path.relative_to(here)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _packages() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "equinox", "optax", "jaxmarl", "zarr", "numpy")
+    return {name: version for name in packages if (version := _version(name))}
+
+
+def _devices() -> str:
+    return ", ".join(sorted({device.device_kind for device in jax.local_devices()}))
+
+
+def _processor() -> str:
+    """The processor's model where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _version(package: str) -> str:
@@ -118,7 +174,7 @@ def read_json(path: Path) -> Any:
         return None
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} can't be read as JSON: {error}.") from error
 
 
@@ -130,6 +186,24 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: can't be read as JSON ({error}).") from error
     return rows
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested JSON object as one level with dotted names; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between two JSON objects, in words."""
+    old, new = flatten(there), flatten(here)
+    keys = [key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key)]
+    return [f"{key} {old.get(key, 'not given')!r} there, {new.get(key, 'not given')!r} here" for key in keys]

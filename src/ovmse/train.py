@@ -1,6 +1,8 @@
 """One run, top to bottom: prepare, pretrain, hand over, fine-tune, write."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +10,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import checkpoint, experience, guard, learner, machine, metrics, phases, rundir
+from ovmse import (
+    checkpoint,
+    diagnosis,
+    experience,
+    guard,
+    health,
+    learner,
+    lock,
+    machine,
+    metrics,
+    phases,
+    rundir,
+    saved,
+)
+from ovmse.begin import begin
 from ovmse.config import Config
 from ovmse.display import Display
+from ovmse.interrupt import Interrupted, Stop
 from ovmse.networks import Team
 from ovmse.phases import Offline, Online
+from ovmse.prepare import Task, prepare
 from ovmse.replay import Replay
+from ovmse.resume import save, save_when_due, state_checksum
 from ovmse.rollout import Rollout
-from ovmse.run import (
-    Run,
-    State,
-    after_chunk,
-    begin,
-    env_steps,
-    judge,
-    play,
-    prepare,
-    save_if_stopped,
-    teams,
-    updates_of,
-)
+from ovmse.run import Run, State, env_steps, has_halted, judge, play, teams, updates_of
 from ovmse.seeds import Rounds, any_over_seeds, join, over_seeds, slots, split
 from ovmse.updates import lengths_of
 
@@ -45,28 +52,47 @@ class Result:
     teams: Team
 
 
-def train(config: Config, display: Display | None = None, resume: bool = False) -> Result:
+def train(
+    config: Config, display: Display | None = None, resume: bool = False, allow_inexact_resume: bool = False
+) -> Result:
     """Run a configuration to its end and write everything into ``config.out``.
 
-    Raises `UserError` on bad input before anything is written, and `Interrupted` after Ctrl-C, with the run saved;
-    `resume` goes on from there.
+    A run that was stopped, or whose process was killed, goes on from its newest checkpoint: with `resume`, or where
+    the same configuration is run again. `allow_inexact_resume`: also on another machine or with other versions, where
+    it can't go on bit for bit.
+
+    Raises `UserError` on bad input before anything is written, where learning came to a halt, or where a file can't be
+    written; `Interrupted` after Ctrl-C or SIGTERM, with the run saved.
     """
-    return finish(*play_out(config, display, resume))
+    out = config.out or rundir.next_free(f"{config.env}-{config.method}")
+    task, display = prepare(replace(config, out=out)), display or Display()
+    with rundir.writable(out), lock.held(rundir.make(out), display.say):
+        return finish(*play_out(task, display, resume, allow_inexact_resume))
 
 
-def play_out(config: Config, display: Display | None = None, resume: bool = False) -> tuple[Run, Rounds]:
-    """All phases of a run, up to its last states."""
-    machine.use()
-    run, states = begin(prepare(config), display or Display(), resume)
-    task = run.task
-    with run.stop, run.display, experience.kept_on_failure(run.experience):
-        if task.method.offline_loss is not None and isinstance(states[0].inner, Offline):
-            states = take_over(run, states) if config.pretrained else pretrain(run, states)
-        if task.method.online_target is not None:
-            if isinstance(states[0].inner, Offline):
-                states = hand_over(run, states)
-            states = finetune(run, states)
+def play_out(task: Task, display: Display, resume: bool = False, inexact: bool = False) -> tuple[Run, Rounds]:
+    """All phases of a run in `task.config.out`, up to its last states."""
+    config, stop = task.config, Stop(display.stopping)
+    with stop, stopped_at_once(config):
+        run, states = begin(task, display, stop, resume, inexact)
+        with display, experience.kept_on_failure(run.experience):
+            if task.method.offline_loss is not None and isinstance(states[0].inner, Offline):
+                states = take_over(run, states) if config.pretrained else pretrain(run, states)
+            if task.method.online_target is not None:
+                if isinstance(states[0].inner, Offline):
+                    states = hand_over(run, states)
+                states = finetune(run, states)
     return run, states
+
+
+@contextmanager
+def stopped_at_once(config: Config) -> Iterator[None]:
+    """A second Ctrl-C within says what is left to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        assert config.out is not None
+        raise Interrupted(config.out, at_once=True) from stop
 
 
 def pretrain(run: Run, states: Rounds) -> Rounds:
@@ -77,15 +103,17 @@ def pretrain(run: Run, states: Rounds) -> Rounds:
 
     def learn_some(state: State, data: Replay, updates: jax.Array) -> State:
         assert isinstance(state.inner, Offline)
-        inner, new = phases.learn_offline(config, spec, method, state.inner, data, updates, lengths)
-        return state._replace(inner=inner, tally=jax.tree.map(jnp.add, state.tally, new))
+        return State(*phases.learn_offline(config, spec, method, state.inner, data, updates, lengths, state.tally))
 
     learn = over_seeds(learn_some, config.seeds)
     done, pace = int(states[0].inner.learner.updates[0]), machine.Pace(SECONDS_PER_CHUNK, first=20)
     run.display.phase("offline", done, config.offline_updates, "updates")
-    if done == 0:
-        states = judge(run, states)
-    while done < config.offline_updates:
+    while True:
+        if is_due(run.rows, "offline", done, config.evaluate_every_updates, config.offline_updates):
+            states = judge(run, states)
+        if done >= config.offline_updates:
+            break
+        save_when_due(run, states)
         mark = next_mark(done, config.evaluate_every_updates, config.offline_updates)
         updates = min(pace.amount(), mark - done)
         with run.clock.measure("offline") as chunk:
@@ -93,10 +121,9 @@ def pretrain(run: Run, states: Rounds) -> Rounds:
             chunk.updates = config.seeds * updates
         pace.note(updates, chunk)
         done += updates
-        after_chunk(run, states, done)
-        if done >= mark:
-            states = judge(run, states)
-        save_if_stopped(run, states)
+        run.display.advance(done, run.clock)
+        diagnosis.check(run, states)
+        save_when_due(run, states)
     checkpoint.save(run.out / "offline.safetensors", teams(run, states))
     return states
 
@@ -145,6 +172,7 @@ def hand_over(run: Run, states: Rounds) -> Rounds:
         found = metrics.handover_report(before, after, config, spec.has_win)
         rundir.write_json(run.out / "handover.json", found)
         run.display.handover(found)
+    save(run, states, handover=True)
     return states
 
 
@@ -155,11 +183,10 @@ def finetune(run: Run, states: Rounds) -> Rounds:
     def learn_some(state: State, played: Rollout, data: Replay | None, until: jax.Array) -> State:
         def learn_from(_: jax.Array, state: State) -> State:
             assert isinstance(state.inner, Online)
-            inner, new = phases.learn_online(config, spec, method, state.inner, played, data)
-            return state._replace(inner=inner, tally=jax.tree.map(jnp.add, state.tally, new))
+            return State(*phases.learn_online(config, spec, method, state.inner, played, data, state.tally))
 
         # a seed that has got there waits for the others: a loop of no turn, where a branch would copy the replay
-        goes_on = any_over_seeds(state.env_steps < until)
+        goes_on = any_over_seeds((state.env_steps < until) & health.is_well(state.tally.halt))
         return jax.lax.fori_loop(0, goes_on.astype(jnp.int32), learn_from, state)
 
     learn, mark = over_seeds(learn_some, config.seeds), 0
@@ -176,14 +203,17 @@ def finetune(run: Run, states: Rounds) -> Rounds:
     budget, pace = config.online_env_steps, machine.Pace(SECONDS_PER_CHUNK, first=200)
     steps = env_steps(run, states)
     run.display.phase("online", int(steps.min()), budget, "env steps")
-    if steps.min() == 0:
-        states = judge(run, states)
-    while steps.min() < budget:
+    while True:
+        if is_due(run.rows, "online", int(steps.min()), config.evaluate_every_env_steps, budget):
+            states = judge(run, states)
+        if steps.min() >= budget:
+            break
+        save_when_due(run, states)
         mark = next_mark(int(steps.min()), config.evaluate_every_env_steps, budget)
         until = min(mark, int(steps.min()) + pace.amount())
         with run.clock.measure("online") as chunk:
             before, updates_before, turns = steps, updates_of(run, states), 1
-            while steps.min() < until:
+            while steps.min() < until and not has_halted(states):
                 for _ in range(turns):
                     states = [play_and_learn(place, state) for place, state in enumerate(states)]
                 was, steps = steps, env_steps(run, states)
@@ -193,29 +223,39 @@ def finetune(run: Run, states: Rounds) -> Rounds:
             chunk.env_steps = int((steps - before).sum())
             chunk.updates = int((updates_of(run, states) - updates_before).sum())
         pace.note(int(steps.min() - before.min()), chunk)
-        after_chunk(run, states, min(budget, int(steps.min())))
-        if steps.min() >= mark:
-            states = judge(run, states)
-        save_if_stopped(run, states)
+        run.display.advance(min(budget, int(steps.min())), run.clock)
+        diagnosis.check(run, states)
+        save_when_due(run, states)
     return states
 
 
 def finish(run: Run, states: Rounds) -> Result:
-    """Write the teams and the summary."""
-    last = teams(run, states)
-    checkpoint.save(run.out / "teams.safetensors", last)
-    summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
-    if run.task.config.guard_margin is not None:
-        summary["guard"] = guard.verdicts(run.task.config, run.rows)
-    rundir.write_json(run.out / "summary.json", summary)
-    for leftover in ("interrupted.json", "interrupted.safetensors"):
-        (run.out / leftover).unlink(missing_ok=True)
+    """Write the teams, the experience and, last of all, the summary; the checkpoints have had their time then."""
+    with run.stop:  # too late to stop: it ends
+        save(run, states)
+        last = teams(run, states)
+        checkpoint.save(run.out / "teams.safetensors", last)
+        kept = experience.write_all(run.experience)
+        summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
+        summary["state_sha256"] = state_checksum(run, states)
+        if run.task.config.guard_margin is not None:
+            summary["guard"] = guard.verdicts(run.task.config, run.rows)
+        rundir.write_json(run.out / "summary.json", summary)
+        saved.tidy(run.out)
     handover = rundir.read_json(run.out / "handover.json")
-    kept = experience.write_all(run.experience)
     run.display.finish(run.out, run.rows, summary)
     if kept:
         run.display.say(f"      ovmse inspect {kept[0]} (what was played online, to learn from next time)")
     return Result(run.out, run.rows, handover, last)
+
+
+def is_due(rows: list[dict[str, Any]], phase: str, done: int, every: int, end: int) -> bool:
+    """Whether a phase's next evaluation is due after so many updates or environment steps: at its beginning, and
+    whenever a mark was passed since the last one."""
+    unit = "updates" if phase == "offline" else "env_steps"
+    last = {row["seed"]: row[unit] for row in rows if row["phase"] == phase}
+    before = min(last.values(), default=-1)
+    return before < done and (before < 0 or next_mark(before, every, end) <= done)
 
 
 def next_mark(done: int, every: int, end: int) -> int:

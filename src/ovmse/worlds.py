@@ -1,5 +1,6 @@
 """How seeds play in each kind of environment: in a compiled program, or on the host. What is played is used alike."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +14,8 @@ from ovmse.config import Config, settings
 from ovmse.context import Sight
 from ovmse.envs import make
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
+from ovmse.envs.watched import Fault, Watched
+from ovmse.errors import UserError
 from ovmse.evaluate import Scores, scores
 from ovmse.method import Method
 from ovmse.phases import progress_of
@@ -38,10 +41,15 @@ Other turns are other episodes. Each agent acts at random with probability ε; w
 """
 
 
-def make_world(config: Config, env: AnyEnvironment, method: Method) -> World:
-    """The world of an environment; compilation happens at the first call, and once for all uses."""
+def make_world(
+    config: Config, env: AnyEnvironment, method: Method, say: Callable[[str], None] = lambda text: None
+) -> World:
+    """The world of an environment; compilation happens at the first call, and once for all uses.
+
+    say: told of every host environment that had to be restarted.
+    """
     if is_host(env):
-        return _host_world(config, cast(HostEnvironment, env), method)
+        return _host_world(config, cast(HostEnvironment, env), method, say)
     return _compiled_world(config, cast(Environment, env), method)
 
 
@@ -98,9 +106,22 @@ def _number(epsilon: float | None) -> Array:
     return jnp.float32(-1.0 if epsilon is None else epsilon)
 
 
-def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
+def _host_world(config: Config, env: HostEnvironment, method: Method, say: Callable[[str], None]) -> World:
     batch, together = config.episodes_per_collect, width(config.seeds)
-    envs = [cast(HostEnvironment, make(config.env, **settings(config.env_settings))) for _ in range(together * batch)]
+
+    def another() -> HostEnvironment:
+        return cast(HostEnvironment, make(config.env, **settings(config.env_settings)))
+
+    envs, restarts = [Watched(another, config.env_seconds) for _ in range(together * batch)], itertools.count(1)
+
+    def mend(i: int, fault: Fault) -> None:
+        if (number := next(restarts)) > config.env_restarts:
+            raise UserError(
+                f"{env.spec.name}: {fault}. It was restarted {config.env_restarts} times before, which is the limit "
+                "(--env-restarts)."
+            ) from fault
+        say(f"{env.spec.name}: {fault}; episode discarded, environment restarted ({number} of {config.env_restarts})")
+        envs[i].restart()
 
     def begin(player: Player, turn: Array) -> tuple[Any, Any, Any]:
         env_keys, team_keys = episode_keys(_keys(config, player, turn))
@@ -125,7 +146,7 @@ def _host_world(config: Config, env: HostEnvironment, method: Method) -> World:
             return acting, np.asarray(action).reshape(together * batch, -1)
 
         numbers = np.asarray(env_seeds).astype(np.int64).reshape(-1) % 2**31
-        rollout = collect_host(envs, act_at, acting, numbers.tolist())
+        rollout = collect_host(list(envs), act_at, acting, numbers.tolist(), mend)
         return jax.tree.map(lambda x: x.reshape(together, batch, *x.shape[1:]), rollout)
 
     return play

@@ -23,6 +23,7 @@ from ovmse.interrupt import Interrupted
 from ovmse.learner import LearnerConfig
 from ovmse.networks import Team
 from ovmse.phases import Online
+from ovmse.prepare import prepare
 from ovmse.replay import Replay
 from ovmse.rollout import Teams
 from ovmse.train import play_out
@@ -115,7 +116,9 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
     else:
         with TemporaryDirectory() as scratch:
             try:
-                run, [state] = play_out(replace(config, out=collecting.behaviour or Path(scratch) / "run"), display)
+                run, [state] = play_out(
+                    prepare(replace(config, out=collecting.behaviour or Path(scratch) / "run")), display
+                )
             except Interrupted:
                 raise KeyboardInterrupt from None  # a dataset is collected in one go
             medium, expert, score = choose(run.out, config, env.spec, state.inner.learner.team)

@@ -191,7 +191,7 @@ class Spool:
             try:
                 self.spec = EnvSpec(**json.loads(file.read_text()))
                 self._entry_bytes("obs")
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise UserError(f"{file}: damaged: {error}. Remove {self.folder} and begin again.") from error
             *lines, _torn = (self.folder / "assumptions").read_bytes().split(b"\n")
             self._files["assumptions"].truncate(sum(len(line) + 1 for line in lines))

@@ -173,6 +173,10 @@ class DatasetWriter:
             raise UserError(f"{self._spool.folder}: expected at least {episodes} whole episodes, got {self.episodes}.")
         self._spool.keep(episodes)
 
+    def sync(self) -> None:
+        """Have the disk hold all episodes so far."""
+        self._spool.sync()
+
     def stop(self) -> None:
         """Stop writing; what was added stays unfinished, for ``resume=True``."""
         self._spool.close()

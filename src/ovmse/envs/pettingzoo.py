@@ -85,7 +85,7 @@ class ParallelTeam:
 
     def reset_host(self, seed: int) -> View:
         """Start the episode that `seed` gives."""
-        return self.began(*self._env.reset(seed=seed))
+        return self.began(*self._returned("reset", self._env.reset(seed=seed), 2))
 
     def began(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> View:
         """What the team sees at an episode's start, of what the environment's ``reset`` returned."""
@@ -96,7 +96,14 @@ class ParallelTeam:
 
     def step_host(self, action: np.ndarray) -> tuple[View, Outcome]:
         """Act jointly; `action` has shape (N,), and agents that have left must take action 0."""
-        return self.stepped(*self._env.step(self._moves(action)))
+        return self.stepped(*self._returned("step", self._env.step(self._moves(action)), 5))
+
+    def _returned(self, call: str, returned: Any, parts: int) -> tuple:
+        if not isinstance(returned, tuple) or len(returned) != parts:
+            got = "nothing" if returned is None else f"a {type(returned).__name__}"
+            got += f" of {len(returned)}" if isinstance(returned, tuple) else ""
+            raise UserError(f"{self.spec.name}: {call} returned {got}, expected a tuple of {parts}.")
+        return returned
 
     def stepped(
         self,
@@ -111,6 +118,12 @@ class ParallelTeam:
         self._terminated |= [bool(terminations.get(a, False)) for a in self._agents]
         self._truncated |= [bool(truncations.get(a, False)) for a in self._agents]
         over = not self._env.agents or bool(np.all(self._terminated | self._truncated))
+        gone = self._terminated | self._truncated
+        if not self._env.agents and not gone.all():
+            lost = ", ".join(a for a, x in zip(self._agents, gone, strict=True) if not x)
+            raise UserError(
+                f"{self.spec.name}, step {self._t}: no agent is left, but {lost} neither terminated nor was truncated."
+            )
         late = self._t >= self.spec.episode_limit
         cut = bool(np.any(self._truncated & ~self._terminated)) if over else late
         ended = over or cut

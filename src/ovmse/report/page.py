@@ -11,8 +11,9 @@ from ovmse.report import html, words
 from ovmse.report.compare import CAPTION, HEADER, TOTAL_CAPTION, TOTAL_HEADER, table_rows, total_rows
 from ovmse.report.comparison import Comparison, compare_runs
 from ovmse.report.results import Result
-from ovmse.report.runs import Run, counted, flatten, load_run, series, setting
+from ovmse.report.runs import Run, counted, load_run, series, setting
 from ovmse.report.stats import curve
+from ovmse.rundir import flatten
 
 SPEED = {
     "offline_updates_per_s": "offline gradient updates per second",

@@ -9,7 +9,8 @@ import numpy as np
 
 from ovmse.errors import UserError
 from ovmse.report import stats
-from ovmse.report.runs import Run, Trace, counted, flatten, score_name, setting
+from ovmse.report.runs import Run, Trace, counted, score_name, setting
+from ovmse.rundir import flatten
 
 
 @dataclass(frozen=True)

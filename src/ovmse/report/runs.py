@@ -92,9 +92,9 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for i, line in filled:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             if i != filled[-1][0]:
-                raise UserError(f"{path}, line {i}: not valid JSON ({error.msg}). Remove or repair the line.") from None
+                raise UserError(f"{path}, line {i}: not valid JSON ({error}). Remove or repair the line.") from None
             notes.append(f"Line {i} of {path.name} is cut off (the run was interrupted while writing); it is left out.")
             continue
         bad = _check_row(row, f"{path}, line {i}")
@@ -202,17 +202,6 @@ def score_name(run: Run) -> str:
     return "win_rate" if series((*run.offline, *run.online), "win_rate") else "return"
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested JSON object as one level with dotted names; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def setting(config: Mapping[str, Any], name: str) -> Any:
     """A setting by its last name, wherever it is nested (an object answers with its ``name``), or None."""
     value = config.get(name)
@@ -229,7 +218,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         return {}
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}). Repair the file or remove it.") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(tree).__name__}.")

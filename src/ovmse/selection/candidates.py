@@ -72,7 +72,7 @@ def candidates(selecting: Selecting, dataset: Dataset) -> list[Candidate]:
 def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate]:
     from ovmse.cli import read_config  # here, because the command line imports this package
 
-    config = read_config(run)
+    config = read_config(run, selecting.trust_code)
     check_fits(run, dataset, selecting.allow_version_mismatch)
     method = change_method(methods.find(config.method), config.change)
     rows = rundir.read_rows(run / "metrics.jsonl")

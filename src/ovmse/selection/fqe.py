@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
+from ovmse import health, machine, phases
 from ovmse import learner as learning
-from ovmse import machine, phases
 from ovmse import replay as replays
 from ovmse.display import Display
 from ovmse.explore import greedy
@@ -108,7 +108,8 @@ def evaluate_policies(
     def learn(fit: Fit, data: Replay, updates: Array) -> tuple[Fit, Array]:
         world = only(data, fit.policy, spec.n_actions)
         inner, tally = phases.learn_offline(config, spec, EVALUATION, fit.inner, world, updates, lengths)
-        return Fit(inner, fit.policy), tally.total.losses.td_error / tally.updates
+        error = tally.total.losses.td_error / tally.updates
+        return Fit(inner, fit.policy), jnp.where(health.is_well(tally.halt), error, jnp.nan)
 
     def estimate(fit: Fit, data: Replay) -> Array:
         return start_values(fit.inner.learner.team, data, fit.policy, spec)
@@ -163,4 +164,5 @@ def _one_round(
         done += some
         display.advance(before * updates + done * together, clock)
     [values] = estimate([fit], log)
-    return np.asarray(values), np.asarray(error)
+    # a fit that came to a halt has no values
+    return np.where(np.isfinite(error)[:, None], values, np.nan), np.asarray(error)

@@ -54,6 +54,8 @@ class Selecting:
     """compare with the greedy scores that the runs recorded; no part of the choice, to measure what it is worth"""
     allow_version_mismatch: bool = False
     """accept runs of another version of the environment, or of other settings, than the dataset's"""
+    trust_code: bool = False
+    """import and run the environments or methods of somebody's own that the runs name"""
     out: Path | None = None
     """the directory to write into; by default the next free runs/selection"""
 

@@ -44,7 +44,7 @@ def tune(tuning: Tuning, console: Console | None = None) -> tuple[Found, ...]:
                     trial = take(optuna, tuning, plan, study, number, display)
                     done[plan.name].append(trial)
         except (Interrupted, KeyboardInterrupt) as stop:
-            raise Interrupted(tuning.out, "the same command again") from stop
+            raise Interrupted(tuning.out, "the same command again", getattr(stop, "code", 130)) from stop
     found = tuple(Found(p.name, p.measure, name_of(done[p.name]), tuple(done[p.name])) for p in plans)
     write(tuning, plans, found)
     return found
@@ -110,7 +110,7 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[None]:
             raise UserError(f"{out} is in use, and holds no search: choose another --out.")
         out.mkdir(parents=True, exist_ok=True)
         rundir.write_json(path, settings)
-    elif differ := differences(there, settings):
+    elif differ := rundir.differences(there, settings):
         more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(
             f"{out} holds a search with other settings: {'; '.join(differ[:3])}{more}. Choose another --out, or go on "
@@ -122,15 +122,6 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[None]:
         except OSError:
             raise UserError(f"{out}: this search is under way in another process.") from None
         yield
-
-
-def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What differs between two settings, in words."""
-    from ovmse.report.runs import flatten
-
-    old, new = flatten(there), flatten(here)
-    keys = [key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key)]
-    return [f"{key} {old.get(key, 'not given')!r} there, {new.get(key, 'not given')!r} here" for key in keys]
 
 
 def open_study(optuna: Any, tuning: Tuning, plan: Plan) -> Any:

@@ -12,6 +12,7 @@ from ovmse.config import Config, change_method
 from ovmse.display import Display
 from ovmse.errors import UserError
 from ovmse.method import Method
+from ovmse.saved import Inexact, is_unfinished
 from ovmse.tuning import spaces
 from ovmse.tuning.settings import Tuning
 from ovmse.tuning.spaces import Range
@@ -72,7 +73,7 @@ class Found:
 
 def plan(tuning: Tuning, name: str) -> Plan:
     """What is tuned of the method `name`. Raises `UserError` where there is nothing, or the run can't be."""
-    from ovmse.run import prepare
+    from ovmse.prepare import prepare
 
     assert tuning.out is not None
     value = change_method(methods.find(name), tuning.change)
@@ -121,14 +122,18 @@ def run(tuning: Tuning, plan: Plan, number: int, settings: dict[str, Any], displ
     from ovmse.train import train
 
     out, began, reason, score, score_name = place(plan, number), time.monotonic(), "", None, ""
-    stopped = (out / "interrupted.json").is_file()
+    stopped = is_unfinished(out)
     if out.exists() and not stopped:
-        shutil.rmtree(out)  # cut off before it could be saved
+        shutil.rmtree(out)  # cut off before it began, or before it was written down
     shared = False
     try:
         config = configure(tuning, plan, number, settings)
         shared = config.pretrained is not None
-        train(config, display, resume=stopped)
+        try:
+            train(config, display, resume=stopped)
+        except Inexact:
+            shutil.rmtree(out)  # the trial has to be one run of one machine
+            train(config, display)
         score, score_name = judged(out, plan.measure)
     except UserError as error:
         reason = str(error)

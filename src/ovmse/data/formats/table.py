@@ -130,6 +130,6 @@ def _stated(table: Table) -> dict[str, Any]:
     """What our own export says of the play."""
     try:
         metadata = json.loads(table.metadata.get(METADATA_KEY, b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {"metadata": metadata} if metadata and isinstance(metadata, dict) else {}

@@ -1,0 +1,68 @@
+"""Where a process can be made to die: named points around the writing of a checkpoint, each at its n-th time."""
+
+import importlib
+import itertools
+import os
+import signal
+from pathlib import Path
+
+POINTS = (
+    "before the write", "in the write", "before the commit", "after the commit", "before the pruning",
+    "in the pruning", "at the handover", "at the end",
+)  # fmt: skip
+
+
+def install(point: str, nth: int) -> None:
+    """Have this process kill itself when it comes to a point for the n-th time."""
+    from ovmse import checkpoint, saved
+
+    train = importlib.import_module("ovmse.train")  # `ovmse.train` itself is the function
+
+    times = itertools.count(1)
+
+    def here(now: bool = True) -> None:
+        if now and next(times) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    write, save, rename, prune, rmtree = saved.write, checkpoint.save, Path.rename, saved.prune, saved.shutil.rmtree
+
+    def is_commit(path: Path) -> bool:
+        return path.parent.name == saved.FOLDER and path.name.startswith(".")
+
+    if point == "before the write":
+        saved.write = lambda *a, **k: (here(), write(*a, **k))[1]
+    elif point == "in the write":
+
+        def half(path, tree):
+            save(path, tree)
+            if is_commit(path.parent):
+                whole = path.read_bytes()
+                path.write_bytes(whole[: len(whole) // 2])
+                here()
+                path.write_bytes(whole)
+
+        checkpoint.save = half
+    elif point == "before the commit":
+        Path.rename = lambda self, to: (here(is_commit(self)), rename(self, to))[1]
+    elif point == "after the commit":
+        Path.rename = lambda self, to: (rename(self, to), here(is_commit(self)))[0]
+    elif point == "before the pruning":
+        saved.prune = lambda *a: (here(), prune(*a))[1]
+    elif point == "in the pruning":
+
+        def some(path, **options):
+            next(file for file in Path(path).rglob("*") if file.is_file()).unlink()
+            here()
+            rmtree(path, **options)
+
+        saved.shutil.rmtree = some
+    elif point == "at the handover":
+        for name in ("play", "teams", "save"):  # before and after the switch, and around its checkpoint
+            setattr(train, name, (lambda old: lambda *a, **k: (here(), old(*a, **k))[1])(getattr(train, name)))
+    elif point == "at the end":
+        close, digest, tidy = train.experience.write_all, train.state_checksum, saved.tidy
+        train.experience.write_all = lambda x: (close(x), here())[0]
+        train.state_checksum = lambda *a: (digest(*a), here())[0]
+        saved.tidy = lambda *a: (here(), tidy(*a))[1]
+    else:
+        raise ValueError(point)
