@@ -56,7 +56,7 @@ def open_writers(out: Path, config: Config, spec: EnvSpec, kept: Sequence[int] |
 
 
 def episodes_kept(out: Path, config: Config, writers: Sequence[DatasetWriter]) -> list[int]:
-    """How many episodes of each seed are written, in datasets that are closed already, too; none where none are kept."""
+    """How many episodes of each seed are written, closed datasets included; none where none are kept."""
     counts = {writer.path.name: writer.episodes for writer in writers}
     names = [f"seed-{config.seed + i}" for i in range(config.seeds)] if config.keep_experience else []
     return [counts[x] if x in counts else Dataset.open(out / "experience" / x).metadata.episodes for x in names]

@@ -41,10 +41,12 @@ def start(words: list[str], log: Path, prepare: Callable[..., None] | None = Non
 def _main(words: list[str], log: Path, prepare: Callable[..., None] | None, given: tuple) -> None:
     import jax
 
-    from ovmse import cli
+    from ovmse import cli, machine
 
     jax.config.update("jax_disable_most_optimizations", True)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    use = machine.use
+    machine.use = lambda: (use(), jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0))[0]
     importlib.import_module("ovmse.train").SECONDS_PER_CHUNK = SECONDS_PER_CHUNK
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         if prepare is not None:
