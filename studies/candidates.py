@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from ovmse import explore, values
 from ovmse.context import PerStep, Sight
 from ovmse.methods.ovmse import OVMSE
-from ovmse.networks import Team
+from ovmse.networks import Team, unroll
 from ovmse.schedules import Schedule, linear
 from ovmse.types import Episode
 
@@ -93,9 +93,21 @@ def trusted(team: Team, episode: Episode) -> PerStep:
     return jnp.minimum(q_tot, jnp.maximum(brought, 0.5 * q_tot))
 
 
+def covered(team: Team, episode: Episode) -> PerStep:
+    """Q_off,tot, less half of its size where no agent did what the offline team would have done, in between by share.
+
+    What the log covers well is near what that team does; what it says of other actions it had to make up.
+    """
+    q = unroll(team.agent, episode)
+    likely = explore.greedy(q.acting, episode.avail)[:-1] == episode.action
+    q_tot = values.taken_q_tot(team, episode)
+    return q_tot - 0.5 * (1 - likely.mean(axis=-1)) * jnp.abs(q_tot)
+
+
 CAREFUL = replace(OVMSE, explore=Careful(linear(1.0, 0.1), 0.5))
 HESITANT = replace(OVMSE, explore=Hesitant(linear(0.3, 0.05)))
 COUNTERFACTUAL = replace(OVMSE, explore=Counterfactual(linear(0.5, 0.05)))
 BROUGHT = replace(OVMSE, memory=offline_or_brought)
+COVERED = replace(OVMSE, memory=covered)
 TRUSTED = replace(OVMSE, memory=trusted)
 MORE_DATA = replace(OVMSE, offline_share=linear(0.5, 0.1))

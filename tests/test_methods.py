@@ -59,6 +59,8 @@ def test_a_method_runs_from_end_to_end(name, tmp_path, logged):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["method"] == name
     if pretrains and name != "bc":  # which does what was done, well or not
         assert found.rows[1]["return"] == 11.0
+    if goes_online and method.uses_data:  # the optimum is in the data
+        assert last["return"] == 11.0
     if name in ("ovmse", "ovm"):  # what was learned offline is held online
         assert {row["return"] for row in found.rows if row["phase"] == "online"} == {11.0}
 

@@ -51,8 +51,10 @@ def install(point: str, nth: int) -> None:
     elif point == "in the pruning":
 
         def some(path, **options):
-            next(file for file in Path(path).rglob("*") if file.is_file()).unlink()
-            here()
+            files = [file for file in Path(path).rglob("*") if file.is_file()]
+            for file in files[:1]:
+                file.unlink()
+            here(bool(files))
             rmtree(path, **options)
 
         saved.shutil.rmtree = some
