@@ -117,7 +117,7 @@ def test_a_directory_in_use_is_refused_before_anything_runs(three):
     before = (three.out / "metrics.jsonl").read_bytes()
     with pytest.raises(UserError, match="in use"):
         train(small_run(three.out, method="scratch"))
-    with pytest.raises(UserError, match="no interrupted run"):
+    with pytest.raises(UserError, match="a run that has ended"):
         train(small_run(three.out, method="scratch"), resume=True)
     assert (three.out / "metrics.jsonl").read_bytes() == before
 

@@ -29,10 +29,11 @@ def goes_on(described: dict[str, Any], out: Path, resume: bool) -> bool:
 
     Raises `UserError` where it can do neither.
     """
-    unfinished = is_unfinished(out)
-    if resume and not unfinished:
-        raise UserError(f"{out} holds no interrupted run: it ended, or it never began.")
-    if not unfinished:
+    if (out / "summary.json").exists():
+        raise UserError(f"{out} is in use: it holds a run that has ended (ovmse report {out}). Choose another --out.")
+    if not is_unfinished(out):
+        if resume:
+            raise UserError(f"{out} holds no interrupted run: none began there.")
         return False
     there = rundir.read_json(out / "config.json") | {"out": str(out)}
     differ = [] if resume else rundir.differences(there, described | {"out": str(out)})
