@@ -18,6 +18,8 @@ ROWS = [{"phase": "offline", "seed": 0, "updates": 3}]
 
 
 def write(out: Path, number: int = 0, **more) -> Path:
+    out.mkdir(exist_ok=True)
+
     def seeds(folder: Path) -> None:
         save_file({"x": np.arange(100) + number}, folder / "seed-0.safetensors")
 

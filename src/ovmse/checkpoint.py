@@ -1,6 +1,9 @@
 """Save and restore arrays by name in the safetensors format: reading it runs no code."""
 
+import errno
 import hashlib
+import os
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +33,12 @@ def to_host(tree: PyTree) -> PyTree:
 def save(path: Path, tree: PyTree) -> None:
     """Write all arrays of a tree, whole or not at all. Random keys are written as their data."""
     with replacing(path) as temporary:
-        save_file(names(to_host(tree)), temporary)
+        try:
+            save_file(names(to_host(tree)), temporary)
+        except SafetensorError as error:  # what the system said is in the words alone
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def digest(tree: PyTree) -> str:

@@ -52,7 +52,8 @@ def write(
     final = folder / f"{number:06d}{HANDOVER if handover else ''}"
     part = folder / f".{final.name}.{os.getpid()}"
     try:
-        part.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)  # no parents: where the run's directory has vanished, nothing may take its place
+        part.mkdir()
         seeds(part)
         rundir.write_json(part / ABOUT, {"format": FORMAT, **about})
         rundir.rewrite(part / ROWS, rows)

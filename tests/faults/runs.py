@@ -18,7 +18,7 @@ SIZES = {
     "env": "matrix:two_step", "method": "ovmse", "seeds": 2, "offline-updates": 240, "online-env-steps": 600,
     "episodes-per-collect": 4, "updates-per-collect": 4, "batch-episodes": 8, "replay-env-steps": 200,
     "evaluate-every-updates": 80, "evaluate-every-env-steps": 200, "evaluate-episodes": 8, "hidden": 8,
-    "embedding": 4, "hyper": 8, "checkpoint-minutes": 0.004,
+    "embedding": 4, "hyper": 8, "checkpoint-minutes": 0.0005,
 }  # fmt: skip
 WORDS = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))] + ["--keep-experience"]
 

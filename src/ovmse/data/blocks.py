@@ -5,6 +5,7 @@ left out. Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O and 
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from ovmse.errors import UserError
 from ovmse.types import EnvSpec
 
 BLOCK_BYTES = 2**25
+CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
 ROWS, STEPS = ("obs", "state", "avail"), ("action", "reward", "terminal")
 READ_AS = {name: np.dtype(np.float32) for name in ("obs", "state", "reward")} | {
     name: np.dtype(bool) for name in ("avail", "terminal", "won")
@@ -181,6 +183,8 @@ def _readable(found: Survey) -> bool:
 def _chunks(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path]]:
     """The place and the file of every chunk (of a shard, where chunks are held in shards)."""
     grid = [-(-size // chunk) for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True)]
+    if math.prod(grid) > CHUNK_LIMIT:
+        raise UserError(f"{directory}: a shape of {list(array.shape)} in {math.prod(grid):.0e} chunks can't be.")
     for coordinates in itertools.product(*map(range, grid)):
         yield coordinates, directory / array.metadata.encode_chunk_key(coordinates)
 

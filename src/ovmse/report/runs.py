@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.errors import UserError
+from ovmse.rundir import flatten
 
 PHASES = ("offline", "online")
 PROGRESS = {"offline": "updates", "online": "env_steps"}
