@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SPEC, random_episode, stack
+from episodes import SPEC, random_episode, random_team, stack
 
 from ovmse import health, learner, phases
 from ovmse.config import Config
 
 KEY = jax.random.key(5)
+TEAM = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
 NAN, INF = float("nan"), float("inf")
 
 
@@ -21,20 +22,27 @@ def metrics(loss=1.0, norm=1.0):
     ("loss", "norm", "cause"),
     [
         (1.0, 1.0, ""), (99.0, INF, "gradient"), (99.0, NAN, "gradient"), (NAN, NAN, "loss"), (INF, 1.0, "loss"),
-        (-INF, 1.0, "loss"), (100.0, 1.0, ""), (100.1, 1.0, "limit"), (100.1, NAN, "gradient"), (-1e9, 1.0, ""),
+        (-INF, 1.0, "loss"), (100.0, 1.0, ""), (100.1, 1.0, "limit"), (100.1, NAN, "gradient"), (-1e9, 1.0, "limit"),
     ],
 )  # fmt: skip
 def test_the_cause_of_an_update(loss, norm, cause):
-    halt = health.after_update(health.no_halt(), metrics(loss, norm), 100.0, KEY)
+    halt = health.after_update(health.no_halt(), metrics(loss, norm), TEAM, 100.0, KEY)
     assert health.CAUSES[int(halt.cause)] == cause
     assert bool(health.is_well(halt)) == (cause == "")
     expected = jax.random.key_data(KEY) if cause else np.zeros(2)
     np.testing.assert_array_equal(halt.key, expected)
 
 
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_a_team_that_would_not_be_finite_is_a_cause(value):
+    broken = TEAM | {"b": TEAM["b"].at[1].set(value)}
+    halt = health.after_update(health.no_halt(), metrics(), broken, 100.0, KEY)
+    assert health.CAUSES[int(halt.cause)] == "parameters"
+
+
 def test_the_first_cause_and_its_key_stay():
-    halt = health.after_update(health.no_halt(), metrics(NAN), 100.0, KEY)
-    later = health.after_update(halt, metrics(1.0, NAN), 100.0, jax.random.key(6))
+    halt = health.after_update(health.no_halt(), metrics(NAN), TEAM, 100.0, KEY)
+    later = health.after_update(halt, metrics(1.0, NAN), TEAM, 100.0, jax.random.key(6))
     assert int(later.cause) == int(halt.cause)
     np.testing.assert_array_equal(later.key, halt.key)
 
@@ -55,9 +63,9 @@ def test_only_real_steps_of_play_count(field, value):
 
 def test_an_update_that_is_not_done_counts_for_nothing():
     config = Config(env=SPEC.name, loss_limit=100.0)
-    tally = phases.add(config, phases.no_tally(), metrics(2.0, 3.0), KEY)
+    tally = phases.add(config, phases.no_tally(), metrics(2.0, 3.0), random_team(0), KEY)
     for bad in (metrics(NAN), metrics(7.0), metrics(2.0, INF)):  # after a halt nothing counts, the good ones neither
-        tally = phases.add(config, tally, bad, KEY)
+        tally = phases.add(config, tally, bad, random_team(0), KEY)
         assert int(tally.updates) == 1
         assert float(tally.total.losses.loss) == 2.0 and float(tally.total.grad_norm) == 3.0
     new, old = {"x": jnp.ones(3)}, {"x": jnp.zeros(3)}

@@ -19,11 +19,13 @@ ROWS = [{"phase": "offline", "seed": 0, "updates": 3}]
 
 def write(out: Path, number: int = 0, **more) -> Path:
     out.mkdir(exist_ok=True)
+    (out / "config.json").write_text('{"type": "Config"}')
 
     def seeds(folder: Path) -> None:
         save_file({"x": np.arange(100) + number}, folder / "seed-0.safetensors")
 
-    return saved.write(out, {"ran_on": {"jax": "1"}, "number": number}, ROWS, seeds, **{"keep": 2, **more})
+    about = {"online": False, "rows_in_use": [], "experience": [], "clock": {}, "ran_on": {"jax": "1"}}
+    return saved.write(out, about | {"number": number}, ROWS, seeds, **{"keep": 2, **more})
 
 
 def test_the_newest_are_kept_and_the_handovers(tmp_path):
@@ -105,11 +107,39 @@ def test_what_a_killed_process_left_is_tidied_away(tmp_path):
     (tmp_path / ".summary.json.77").write_text("{")
     (tmp_path / ".hidden").write_text("mine")
     saved.tidy(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", ".hidden"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", ".hidden", "config.json"}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000001"]
     (tmp_path / "summary.json").write_text("{}")
     saved.tidy(tmp_path)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_directory_that_is_no_runs_is_left_alone(tmp_path):
+    """Names like a run's, in somebody's project."""
+    (tmp_path / "summary.json").write_text("{}")
+    for folder in ("checkpoints", ".cache.1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine").write_text("mine")
+    (tmp_path / ".metrics.json.77").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    saved.tidy(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "config.json").write_text('{"type": "another"}')
+    saved.tidy(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "config.json"])
+
+
+def test_a_checkpoint_is_not_written_where_the_run_has_vanished(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        saved.write(tmp_path, {}, [], lambda folder: None, keep=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_copies_of_checkpoints_are_none(tmp_path):
+    path = write(tmp_path)
+    for name in ("000001.bak", "copy", "000002-old"):
+        (tmp_path / saved.FOLDER / name).mkdir()
+    assert saved.names(tmp_path / saved.FOLDER) == [path]
 
 
 def test_a_difference_asks_for_a_word(tmp_path):

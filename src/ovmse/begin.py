@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ovmse import experience, guard, learner, machine, monitor, phases, rundir
+from ovmse import experience, guard, learner, machine, monitor, phases, rundir, trust
 from ovmse.config import describe
 from ovmse.data import Dataset
 from ovmse.display import Display
@@ -19,7 +19,7 @@ from ovmse.prepare import Task
 from ovmse.replay import from_dataset
 from ovmse.resume import restore
 from ovmse.run import Run, State
-from ovmse.saved import check_same, is_unfinished, newest, tidy
+from ovmse.saved import check_same, drop_damaged, is_unfinished, newest, tidy
 from ovmse.seeds import Rounds, over_seeds, shared, slots, split
 from ovmse.worlds import make_world
 
@@ -58,10 +58,16 @@ def begin(task: Task, display: Display, stop: Stop, resume: bool, inexact: bool)
     tidy(out)
     again = goes_on(described, out, resume)
     saved = newest(out, display.say) if again else None
-    same = {"method": described["method_value"], "env": described["env_spec"], "data": data_checksum(task.dataset)}
+    same = {
+        "own_code": trust.checksums(config),
+        "method": described["method_value"],
+        "env": described["env_spec"],
+        "data": data_checksum(task.dataset),
+    }
     ran_on = rundir.ran_on() | same
     if saved is not None:
         check_same(saved, ran_on, inexact, display.say)
+        drop_damaged(out, saved)
     keys = jnp.stack([jax.random.key(config.seed + i) for i in range(slots(config.seeds))])
     run = Run(
         task=replace(task, dataset=None),

@@ -173,14 +173,31 @@ NEWER = (
 def rebuild(found: dict[str, Any], run: Path) -> Config:
     """A configuration from its JSON."""
     values: dict[str, Any] = {}
-    for name in Config.__dataclass_fields__:
+    for name, field in Config.__dataclass_fields__.items():
         if name in NEWER and name not in found:
             continue  # an older run
         value = found[name]
         values[name] = tuple(value) if isinstance(value, list) else value
+        check_kind(name, values[name], field.default)
     values["learner"] = LearnerConfig(**{k: v for k, v in found["learner"].items() if k != "type"})
     values["pretrained"] = Path(found["pretrained"]) if found["pretrained"] else None
     return Config(**{**values, "out": run})
+
+
+def check_kind(name: str, value: Any, default: Any) -> None:
+    """Raise `TypeError` where a setting in a file is not of the kind that its default is."""
+    kinds: dict[type, tuple[type, ...]] = {
+        bool: (bool,),
+        int: (int,),
+        float: (int, float),
+        str: (str,),
+        tuple: (tuple,),
+    }
+    wanted = kinds.get(type(default), (object,)) if default is not None else (str, int, float, type(None))
+    odd = isinstance(value, bool) and type(default) is not bool
+    strange = isinstance(value, tuple) and not all(isinstance(x, str) for x in value)
+    if not isinstance(value, wanted) or (odd and wanted != (object,)) or strange:
+        raise TypeError(f"{name} is {value!r:.60}")
 
 
 def with_preset(arguments: list[str]) -> Config:
@@ -201,8 +218,6 @@ def with_preset(arguments: list[str]) -> Config:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # methods and environments of the user's own, as module:attribute
     errors = Console(stderr=True)
     try:
         if arguments[:1] == ["datasets"]:
@@ -218,6 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
             allow_inexact_resume: bool = False,
             trust_code: bool = False,
         ) -> None:
+            if resume is not None and config != default:
+                raise UserError("a run goes on with its own settings: give --resume alone.")
             train(config, preset, resume, allow_inexact_resume, trust_code)
 
         train_from_preset.__doc__ = train.__doc__

@@ -89,6 +89,8 @@ class Config:
                 raise UserError(f"{name.replace('_', '-')} must be below 2**31; got {value}.")
         for name in ("loss_limit", "checkpoint_minutes", "env_seconds"):
             check_positive(name.replace("_", "-"), getattr(self, name))
+        if self.env_seconds > 1e6:
+            raise UserError(f"env-seconds must be at most a million; got {self.env_seconds}.")
         if self.seed < 0:
             raise UserError(f"seed must be 0 or more; got {self.seed}.")
         if self.guard_margin is not None and not 0.0 < self.guard_margin <= 1.0:
@@ -161,10 +163,10 @@ PARTS: dict[str, Any] = {
 def _value(text: str) -> Any:
     try:
         return _evaluate(ast.parse(text, mode="eval").body)
-    except (SyntaxError, TypeError, KeyError):
+    except (SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
         raise UserError(
-            f"can't read the value {text!r}; write a number, None, or one of {', '.join(PARTS)} with its arguments, "
-            "such as linear(1.0, 0.1)."
+            f"can't read the value {text[:200]!r}; write a number, None, or one of {', '.join(PARTS)} with its "
+            "arguments, such as linear(1.0, 0.1)."
         ) from None
 
 

@@ -114,6 +114,8 @@ def explain(cause: str, numbers: dict[str, Any], limit: float) -> tuple[str, str
     if cause == "limit":
         value = numbers["losses"]["loss"]
         return f"the loss is {value}, beyond --loss-limit ({limit:g})", f"{TRY}, or smaller rewards"
+    if cause == "parameters":
+        return "the step would lead to parameters that are not finite", TRY
     return f"the {cause} is no longer a finite number", TRY
 
 

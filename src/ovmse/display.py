@@ -50,7 +50,7 @@ class Display:
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._console is not None:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def phase(self, name: str, done: int, total: int, unit: str) -> None:
         """A new phase begins, or goes on at `done`."""
@@ -63,7 +63,8 @@ class Display:
         if self._bar is None:
             return
         elapsed = time.monotonic() - self._began
-        busy = max(0.0, elapsed - clock.spent[self._phase].compiling)
+        compiled = clock.spent[self._phase].compiling - clock.before_compiling.get(self._phase, 0.0)
+        busy = max(0.0, elapsed - compiled)
         left = _time((self._total - done) * busy / (done - self._first)) if done > self._first else "?"
         self._bars.update(self._bar, completed=done, left=f"{left} left")
         if self._live is None and time.monotonic() - self._last_line > PLAIN_SECONDS:
@@ -83,7 +84,7 @@ class Display:
         agree = all(seed["agree"] for seed in found["seeds"])
         self.say(
             f"handover: {found['episodes']} greedy episodes per seed, before and after "
-            + ("agree exactly" if agree else "[bold red]DIFFER: the switch changed the team[/]")
+            + ("agree exactly" if agree else "DIFFER: the switch changed the team")
         )
 
     def rolled_back(self, rows: list[dict[str, Any]], past: list[dict[str, Any]]) -> None:

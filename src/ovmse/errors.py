@@ -11,6 +11,10 @@ class UserError(ValueError):
     """
 
 
+class Unwritable(UserError):
+    """A directory that can't be written to, or not now: nothing is wrong with what was asked for."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
     """The error for a name that is not among the known ones; it offers the nearest."""
     names = sorted(known)

@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, UInt32
 from ovmse.learner import Metrics
 from ovmse.types import Episode
 
-CAUSES = ("", "play", "loss", "gradient", "limit")
-"""By number; nothing, what was played, the loss, the gradient, or a loss beyond the limit."""
+CAUSES = ("", "play", "loss", "gradient", "limit", "parameters")
+"""By number: nothing, what was played, the loss, the gradient, a loss beyond the limit, or what became of the team."""
 
 Tree = TypeVar("Tree", bound=PyTree)
 
@@ -41,10 +41,12 @@ def after_play(halt: Halt, episodes: Episode) -> Halt:
     return halt._replace(cause=_first(halt.cause, jnp.where(good, 0, CAUSES.index("play"))))
 
 
-def after_update(halt: Halt, metrics: Metrics, limit: float, key: PRNGKeyArray) -> Halt:
-    """The halt after an update with these metrics; the first cause stays."""
+def after_update(halt: Halt, metrics: Metrics, team: PyTree, limit: float, key: PRNGKeyArray) -> Halt:
+    """The halt after an update with these metrics that led to this team; the first cause stays."""
     loss, norm = metrics.losses.loss, metrics.grad_norm
-    cause = jnp.where(loss > limit, CAUSES.index("limit"), 0)
+    finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(team)]).all()
+    cause = jnp.where(finite, 0, CAUSES.index("parameters"))
+    cause = jnp.where(jnp.abs(loss) > limit, CAUSES.index("limit"), cause)
     cause = jnp.where(jnp.isfinite(norm), cause, CAUSES.index("gradient"))
     cause = jnp.where(jnp.isfinite(loss), cause, CAUSES.index("loss"))
     new = (halt.cause == 0) & (cause > 0)

@@ -11,16 +11,16 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from ovmse.errors import UserError
+from ovmse.errors import Unwritable
 
-NAME = ".lock"
+NAME = ".ovmse-lock"
 
 
 @contextlib.contextmanager
 def held(folder: Path, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
     """Hold the lock of a directory that is there; the system lets go of it however the process ends.
 
-    Raises `UserError` where another process holds it, or nothing can be written there. What a process left that ended
+    Raises `Unwritable` where another process holds it, or nothing can be written there. What a process left that ended
     without letting go is stale: `say` tells whose it was.
     """
     file = _open(folder)
@@ -45,19 +45,19 @@ def _open(folder: Path) -> TextIOWrapper:
         try:
             file = path.open("a+", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{folder} can't be written to: {error.strerror}.") from error
+            raise Unwritable(f"{folder} can't be written to: {error.strerror}.") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = _owner(file) or {"pid": "unknown", "host": "unknown", "since": "unknown"}
             file.close()
-            raise UserError(
+            raise Unwritable(
                 f"{folder} is in use by process {owner['pid']} on {owner['host']}, since {owner['since']}. "
                 "Wait for it, or stop it."
             ) from None
         except OSError as error:
             file.close()
-            raise UserError(
+            raise Unwritable(
                 f"{folder}: its file system has no locks ({error.strerror}). Choose another place."
             ) from error
         with contextlib.suppress(FileNotFoundError):

@@ -108,6 +108,7 @@ class Clock:
     before: float = 0.0
     started: float = field(default_factory=time.monotonic)
     spent: dict[str, Chunk] = field(default_factory=dict)
+    before_compiling: dict[str, float] = field(default_factory=dict)
 
     def elapsed(self) -> float:
         """Seconds since the run began, earlier parts of a resumed run included."""
@@ -131,6 +132,7 @@ class Clock:
         """Go on from a saved clock."""
         self.before = saved["before"]
         self.spent = {kind: Chunk(**chunk) for kind, chunk in saved["spent"].items()}
+        self.before_compiling = {kind: chunk.compiling for kind, chunk in self.spent.items()}
 
     def summary(self) -> dict[str, Any]:
         """Speed and memory as `summary.json` holds them; rates leave compile time out."""

@@ -68,9 +68,9 @@ def no_tally() -> Tally:
     return Tally(Metrics(learning.no_losses(jnp.float32), jnp.zeros(())), jnp.zeros((), jnp.int32), health.no_halt())
 
 
-def add(config: Config, tally: Tally, metrics: Metrics, key: PRNGKeyArray) -> Tally:
-    """One more update's metrics; those of one that is not done count for nothing."""
-    halt = health.after_update(tally.halt, metrics, config.loss_limit, key)
+def add(config: Config, tally: Tally, metrics: Metrics, team: Team, key: PRNGKeyArray) -> Tally:
+    """One more update's metrics; those of one that is not done, for what the team would be, count for nothing."""
+    halt = health.after_update(tally.halt, metrics, team, config.loss_limit, key)
     total = jax.tree.map(jnp.add, tally.total, metrics)
     return Tally(health.unless_halted(halt, total, tally.total), tally.updates + health.is_well(halt), halt)
 
@@ -96,7 +96,7 @@ def learn_offline(
         (learner, key), tally = carry
         next_key, k_update = jax.random.split(key)
         new, metrics, _ = update(config, spec, lesson, learner, data, None, k_update, choices)
-        tally = add(config, tally, metrics, k_update)
+        tally = add(config, tally, metrics, new.team, k_update)
         return health.unless_halted(tally.halt, Offline(new, next_key), Offline(learner, key)), tally
 
     return jax.lax.fori_loop(0, updates, one, (state, tally or no_tally()))
@@ -179,7 +179,7 @@ def learn_online(
         learner, tally, priority = carry
         mixed = mixed_in(method, state, data, progress, priority)
         new, metrics, renewed = update(config, spec, lesson, learner, replay, mixed, keys[i], lengths)
-        tally = add(config, tally, metrics, keys[i])
+        tally = add(config, tally, metrics, new.team, keys[i])
         learner, priority = health.unless_halted(tally.halt, (new, renewed), (learner, priority))
         return learner, tally, priority
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ovmse import envs, guard, machine, methods, rundir
+from ovmse import envs, guard, machine, methods, rundir, saved
 from ovmse.config import Config, change_method, describe, settings
 from ovmse.data import Dataset
 from ovmse.envs.protocol import AnyEnvironment
@@ -42,7 +42,8 @@ def prepare(config: Config) -> Task:
     if config.keep_experience and method.online_target is None:
         raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")
     guard.check(config, method)
-    if config.pretrained is not None:
+    goes_on = config.out is not None and saved.names(config.out / saved.FOLDER)
+    if config.pretrained is not None and not goes_on:  # what goes on has taken over already
         check_pretrained(config, env.spec, method)
     return Task(config, env, method, dataset, machine.check_memory(config, env.spec, dataset, method))
 

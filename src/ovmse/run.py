@@ -148,6 +148,6 @@ def updates_of(run: Run, states: Rounds) -> np.ndarray:
     return join([state.inner.learner.updates for state in states])[: run.task.config.seeds]
 
 
-def has_halted(states: Rounds) -> bool:
-    """Whether a seed's learning came to a halt."""
-    return bool(join([state.tally.halt.cause for state in states]).any())
+def has_halted(run: Run, states: Rounds) -> bool:
+    """Whether a seed's learning came to a halt (those that only fill up the devices do not count)."""
+    return bool(join([state.tally.halt.cause for state in states])[: run.task.config.seeds].any())

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import ovmse
-from ovmse.errors import UserError
+from ovmse.errors import Unwritable, UserError
 
 
 @contextmanager
@@ -26,10 +26,17 @@ def writable(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
+        raise Unwritable(
             f"{error.filename or out} can't be used: {error.strerror or error}. When that is mended, go on with: "
             f"ovmse train --resume {out}"
         ) from error
+
+
+JAX_SETTINGS = (
+    "jax_threefry_partitionable", "jax_default_prng_impl", "jax_enable_x64", "jax_default_matmul_precision",
+    "jax_disable_most_optimizations",
+)  # fmt: skip
+"""Settings of JAX that change what is computed."""
 
 
 def create(out: Path) -> Path:
@@ -69,14 +76,26 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or a directory's entries."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows to a file of JSON lines and flush them."""
-    with path.open("a") as file:
+    """Add rows to a file of JSON lines that is there, and flush them."""
+    with path.open("r+") as file:
+        file.seek(0, os.SEEK_END)
         file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
@@ -109,6 +128,7 @@ def ran_on() -> dict[str, Any]:
         "device": _devices(),
         "cores": jax.local_device_count(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        **{name: str(jax.config.values[name]) for name in JAX_SETTINGS},
     }
 
 
@@ -122,7 +142,7 @@ def source_checksum() -> str:
 
 
 def _packages() -> dict[str, str]:
-    packages = ("jax", "jaxlib", "equinox", "optax", "jaxmarl", "zarr", "numpy")
+    packages = ("jax", "jaxlib", "equinox", "optax", "jaxmarl", "pettingzoo", "mpe2", "zarr", "numpy")
     return {name: version for name in packages if (version := _version(name))}
 
 

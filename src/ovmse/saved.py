@@ -5,20 +5,26 @@ what is remembered beside it, random state), ``metrics.jsonl`` (all rows so far)
 what it ran on), and ``SHA256SUMS`` of them all, which ``sha256sum -c`` reads, too.
 """
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovmse import rundir
-from ovmse.errors import UserError
+from ovmse.errors import Unwritable, UserError
 
 FOLDER, SUMS, ABOUT, ROWS = "checkpoints", "SHA256SUMS", "about.json", "metrics.jsonl"
 HANDOVER = "-handover"
 """Ends the name of the checkpoint that is written at the handover and kept beside the newest ones."""
 FORMAT = 1
+NAME = re.compile(r"\d{6,}(-handover)?")
+HALF_WRITTEN = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.\d+")
+HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
+KEYS = {"online", "rows_in_use", "experience", "clock", "ran_on"}
 BLOCK = 2**20
 
 
@@ -45,13 +51,15 @@ def write(
 ) -> Path:
     """Write a checkpoint of the run in `out`, then remove all but the newest `keep` and the handover's.
 
-    seeds: writes the seeds' files into a directory. Raises `UserError` where it can't be written; what was there stays.
+    seeds: writes the seeds' files into a directory. Raises `Unwritable` where that can't be; what was there stays.
     """
     folder = out / FOLDER
     number = max((_number(path) for path in names(folder)), default=0) + 1
     final = folder / f"{number:06d}{HANDOVER if handover else ''}"
     part = folder / f".{final.name}.{os.getpid()}"
     try:
+        if not (out / "config.json").exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out))
         folder.mkdir(exist_ok=True)  # no parents: where the run's directory has vanished, nothing may take its place
         part.mkdir()
         seeds(part)
@@ -60,14 +68,15 @@ def write(
         lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
         (part / SUMS).write_text("".join(lines))
         for path in (*part.iterdir(), part):
-            sync(path)
+            rundir.sync(path)
         part.rename(final)
-        sync(folder)
+        rundir.sync(folder)
+        rundir.sync(out)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         there = names(folder) if folder.is_dir() else []
         last = f"the last checkpoint, {there[-1]}, is intact" if there else "no checkpoint was written before"
-        raise UserError(
+        raise Unwritable(
             f"{final} can't be written: {error.strerror or error}; {last}. When that is mended, go on with: "
             f"ovmse train --resume {out}"
         ) from error
@@ -76,6 +85,13 @@ def write(
         raise
     prune(folder, keep)
     return final
+
+
+def drop_damaged(out: Path, found: Saved) -> None:
+    """Remove the checkpoints after the one that was found whole."""
+    for path in names(out / FOLDER):
+        if _number(path) > _number(found.path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -88,7 +104,7 @@ def names(folder: Path) -> list[Path]:
     """The checkpoints in a directory, oldest first, unread."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if path.name[:6].isdecimal() and path.is_dir()), key=_number)
+    return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir()), key=_number)
 
 
 def _number(path: Path) -> int:
@@ -118,7 +134,7 @@ def read(path: Path) -> Saved:
         about, rows = rundir.read_json(path / ABOUT), rundir.read_rows(path / ROWS)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}.") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not set(about) >= KEYS:
         raise UserError(f"checkpoint {path} was written by another version of ovmse.")
     return Saved(path, about, rows)
 
@@ -138,7 +154,7 @@ def _sums(path: Path) -> Iterator[tuple[str, str]]:
     text = (path / SUMS).read_bytes().decode("ascii")
     if not text.endswith("\n"):
         raise UserError(f"checkpoint {path} is damaged: {SUMS} is cut off.")
-    for line in text.splitlines():
+    for line in text[:-1].split("\n"):
         expected, separator, name = line.partition("  ")
         if not separator or Path(name).name != name:
             raise UserError(f"checkpoint {path} is damaged: {SUMS} can't be read.")
@@ -151,29 +167,30 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync(path: Path) -> None:
-    """Have the disk hold a file, or a directory's entries."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
 def tidy(out: Path) -> None:
-    """Remove what a process that was killed left half-written, and a finished run's checkpoints. Only for the holder
-    of the lock."""
+    """Remove what a process that was killed left half-written in a run's directory, and a finished run's checkpoints;
+    nothing in a directory that is no run's. Only for the holder of the lock."""
+    if not is_run(out):
+        return
+    for path in (*out.glob(".*.*"), *(out / "teams").glob(".*.*")):
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    for path in (out / FOLDER).glob(".*.*"):
+        if HALF_CHECKPOINT.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
     if (out / "summary.json").exists():
         shutil.rmtree(out / FOLDER, ignore_errors=True)
-    for folder in (out, out / FOLDER, out / "teams"):
-        for path in folder.glob(".*.*") if folder.is_dir() else ():
-            if path.name.rpartition(".")[2].isdecimal():
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def is_run(out: Path) -> bool:
+    """Whether a directory is a run's."""
+    found = rundir.read_json(out / "config.json")
+    return isinstance(found, dict) and found.get("type") == "Config"
 
 
 def is_unfinished(out: Path) -> bool:
     """Whether a directory holds a run that began and did not end."""
-    return (out / "config.json").is_file() and not (out / "summary.json").exists()
+    return is_run(out) and not (out / "summary.json").exists()
 
 
 def check_same(saved: Saved, now: dict[str, Any], allow: bool, say: Callable[[str], None]) -> None:

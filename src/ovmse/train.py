@@ -66,14 +66,16 @@ def train(
     """
     out = config.out or rundir.next_free(f"{config.env}-{config.method}")
     task, display = prepare(replace(config, out=out)), display or Display()
-    with rundir.writable(out), lock.held(rundir.make(out), display.say):
+    if not saved.is_run(out):
+        rundir.create(out)
+    with rundir.writable(out), lock.held(out, display.say), stopped_at_once(out):
         return finish(*play_out(task, display, resume, allow_inexact_resume))
 
 
 def play_out(task: Task, display: Display, resume: bool = False, inexact: bool = False) -> tuple[Run, Rounds]:
     """All phases of a run in `task.config.out`, up to its last states."""
     config, stop = task.config, Stop(display.stopping)
-    with stop, stopped_at_once(config):
+    with stop:
         run, states = begin(task, display, stop, resume, inexact)
         with display, experience.kept_on_failure(run.experience):
             if task.method.offline_loss is not None and isinstance(states[0].inner, Offline):
@@ -86,13 +88,12 @@ def play_out(task: Task, display: Display, resume: bool = False, inexact: bool =
 
 
 @contextmanager
-def stopped_at_once(config: Config) -> Iterator[None]:
+def stopped_at_once(out: Path) -> Iterator[None]:
     """A second Ctrl-C within says what is left to go on from."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        assert config.out is not None
-        raise Interrupted(config.out, at_once=True) from stop
+        raise Interrupted(out, at_once=True) from stop
 
 
 def pretrain(run: Run, states: Rounds) -> Rounds:
@@ -213,7 +214,7 @@ def finetune(run: Run, states: Rounds) -> Rounds:
         until = min(mark, int(steps.min()) + pace.amount())
         with run.clock.measure("online") as chunk:
             before, updates_before, turns = steps, updates_of(run, states), 1
-            while steps.min() < until and not has_halted(states):
+            while steps.min() < until and not has_halted(run, states):
                 for _ in range(turns):
                     states = [play_and_learn(place, state) for place, state in enumerate(states)]
                 was, steps = steps, env_steps(run, states)

@@ -3,16 +3,23 @@
 Whoever opens a directory must say that such code may run; what comes with ovmse needs no such word.
 """
 
+import hashlib
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ovmse.config import Config
 from ovmse.errors import UserError
+
+if TYPE_CHECKING:
+    from ovmse.config import Config
 
 KNOWN_WORLDS = ("smax", "matrix")
 KNOWN_MODULES = ("pettingzoo", "mpe2")  # of PettingZoo's environments
 
 
-def names_of_code(config: Config) -> list[str]:
+def names_of_code(config: "Config") -> list[str]:
     """What of a configuration is not ovmse's own, or a known library's."""
     prefix, _, rest = config.env.partition(":")
     known = prefix in KNOWN_WORLDS or (prefix == "pettingzoo" and rest.partition(".")[0] in KNOWN_MODULES)
@@ -20,7 +27,23 @@ def names_of_code(config: Config) -> list[str]:
     return found + [f"the method {name!r}" for name in config.method.split("+") if ":" in name]
 
 
-def check(run: Path, config: Config, trusted: bool) -> None:
+def import_own(module: str) -> ModuleType:
+    """A module of the user's own; the current directory is looked in, too, from then on."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(module)
+
+
+def checksums(config: "Config") -> dict[str, str]:
+    """The beginning of the SHA-256 of each file of the user's own that a configuration names; they are imported."""
+    prefix = config.env.partition(":")[0]
+    worlds = [] if prefix in (*KNOWN_WORLDS, "pettingzoo") else [prefix]
+    names = worlds + [name.partition(":")[0] for name in config.method.split("+") if ":" in name]
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for name, file in files.items() if file}
+
+
+def check(run: Path, config: "Config", trusted: bool) -> None:
     """Raise `UserError` where a run's directory names code that it takes trust to run."""
     if (found := names_of_code(config)) and not trusted:
         raise UserError(

@@ -17,6 +17,10 @@ WORDS = {
 }  # fmt: skip
 
 
+OFFSETS = (0, 8_000), (3_000, 8_000)
+"""Bytes of a file that are written before a disk is full; a limit on all files must let the output be written."""
+
+
 def kinds(folder: Path) -> list[str]:
     """What can be tried here: a small disk of its own takes the right to mount one."""
     disk = folder / "disk"
@@ -80,7 +84,15 @@ def trials(folder: Path, data: str, expected: dict[str, str], seed: int, kind: s
     for number in range(times):
         out = folder / f"disk-{kind.replace(' ', '-')}-{seed}-{number}"
         log = out.with_suffix(".log")
-        process = runs.start(runs.train(out, data), log, break_at, kind, rng.randint(2, 8), rng.randrange(8_000), out)
+        process = runs.start(
+            runs.train(out, data),
+            log,
+            break_at,
+            kind,
+            rng.randint(2, 8),
+            rng.randrange(*OFFSETS[kind == "size limit"]),
+            out,
+        )
         code = runs.end(process)
         if kind == "vanished":
             out.with_name(out.name + "-elsewhere").rename(out)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovmse.envs.watched import Fault, Watched
 from ovmse.errors import UserError
-from ovmse.rollout import Rollout, collect_host
+from ovmse.rollout import Acting, Rollout, collect_host
 from ovmse.types import EnvSpec, Outcome, View
 
 SPEC = EnvSpec("faults:host", "1", {}, 2, 3, 2, 1, 5, False)
@@ -127,8 +127,11 @@ def play(kind: str, failures: int, restarts: int, episodes: int = 6) -> tuple[Ro
             raise UserError(f"{fault}: too often") from fault
         envs[i].restart()
 
+    nothing = Acting([], np.zeros((3, 2, 3), np.float32))
     parts = [
-        collect_host(envs, lambda t, acting, view: (acting, np.zeros((3, 2), np.int32)), None, [n, n + 1, n + 2], mend)
+        collect_host(
+            envs, lambda t, acting, view: (acting, np.zeros((3, 2), np.int32)), nothing, [n, n + 1, n + 2], mend
+        )
         for n in range(0, 3 * episodes, 3)
     ]
     episodes_, won = zip(*parts, strict=True)

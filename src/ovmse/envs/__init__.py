@@ -8,6 +8,7 @@ from typing import Any
 from ovmse.envs.check import check
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
 from ovmse.errors import UserError, unknown
+from ovmse.trust import import_own
 
 __all__ = ["AnyEnvironment", "Environment", "HostEnvironment", "check", "is_host", "make", "names"]
 
@@ -37,7 +38,7 @@ def make(name: str, **settings: Any) -> AnyEnvironment:
     if not rest:
         raise unknown("environment", name, names(), HINT)
     ours = prefix in BUILDERS
-    build = load(BUILDERS[prefix] if ours else name)
+    build = load(BUILDERS[prefix] if ours else name, ours)
     checked = check_settings(name, build, settings, skip=1 if ours else 0)
     settings = {key: checked.get(key, value) for key, value in settings.items()}
     env = build(rest, **settings) if ours else build(**settings)
@@ -51,11 +52,11 @@ def names() -> list[str]:
     return [f"smax:{m}" for m in smax.map_names()] + [f"matrix:{g}" for g in matrix.GAMES]
 
 
-def load(path: str) -> Callable[..., Any]:
-    """What ``package.module:attribute`` points to; raises `UserError` where it does not exist."""
+def load(path: str, ours: bool = False) -> Callable[..., Any]:
+    """What ``package.module:attribute`` points to, `ours` or the user's own. Raises `UserError` where there is none."""
     module_name, _, attribute = path.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = importlib.import_module(module_name) if ours else import_own(module_name)
     except (ModuleNotFoundError, TypeError) as error:
         missing = getattr(error, "name", None) or module_name
         if not f"{module_name}.".startswith(f"{missing}."):

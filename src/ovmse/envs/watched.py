@@ -31,12 +31,12 @@ class Watched:
 
     def restart(self) -> None:
         """Make the environment anew. Raises `UserError` where that fails."""
-        with contextlib.suppress(Exception), time_limit(self._seconds):
+        with contextlib.suppress(Exception, SystemExit, _TimeUp), time_limit(self._seconds):
             getattr(self._env, "close", lambda: None)()
         try:
             with time_limit(self._seconds):
                 self._env = self._make()
-        except Exception as error:
+        except (Exception, SystemExit, _TimeUp) as error:
             raise UserError(f"{self.spec.name} could not be made anew: {_told(error)}.") from error
 
     def reset_host(self, seed: int) -> View:
@@ -76,7 +76,7 @@ class Watched:
                     raise Fault(f"{call}: avail is of type {value.dtype}, expected bool")
                 if not value.any(axis=1).all():
                     raise Fault(f"{call}: agent {int(np.argmin(value.any(axis=1)))} has no legal action")
-            elif not np.isfinite(value).all():
+            elif not np.isfinite(_single(value)).all():
                 raise Fault(f"{call}: {name} is not finite")
         return view
 
@@ -87,7 +87,7 @@ class Watched:
             array = _as_array(call, name, value)
             if array.shape != ():
                 raise Fault(f"{call}: {name} has the shape {list(array.shape)}, expected a single value")
-            if not np.isfinite(array):
+            if not np.isfinite(_single(array)):
                 raise Fault(f"{call}: {name} is not finite")
         if outcome.terminal and outcome.truncated:
             raise Fault(f"{call} says both that the task ended and that a time limit cut it")
@@ -96,6 +96,9 @@ class Watched:
 
 class _TimeUp(BaseException):
     """Raised in the main thread when a call has taken too long; no environment's ``except Exception`` catches it."""
+
+    def __str__(self) -> str:
+        return "it took too long (--env-seconds)"
 
 
 @contextlib.contextmanager
@@ -130,6 +133,12 @@ def _as_array(call: str, name: str, value: Any) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise Fault(f"{call}: {name} is of type {array.dtype}, expected numbers")
     return array
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    """The array as the replay will have it: what is too large there is infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _told(error: BaseException) -> str:

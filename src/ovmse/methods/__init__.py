@@ -1,6 +1,5 @@
 """The methods by name. A method of one's own is a file like these, chosen as ``module:attribute``."""
 
-import importlib
 from dataclasses import fields, is_dataclass
 
 from ovmse.errors import UserError, unknown
@@ -28,6 +27,7 @@ from ovmse.methods.se import SE
 from ovmse.methods.sim2o import SIM2O
 from ovmse.methods.wsrl import WSRL
 from ovmse.schedules import Schedule
+from ovmse.trust import import_own
 
 METHODS: dict[str, Method] = {
     "ovmse": OVMSE,
@@ -91,7 +91,7 @@ def _find(name: str) -> Method:
         raise unknown("method", name, METHODS, "Your own: module:attribute.")
     module_name, attribute = name.split(":", 1)
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        found = getattr(import_own(module_name), attribute)
     except ModuleNotFoundError as error:
         raise UserError(f"method {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
     except AttributeError as error:

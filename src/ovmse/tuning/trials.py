@@ -10,7 +10,7 @@ from typing import Any
 from ovmse import methods, rundir
 from ovmse.config import Config, change_method
 from ovmse.display import Display
-from ovmse.errors import UserError
+from ovmse.errors import Unwritable, UserError
 from ovmse.method import Method
 from ovmse.saved import Inexact, is_unfinished
 from ovmse.tuning import spaces
@@ -135,6 +135,8 @@ def run(tuning: Tuning, plan: Plan, number: int, settings: dict[str, Any], displ
             shutil.rmtree(out)  # the trial has to be one run of one machine
             train(config, display)
         score, score_name = judged(out, plan.measure)
+    except Unwritable:
+        raise  # no fault of the trial's
     except UserError as error:
         reason = str(error)
     updates, env_steps, wall_s = spent(out)
