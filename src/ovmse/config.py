@@ -68,7 +68,7 @@ class Config:
     env_seconds: float = 60.0
     """the longest that a host environment may take for one step or reset; then it is restarted"""
     env_restarts: int = 10
-    """restarts of failing host environments in a run, before it is given up"""
+    """restarts of failing host environments since a run began, or went on, before it is given up"""
     keep_teams: bool = False
     """write the teams at every evaluation, not only the last ones"""
     keep_experience: bool = False
