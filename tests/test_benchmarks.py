@@ -246,14 +246,14 @@ def test_play_is_measured(tiny, monkeypatch):
 
 
 def test_a_phase_is_watched_chunk_by_chunk(tmp_path, monkeypatch):
-    def play_out(config, display):
+    def play_out(task, display):
         clock = Clock()
-        for i in range(config.offline_updates):
+        for i in range(task.config.offline_updates):
             clock.spent["offline"] = Chunk(updates=5 * (i + 1), seconds=10.0 * (i + 1), compiling=3.0)
             display.advance(5 * (i + 1), clock)
 
     monkeypatch.setattr(chunks, "play_out", play_out)
-    config = small_run(tmp_path, offline_updates=20)
+    config = small_run(tmp_path, method="scratch", offline_updates=20)
     assert chunks.phase_chunks(config, "offline", chunks=2) == [Chunk(updates=5, seconds=10.0)] * 2
     with pytest.raises(ValueError, match="budget is too small"):
         chunks.phase_chunks(config, "offline", chunks=20)

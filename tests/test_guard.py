@@ -275,7 +275,7 @@ def test_the_safe_teams_are_the_offline_ones_where_the_last_are_below(folder, ca
     assert [seed["below"] for seed in json.loads((out / "summary.json").read_text())["guard"]] == [True, False, True]
     scores = {}
     for teams in ("safe", "last", "offline"):
-        assert main(["evaluate", str(out), "--episodes", "8", "--teams", teams]) == 0
+        assert main(["evaluate", str(out), "--episodes", "8", "--trust-code", "--teams", teams]) == 0
         rows = json.loads((out / "evaluation.json").read_text())
         scores[teams] = [(row["team"], row["win_rate"]) for row in rows]
     assert scores["last"] == [("last", 0.0)] * 3
@@ -287,7 +287,7 @@ def test_the_safe_teams_are_the_offline_ones_where_the_last_are_below(folder, ca
 
 
 def test_a_run_without_a_guard_has_no_safe_teams(unguarded, capsys):
-    assert main(["evaluate", str(unguarded.out), "--teams", "safe"]) == 2
+    assert main(["evaluate", str(unguarded.out), "--trust-code", "--teams", "safe"]) == 2
     assert "no verdict of a guard" in capsys.readouterr().err
 
 
@@ -306,5 +306,5 @@ def test_an_older_run_has_no_guard(folder, guarded):
     for name in ("guard_margin", "guard_patience"):
         del found[name]
     (older / "config.json").write_text(json.dumps(found))
-    config = read_config(older)
+    config = read_config(older, trusted=True)
     assert config.guard_margin is None and config.guard_patience == 2

@@ -222,7 +222,7 @@ class Runs:
         (config.out / "half").write_text("written")
         if (trouble := self.trouble.pop(len(self.configs) - 1, None)) is not None:
             if isinstance(trouble, Interrupted):
-                (config.out / "config.json").write_text("{}")
+                (config.out / "config.json").write_text('{"type": "Config"}')
             raise trouble
         method = change_method(ovmse.methods.find(config.method), config.change)
         (config.out / "offline.safetensors").touch()
