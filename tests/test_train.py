@@ -234,7 +234,8 @@ def own_methods(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_no_number_stops_the_run(own_methods, tmp_path, two_step_data):
     wanted = small_run(tmp_path / "run", method=f"{own_methods}:BROKEN", data=two_step_data, seeds=1, seed=5)
-    with pytest.raises(UserError, match="the loss is no longer a finite number .seed 5, offline phase, after 0.*learning-rate"):
+    says = "the loss is no longer a finite number .seed 5, offline phase, after 0.*learning-rate"
+    with pytest.raises(UserError, match=says):
         train(wanted)
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 1  # what was measured stays
 
