@@ -384,7 +384,7 @@ def test_values_are_checked_on_reading(copy):
 # --- a writer that fails or is killed
 
 
-@pytest.mark.parametrize(("module", "target"), [(files, "_write_files"), (whole, "_sync")])
+@pytest.mark.parametrize(("module", "target"), [(files, "_write_files"), (whole, "sync")])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, module, target, error):
     real = getattr(module, target)

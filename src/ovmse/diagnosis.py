@@ -16,7 +16,7 @@ import numpy as np
 from ovmse import checkpoint, health, learner, phases, rundir, updates
 from ovmse.config import describe
 from ovmse.errors import UserError
-from ovmse.learner import Batch, Lesson
+from ovmse.learner import Batch
 from ovmse.networks import Team
 from ovmse.phases import Offline
 from ovmse.replay import Replay
@@ -67,9 +67,8 @@ def look_again(run: Run, state: State, data: Replay | None, cause: str) -> Found
     config, spec, method, inner = run.task.config, run.task.env.spec, run.task.method, state.inner
     key = jax.random.wrap_key_data(state.tally.halt.key)
     if isinstance(inner, Offline):
-        assert data is not None and method.offline_loss is not None
-        lesson = Lesson(method.offline_loss, lambda td, memory: td, method.next_value)
-        replay, mixed = data, None
+        assert data is not None
+        lesson, replay, mixed = phases.offline_lesson(method), data, None
     else:
         progress = phases.progress_of(config, inner.env_steps)
         lesson, replay = phases.online_lesson(method, progress), inner.replay

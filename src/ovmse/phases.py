@@ -89,8 +89,7 @@ def learn_offline(
 
     tally: what is summed already; how the updates are cut into calls changes no bit of the sums.
     """
-    assert method.offline_loss is not None
-    lesson = Lesson(method.offline_loss, lambda td, memory: td, method.next_value)
+    lesson = offline_lesson(method)
 
     def one(_, carry: tuple[Offline, Tally]) -> tuple[Offline, Tally]:
         (learner, key), tally = carry
@@ -188,6 +187,12 @@ def learn_online(
         updates = jnp.where(progress < method.warm_up, 0, updates)
     learner, tally, priority = jax.lax.fori_loop(0, updates, one, (state.learner, tally, state.priority))
     return state._replace(learner=learner, priority=priority), tally
+
+
+def offline_lesson(method: Method) -> Lesson:
+    """What a method makes of a batch in the offline phase."""
+    assert method.offline_loss is not None
+    return Lesson(method.offline_loss, lambda td, memory: td, method.next_value)
 
 
 def online_lesson(method: Method, progress: Float[Array, ""]) -> Lesson:

@@ -45,11 +45,6 @@ def create(out: Path) -> Path:
         raise UserError(
             f"{out} is in use: it already holds {'files' if out.is_dir() else 'a file'}. Choose another --out."
         )
-    return make(out)
-
-
-def make(out: Path) -> Path:
-    """Make a directory unless it is there. Raises `UserError` where that can't be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -25,7 +25,6 @@ NAME = re.compile(r"\d{6,}(-handover)?")
 HALF_WRITTEN = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.\d+")
 HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
 KEYS = {"online", "rows_in_use", "experience", "clock", "ran_on"}
-BLOCK = 2**20
 
 
 class Inexact(UserError):
@@ -73,16 +72,14 @@ def write(
         rundir.sync(folder)
         rundir.sync(out)
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         there = names(folder) if folder.is_dir() else []
         last = f"the last checkpoint, {there[-1]}, is intact" if there else "no checkpoint was written before"
         raise Unwritable(
             f"{final} can't be written: {error.strerror or error}; {last}. When that is mended, go on with: "
             f"ovmse train --resume {out}"
         ) from error
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # it has another name where all went well
     prune(folder, keep)
     return final
 
@@ -128,7 +125,7 @@ def newest(out: Path, say: Callable[[str], None]) -> Saved | None:
 
 
 def read(path: Path) -> Saved:
-    """A checkpoint, verified but for what is in the seeds' files. Raises `UserError` where a byte is not as written."""
+    """A checkpoint, every byte of it verified. Raises `UserError` where one is not as written."""
     try:
         verify(path)
         about, rows = rundir.read_json(path / ABOUT), rundir.read_rows(path / ROWS)

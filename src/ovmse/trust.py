@@ -24,7 +24,11 @@ def names_of_code(config: "Config") -> list[str]:
     prefix, _, rest = config.env.partition(":")
     known = prefix in KNOWN_WORLDS or (prefix == "pettingzoo" and rest.partition(".")[0] in KNOWN_MODULES)
     found = [] if known else [f"the environment {config.env!r}"]
-    return found + [f"the method {name!r}" for name in config.method.split("+") if ":" in name]
+    return found + [f"the method {name!r}" for name in _own_methods(config)]
+
+
+def _own_methods(config: "Config") -> list[str]:
+    return [name for name in config.method.split("+") if ":" in name]
 
 
 def import_own(module: str) -> ModuleType:
@@ -38,7 +42,7 @@ def checksums(config: "Config") -> dict[str, str]:
     """The beginning of the SHA-256 of each file of the user's own that a configuration names; they are imported."""
     prefix = config.env.partition(":")[0]
     worlds = [] if prefix in (*KNOWN_WORLDS, "pettingzoo") else [prefix]
-    names = worlds + [name.partition(":")[0] for name in config.method.split("+") if ":" in name]
+    names = worlds + [name.partition(":")[0] for name in _own_methods(config)]
     files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
     return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for name, file in files.items() if file}
 

@@ -1,13 +1,13 @@
 """Output that appears under its name whole, or not at all."""
 
 import contextlib
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ovmse.errors import UserError
+from ovmse.rundir import sync
 
 
 def check_absent(path: Path) -> None:
@@ -35,10 +35,10 @@ def whole(path: Path, check: Callable[[Path], None] = check_absent) -> Iterator[
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         for entry in (*(partial.rglob("*") if partial.is_dir() else ()), partial):
-            _sync(entry)
+            sync(entry)
         check(path)
         partial.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error}") from error
     finally:
@@ -46,11 +46,3 @@ def whole(path: Path, check: Callable[[Path], None] = check_absent) -> Iterator[
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
