@@ -28,7 +28,7 @@ LENGTHS = (3, 1, 4, 9, 2, 5)
 def no_waiting_for_the_disk():
     """Writing datasets takes a third of the time when nothing waits for the disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole, "_sync", lambda path: None)
+        patch.setattr(whole, "sync", lambda path: None)
         yield
 
 
