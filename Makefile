@@ -25,7 +25,7 @@ bench: $(VENV)/run.done  ## speed and memory against this machine's own ceilings
 	$(BIN)/python -m benchmarks
 
 fuzz: $(VENV)/test.done  ## thousands of damaged logs of every format, about ten minutes on two cores
-	$(BIN)/python tests/fuzz.py
+	$(BIN)/python tests/fuzz/fuzz.py
 
 faults: $(VENV)/test.done  ## runs killed, disks filled, files damaged, numbers gone bad: about half an hour on two cores
 	PYTHONPATH=tests $(BIN)/python -m faults

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from benchmarks.floors import Ceiling, Sizes
 from benchmarks.records import Record
 from benchmarks.timing import Spread, beyond_nothing, measure, spread
-from ovmse.seeds import batched, over_seeds, split
+from ovmse.learning.parallel import batched, over_seeds, split
 
 COPIED_BYTES = 256 * 2**20  # per device: many times a cache
 SCAN_STEPS = 10_000

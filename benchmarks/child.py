@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.sizes import battle_lengths, random_flat
 from ovmse import envs
-from ovmse.data import Dataset
+from ovmse.data.dataset import Dataset
 
 
 def write_dataset(path: Path, env: str, episodes: int) -> tuple[Path, np.ndarray]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ovmse.config import Config
-from ovmse.display import Display
-from ovmse.machine import Chunk, Clock
-from ovmse.prepare import prepare
-from ovmse.train import play_out
+from ovmse.system.clock import Chunk, Clock
+from ovmse.training.display import Display
+from ovmse.training.setup import setup
+from ovmse.training.train import run_phases
 
 UNCOUNTED = 3  # chunks at the start, in which the run compiles and learns how much work makes a chunk
 
@@ -38,7 +38,7 @@ def phase_chunks(config: Config, kind: str, chunks: int) -> list[Chunk]:
     watch = Watch(kind, chunks)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            play_out(prepare(dataclasses.replace(config, out=Path(folder) / "run")), watch)
+            run_phases(setup(dataclasses.replace(config, out=Path(folder) / "run")), watch)
         except Enough:
             pass
         else:

@@ -2,15 +2,15 @@
 
 Only matrix products count as operations, 2·m·n·k for ``[m, k] x [k, n]``; what else is computed (gates, one-hot
 columns, softmaxes, the optimiser) would come on top. Letters: N agents, A actions, O observation features, S state
-features, H, M, E as in `ovmse.learner.LearnerConfig`; a row is one moment of an episode, and an episode of L steps
+features, H, M, E as in `ovmse.config.LearnerConfig`; a row is one moment of an episode, and an episode of L steps
 has L + 1 of them.
 """
 
 from typing import NamedTuple
 
-from ovmse.learner import LearnerConfig
-from ovmse.replay import row_bytes
-from ovmse.types import EnvSpec
+from ovmse.config import LearnerConfig
+from ovmse.core.types import EnvSpec
+from ovmse.learning.replay import row_bytes
 
 FLOAT = 4  # bytes of a float32
 

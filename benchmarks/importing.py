@@ -24,7 +24,7 @@ AGENTS, ACTIONS, OBS, STATE, LIMIT = 5, 11, 98, 120, 70
 IMPORT = """
 import json, sys, time
 from pathlib import Path
-from ovmse.data import import_dataset
+from ovmse.data.importing import import_dataset
 
 def most():
     [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")]

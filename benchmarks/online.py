@@ -12,8 +12,8 @@ from benchmarks.records import Ratio, Record
 from benchmarks.timing import Spread, interleaved, spread
 from ovmse import envs
 from ovmse.config import Config
-from ovmse.machine import Chunk
 from ovmse.methods import METHODS
+from ovmse.system.clock import Chunk
 
 COLLECTED = 8  # episodes between two rounds of updates
 UPDATES = 1, 8  # updates of such a round: one per 8 episodes collected, and one per episode

@@ -30,10 +30,10 @@ def main(options: Options, cores: int) -> int:
     from benchmarks.floors import sizes
     from benchmarks.jobs import Process, Setting
     from benchmarks.sizes import FULL_STEPS, map_spec
-    from ovmse import machine
-    from ovmse.learner import LearnerConfig
+    from ovmse.config import LearnerConfig
+    from ovmse.system import jax_setup
 
-    machine.use()
+    jax_setup.use()
     process = Process(cores, single=cores <= 1, whole=cores in (0, there))
     described = records.machine(cores)
     say(f"{described['device']} ({described['processor']}), {name_of(cores)}")

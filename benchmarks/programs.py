@@ -13,18 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.floors import stored_bytes
-from ovmse import learner, phases, updates
-from ovmse import replay as replays
 from ovmse.config import Config
-from ovmse.context import Sight
-from ovmse.data import Dataset
+from ovmse.core.action_selection import greedy
+from ovmse.core.types import EnvSpec, Episode
+from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import Environment
-from ovmse.explore import greedy
-from ovmse.method import Method
-from ovmse.replay import Replay
-from ovmse.rollout import Rollout, Teams, collect
-from ovmse.seeds import Rounds, any_over_seeds, over_seeds, shared, slots, split
-from ovmse.types import EnvSpec, Episode
+from ovmse.learning import learner, phases
+from ovmse.learning import replay as replays
+from ovmse.learning.lengths import lengths_of
+from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, padded_seeds, shared, split
+from ovmse.learning.replay import Replay
+from ovmse.learning.rollout import Rollout, Teams, collect
+from ovmse.methods.method import Method
+from ovmse.methods.signatures import ActionInputs
 
 STORED = 16  # different episodes that rounds of online updates store in turn
 
@@ -39,10 +40,10 @@ def config_for(spec: EnvSpec, *, batch: int, seeds: int, **changes: Any) -> Conf
 
 def data_of(dataset: Dataset, seeds: int) -> Replay:
     """A dataset as so many seeds read it."""
-    return shared(replays.from_dataset(dataset), seeds)
+    return shared(replays.from_flat(dataset.flat, dataset.spec), seeds)
 
 
-def kept(function: Callable[..., tuple[Any, Any]], seeds: int, states: Rounds) -> Callable[..., Any]:
+def kept(function: Callable[..., tuple[Any, Any]], seeds: int, states: SeedBatches) -> Callable[..., Any]:
     """``function(state, *same) → (state, out)`` of all seeds, as a call that keeps the states and gives the outs."""
     program, held = over_seeds(function, seeds), [states]
 
@@ -54,27 +55,28 @@ def kept(function: Callable[..., tuple[Any, Any]], seeds: int, states: Rounds) -
     return call
 
 
-def fresh_offline(config: Config, spec: EnvSpec) -> Rounds:
+def fresh_offline(config: Config, spec: EnvSpec) -> SeedBatches:
     """The first state of the offline phase, for all seeds.
 
     It comes from the same mesh of devices as the states that follow, so that no program is compiled for two layouts.
     """
 
-    def one(key: jax.Array) -> phases.Offline:
+    def one(key: jax.Array) -> phases.SeedState:
         k_init, k_learn = jax.random.split(key)
-        return phases.Offline(learner.init(config.learner, spec, k_init), k_learn)
+        return phases.begin(learner.init(config.learner, spec, k_init), k_learn)
 
-    keys = jax.random.split(jax.random.key(config.seed), slots(config.seeds))
+    keys = jax.random.split(jax.random.key(config.seed), padded_seeds(config.seeds))
     return over_seeds(one, config.seeds, keep=True)(split(keys, config.seeds))
 
 
 def offline_updates(config: Config, spec: EnvSpec, method: Method, data: Replay) -> Call:
     """Updates of the offline phase, each on a batch of the dataset."""
 
-    lengths = updates.lengths_of(data)
+    lengths = lengths_of(data)
 
     def learn(state: Any, data: Replay, updates: jax.Array) -> tuple[Any, Any]:
-        return phases.learn_offline(config, spec, method, state, data, updates, lengths)
+        done = phases.learn_offline(config, spec, method, without_sums(state), data, updates, lengths)
+        return done, done.sums
 
     program = kept(learn, config.seeds, fresh_offline(config, spec))
     return lambda updates: program(data, jnp.int32(updates))
@@ -100,7 +102,8 @@ def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, 
     )
 
     def learn(state: Any, played: Rollout, mixed: Replay | None) -> tuple[Any, Any]:
-        return phases.learn_online(config, spec, method, state, played, mixed)
+        done = phases.learn_online(config, spec, method, without_sums(state), played, mixed)
+        return done, done.sums
 
     program = kept(learn, config.seeds, begin(fresh_offline(config, spec), mixed, data))
     episodes = read_episodes(data, STORED, spec.episode_limit)
@@ -111,23 +114,29 @@ def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, 
     turn = itertools.cycle(played)
 
     def call(rounds: int) -> Any:
-        tally = None
+        sums = None
         for _ in range(rounds):
-            tally = program(next(turn), mixed)
-        return tally
+            sums = program(next(turn), mixed)
+        return sums
 
     return call
 
 
-def fill(spec: EnvSpec, method: Method, state: phases.Online, data: Replay, episodes: int) -> phases.Online:
+def fill(spec: EnvSpec, method: Method, state: phases.SeedState, data: Replay, episodes: int) -> phases.SeedState:
     """One seed's state with the dataset's first episodes in its replay, remembered by its frozen team."""
     read = read_episodes(data, episodes, spec.episode_limit)
-    memory = jnp.zeros(read.reward.shape)
-    if state.offline is not None and method.memory is not None:
-        offline, remember = state.offline, method.memory
-        memory = jax.lax.map(lambda episode: remember(offline, episode), read)
+    offline_value = jnp.zeros(read.reward.shape)
+    if state.offline_team is not None and method.memory is not None:
+        team, remember = state.offline_team, method.memory
+        offline_value = jax.lax.map(lambda episode: remember(team, episode), read)
     won = jnp.zeros((episodes,), bool)
-    return state._replace(replay=replays.insert_all(state.replay, read, memory, won))
+    assert state.replay is not None
+    return state._replace(replay=replays.insert_all(state.replay, read, offline_value, won))
+
+
+def without_sums(state: phases.SeedState) -> phases.SeedState:
+    """The state with nothing summed yet."""
+    return state._replace(sums=phases.zero_sums())
 
 
 def replay_steps(lengths: np.ndarray, episodes: int) -> int:
@@ -137,25 +146,25 @@ def replay_steps(lengths: np.ndarray, episodes: int) -> int:
 
 def plays(
     config: Config, env: Environment, method: Method | None, episodes: int, rounds: int
-) -> Callable[[int], Rounds]:
-    """Rounds of `episodes` episodes side by side, with an untrained team of every seed; a unit of work is `rounds`
+) -> Callable[[int], SeedBatches]:
+    """SeedBatches of `episodes` episodes side by side, with an untrained team of every seed; a unit of work is `rounds`
     rounds. The team explores as the method does at its start, or plays greedily without one.
 
     What the call gives is rollouts, axes [seed, round, episode, …], one for each group of seeds.
     """
 
-    def pick(key: jax.Array, sight: Sight) -> jax.Array:
-        return greedy(sight.q, sight.avail) if method is None else method.explore(key, sight)
+    def pick(key: jax.Array, inputs: ActionInputs) -> jax.Array:
+        return greedy(inputs.q, inputs.avail) if method is None else method.explore(key, inputs)
 
-    def one(state: phases.Offline, keys: jax.Array) -> Rollout:
+    def one(state: phases.SeedState, keys: jax.Array) -> Rollout:
         teams = Teams(state.learner.team)
         return jax.lax.map(lambda k: collect(env, teams, pick, k, any_over_seeds), keys)
 
     states, program = fresh_offline(config, env.spec), over_seeds(one, config.seeds, keep=True)
     keys = jax.random.split(jax.random.key(1), (rounds, episodes))
 
-    def call(units: int) -> Rounds:
-        played: Rounds = []
+    def call(units: int) -> SeedBatches:
+        played: SeedBatches = []
         for _ in range(units):
             played = program(states, keys)
         return played

@@ -11,8 +11,9 @@ from benchmarks.options import Options
 from benchmarks.records import Ratio, Record, timed
 from benchmarks.sizes import battle_spec, full_lengths, synthetic
 from benchmarks.timing import interleaved, spread
-from ovmse.method import CQL, Method
-from ovmse.types import EnvSpec
+from ovmse.core.types import EnvSpec
+from ovmse.methods.losses import CQL
+from ovmse.methods.method import Method
 
 AGENTS = (3, 5, 8, 10, 16, 27)
 STEPS = (10, 20, 35, 50, 70, 100)

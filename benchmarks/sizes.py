@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.data import Dataset
-from ovmse.data.doctor import Flat, action_dtype
-from ovmse.data.files import LATER, Metadata
-from ovmse.types import EnvSpec
+from ovmse.core.types import EnvSpec, Flat, action_dtype
+from ovmse.data.dataset import Dataset
+from ovmse.data.schema import LATER, Metadata
 
 MAPS = {"3m": (3, 3), "2s3z": (5, 5), "5m_vs_6m": (5, 6), "6h_vs_8z": (6, 8), "27m_vs_30m": (27, 30)}
 """Allies and enemies of each map."""

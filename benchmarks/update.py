@@ -20,10 +20,11 @@ from benchmarks.sizes import (
 )
 from benchmarks.timing import interleaved, ratios, spread
 from ovmse.config import Config
-from ovmse.method import CQL, Method, SquaredError
+from ovmse.core.types import EnvSpec
+from ovmse.learning.replay import row_bytes
 from ovmse.methods import METHODS
-from ovmse.replay import row_bytes
-from ovmse.types import EnvSpec
+from ovmse.methods.losses import CQL, SquaredError
+from ovmse.methods.method import Method
 
 LOSSES: dict[str, Any] = {
     "plain": SquaredError(),

@@ -18,11 +18,11 @@ def main(settings: dict) -> dict:
     import jax
 
     from benchmarks.programs import held
-    from ovmse import machine
     from ovmse.config import Config
-    from ovmse.display import Display
-    from ovmse.prepare import prepare
-    from ovmse.train import play_out
+    from ovmse.system import clock
+    from ovmse.training.display import Display
+    from ovmse.training.setup import setup
+    from ovmse.training.train import run_phases
 
     compiling = {"total": 0.0}
 
@@ -33,7 +33,7 @@ def main(settings: dict) -> dict:
     jax.monitoring.register_event_duration_secs_listener(listen)
     imported = time.time() - born
     paths = {name: Path(settings[name]) for name in ("out",)}
-    run, state = play_out(prepare(Config(**{**settings, **paths})), Display())
+    run, state = run_phases(setup(Config(**{**settings, **paths})), Display())
     jax.block_until_ready(state)
     return {
         "imported_s": imported,
@@ -41,7 +41,7 @@ def main(settings: dict) -> dict:
         "compiling_s": compiling["total"],
         "phases_s": {kind: chunk.seconds for kind, chunk in run.clock.spent.items()},
         "predicted_bytes": run.task.needed_bytes,
-        "peak_bytes": machine.peak_memory(),
+        "peak_bytes": clock.peak_memory(),
         "held": held(run.task.env.spec, run.data, state),
         "device": jax.local_devices()[0].device_kind,
     }

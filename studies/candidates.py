@@ -11,25 +11,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from ovmse import explore, values
-from ovmse.context import PerStep, Sight
+from ovmse.core import action_selection, values
+from ovmse.core.networks import Team, unroll
+from ovmse.core.schedules import Schedule, linear
+from ovmse.core.types import Episode
 from ovmse.methods.ovmse import OVMSE
-from ovmse.networks import Team, unroll
-from ovmse.schedules import Schedule, linear
-from ovmse.types import Episode
+from ovmse.methods.signatures import ActionInputs, PerStep
 
 GAMMA = 0.99
 
 
-def one_explores(sight: Sight, who: Array, turn: Array, action: Int[Array, " N"]) -> Int[Array, " N"]:
+def one_explores(inputs: ActionInputs, who: Array, turn: Array, action: Int[Array, " N"]) -> Int[Array, " N"]:
     """Agent `who` takes its `action` where it is its turn; all others act greedily."""
     mine = (jnp.arange(len(action)) == who) & turn
-    return jnp.where(mine, action, explore.greedy(sight.q, sight.avail))
+    return jnp.where(mine, action, action_selection.greedy(inputs.q, inputs.avail))
 
 
-def is_time(key: PRNGKeyArray, epsilon: Schedule, sight: Sight) -> Array:
+def is_time(key: PRNGKeyArray, epsilon: Schedule, inputs: ActionInputs) -> Array:
     """Whether anybody explores in this step."""
-    return jax.random.uniform(key) < epsilon(sight.progress)
+    return jax.random.uniform(key) < epsilon(inputs.progress)
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Careful:
     epsilon: Schedule
     temperature: float = 0.5
 
-    def __call__(self, key: PRNGKeyArray, sight: Sight) -> Int[Array, " N"]:
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         k_turn, k_agent, k_action = jax.random.split(key, 3)
-        who, turn = jax.random.randint(k_agent, (), 0, len(sight.q)), is_time(k_turn, self.epsilon, sight)
-        masked = jnp.where(sight.avail, sight.q / self.temperature, -jnp.inf)
-        return one_explores(sight, who, turn, jax.random.categorical(k_action, masked, axis=-1))
+        who, turn = jax.random.randint(k_agent, (), 0, len(inputs.q)), is_time(k_turn, self.epsilon, inputs)
+        masked = jnp.where(inputs.avail, inputs.q / self.temperature, -jnp.inf)
+        return one_explores(inputs, who, turn, jax.random.categorical(k_action, masked, axis=-1))
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Hesitant:
     epsilon: Schedule
     temperature: float = 0.2
 
-    def __call__(self, key: PRNGKeyArray, sight: Sight) -> Int[Array, " N"]:
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         k_turn, k_agent, k_action = jax.random.split(key, 3)
-        best = jax.lax.top_k(values.mask_illegal(sight.q, sight.avail), 2)[0]
-        gap = jnp.where(sight.avail.sum(axis=-1) > 1, best[:, 0] - best[:, 1], -values.ILLEGAL)
+        best = jax.lax.top_k(values.mask_illegal(inputs.q, inputs.avail), 2)[0]
+        gap = jnp.where(inputs.avail.sum(axis=-1) > 1, best[:, 0] - best[:, 1], -values.ILLEGAL)
         who = jax.random.categorical(k_agent, -gap / self.temperature)
-        turn = is_time(k_turn, self.epsilon, sight)
-        return one_explores(sight, who, turn, explore.random_legal(k_action, sight.avail))
+        turn = is_time(k_turn, self.epsilon, inputs)
+        return one_explores(inputs, who, turn, action_selection.random_legal(k_action, inputs.avail))
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Counterfactual:
     epsilon: Schedule
     temperature: float = 0.5
 
-    def __call__(self, key: PRNGKeyArray, sight: Sight) -> Int[Array, " N"]:
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         k_turn, k_which = jax.random.split(key)
-        best = explore.greedy(sight.q, sight.avail)
-        weights = jax.tree.map(lambda x: x[None], sight.online.weights)
-        q_tot = values.counterfactual_q_tot(weights, sight.online.heads.q[None], best[None])[0]
-        other = sight.avail & (jnp.arange(q_tot.shape[1]) != best[:, None])
+        best = action_selection.greedy(inputs.q, inputs.avail)
+        weights = jax.tree.map(lambda x: x[None], inputs.online.weights)
+        q_tot = values.counterfactual_q_tot(weights, inputs.online.heads.q[None], best[None])[0]
+        other = inputs.avail & (jnp.arange(q_tot.shape[1]) != best[:, None])
         which = jax.random.categorical(k_which, values.mask_illegal(q_tot / self.temperature, other).reshape(-1))
-        turn = is_time(k_turn, self.epsilon, sight) & other.any()
-        return one_explores(sight, which // q_tot.shape[1], turn, jnp.full_like(best, which % q_tot.shape[1]))
+        turn = is_time(k_turn, self.epsilon, inputs) & other.any()
+        return one_explores(inputs, which // q_tot.shape[1], turn, jnp.full_like(best, which % q_tot.shape[1]))
 
 
 def offline_or_brought(team: Team, episode: Episode) -> PerStep:
@@ -99,7 +99,7 @@ def covered(team: Team, episode: Episode) -> PerStep:
     What the log covers well is near what that team does; what it says of other actions it had to make up.
     """
     q = unroll(team.agent, episode)
-    likely = explore.greedy(q.acting, episode.avail)[:-1] == episode.action
+    likely = action_selection.greedy(q.acting, episode.avail)[:-1] == episode.action
     q_tot = values.taken_q_tot(team, episode)
     return q_tot - 0.5 * (1 - likely.mean(axis=-1)) * jnp.abs(q_tot)
 

@@ -18,16 +18,22 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ovmse import envs, explore, machine
-from ovmse.cli import read_config
-from ovmse.config import settings
-from ovmse.judge import restore_teams
-from ovmse.networks import unroll
-from ovmse.rollout import Teams, collect
-from ovmse.seeds import CPU_OPTIONS, batched
+from ovmse import envs
+from ovmse.core import action_selection
+from ovmse.core.networks import unroll
+from ovmse.envs.settings import parse_settings
+from ovmse.learning.parallel import CPU_OPTIONS, batched
+from ovmse.learning.rollout import Teams, collect
+from ovmse.runs.saved_config import read_config
+from ovmse.system import jax_setup
+from ovmse.training.evaluate_run import restore_teams
 
 EPSILONS = (0.1, 0.3, 1.0)
-WAYS = {"sequential": explore.sequential, "independent": explore.independent, "ε-greedy": explore.epsilon_greedy}
+WAYS = {
+    "sequential": action_selection.sequential,
+    "independent": action_selection.independent,
+    "ε-greedy": action_selection.epsilon_greedy,
+}
 BLOCK = 32
 CELLS = 4  # a coarse state: every state feature in one of so many cells
 
@@ -40,9 +46,9 @@ def main(run: tyro.conf.Positional[Path], steps: int = 20_000, team: int = 0) ->
         steps: environment steps of each kind of exploration.
         team: which of the run's teams.
     """
-    machine.use()
+    jax_setup.use()
     config = read_config(run)
-    env = envs.make(config.env, **settings(config.env_settings))
+    env = envs.make(config.env, **parse_settings(config.env_settings))
     teams = restore_teams(run / "offline.safetensors", config, env.spec)
     chosen = jax.tree.map(lambda x: x[team], teams)
     table = Table(
@@ -64,12 +70,12 @@ def measure(env, team, way, epsilon: float, steps: int) -> list[str]:
     """One row of the table."""
 
     def play(key):
-        def pick(k, sight):
-            return way(k, sight.q, sight.avail, jnp.float32(epsilon))
+        def pick(k, inputs):
+            return way(k, inputs.q, inputs.avail, jnp.float32(epsilon))
 
         played = collect(env, Teams(team), pick, jax.random.split(key, BLOCK))
         q = jax.vmap(partial(unroll, team.agent))(played.episodes).q[:, :-1]
-        greedy = explore.greedy(q, played.episodes.avail[:, :-1])
+        greedy = action_selection.greedy(q, played.episodes.avail[:, :-1])
         return played, (greedy != played.episodes.action).sum(axis=-1)
 
     program, won, seen = jax.jit(play, compiler_options=None if batched() else CPU_OPTIONS), [], 0

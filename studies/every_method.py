@@ -16,11 +16,11 @@ import tyro
 from rich.console import Console
 
 import ovmse
-from ovmse.display import Display
-from ovmse.learner import LearnerConfig
+from ovmse.config import LearnerConfig
 from ovmse.methods import METHODS
-from ovmse.report import compare
-from ovmse.saved import is_unfinished
+from ovmse.report.compare import compare
+from ovmse.runs.checkpoints import is_unfinished
+from ovmse.training.display import Display
 from ovmse.tuning import spaces
 from ovmse.tuning.results import flags_of
 from ovmse.tuning.trials import Trial

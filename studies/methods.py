@@ -13,8 +13,8 @@ import tyro
 from rich.console import Console
 
 import ovmse
-from ovmse.display import Display
-from ovmse.report import compare
+from ovmse.report.compare import compare
+from ovmse.training.display import Display
 
 ONLINE = ("finetune", "ovm", "se", "ovmse")
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 import ovmse
-from ovmse.display import Display
-from ovmse.selection import ranking
-from ovmse.selection.settings import SCORES, Evaluator
-from ovmse.selection.write import TRUE_HEADER
+from ovmse.ope.settings import SCORES, Evaluator
+from ovmse.ope.write import TRUE_HEADER
+from ovmse.stats import ranking
+from ovmse.training.display import Display
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ovmse import DatasetWriter, envs, machine
-from ovmse.data import Dataset
-from ovmse.display import Display
-from ovmse.replay import from_dataset
-from ovmse.selection import ranking
-from ovmse.selection.fqe import evaluate_policies
-from ovmse.selection.settings import Selecting
+from ovmse import DatasetWriter, envs
+from ovmse.data.dataset import Dataset
+from ovmse.learning.replay import from_flat
+from ovmse.ope.fqe import evaluate_policies
+from ovmse.ope.settings import Selecting
+from ovmse.stats import ranking
+from ovmse.system import jax_setup
+from ovmse.training.display import Display
 
 MIXERS = ("free", "qmix", "linear", "vdn")
 
@@ -35,12 +36,12 @@ def main(updates: int = 1_500, gamma: float = 0.99) -> None:
         updates: gradient updates of every fit.
         gamma: discount factor per step.
     """
-    machine.use()
+    jax_setup.use()
     table = Table("game", "policies", "mixer", "mean error", "largest", "Spearman")
     for game in ("two_step", "climbing"):
         with TemporaryDirectory() as folder:
             dataset = write(Path(folder) / "log", game)
-        data = from_dataset(dataset)
+        data = from_flat(dataset.flat, dataset.spec)
         stage = np.asarray(data.rows.state).argmax(axis=-1)
         joint = list(itertools.product(range(dataset.spec.n_actions), repeat=2))
         stages = dataset.spec.state_size
@@ -63,31 +64,34 @@ def write(path: Path, game: str) -> Dataset:
     joint = list(itertools.product(range(spec.n_actions), repeat=2))
     with DatasetWriter(path, spec=spec) as writer:
         for plan in itertools.product(joint, repeat=spec.episode_limit):
-            views, outcomes = play(game, lambda t, stage: plan[t])  # noqa: B023
-            rows = {name: np.stack([np.asarray(getattr(view, name)) for view in views]) for name in views[0]._fields}
-            reward = np.array([float(outcome.reward) for outcome in outcomes])
-            won = bool(outcomes[-1].won)
+            observations, results = play(game, lambda t, stage: plan[t])  # noqa: B023
+            rows = {
+                name: np.stack([np.asarray(getattr(observation, name)) for observation in observations])
+                for name in observations[0]._fields
+            }
+            reward = np.array([float(result.reward) for result in results])
+            won = bool(results[-1].won)
             writer.add_episode(action=np.array(plan), reward=reward, terminal=True, won=won, **rows)
     return Dataset.open(path)
 
 
 def play(game: str, pick) -> tuple[list, list]:
-    """An episode's views and outcomes; pick: (step, stage) → joint action."""
+    """An episode's observations and results; pick: (step, stage) → joint action."""
     env, key = envs.make(f"matrix:{game}"), jax.random.key(0)
-    state, view = env.reset(key)
-    views, outcomes = [view], []
-    while not (outcomes and bool(outcomes[-1].terminal)):
-        action = pick(len(outcomes), int(np.asarray(view.state).argmax()))
-        state, view, outcome = env.step(key, state, jnp.asarray(action))
-        views.append(view)
-        outcomes.append(outcome)
-    return views, outcomes
+    state, observation = env.reset(key)
+    observations, results = [observation], []
+    while not (results and bool(results[-1].terminal)):
+        action = pick(len(results), int(np.asarray(observation.state).argmax()))
+        state, observation, result = env.step(key, state, jnp.asarray(action))
+        observations.append(observation)
+        results.append(result)
+    return observations, results
 
 
 def value(game: str, at: tuple, gamma: float) -> float:
     """The discounted return of a policy that has a joint action for each stage."""
-    _, outcomes = play(game, lambda t, stage: at[stage])
-    return sum(gamma**t * float(outcome.reward) for t, outcome in enumerate(outcomes))
+    _, results = play(game, lambda t, stage: at[stage])
+    return sum(gamma**t * float(result.reward) for t, result in enumerate(results))
 
 
 if __name__ == "__main__":

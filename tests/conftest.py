@@ -23,7 +23,7 @@ jax.devices()  # from here on the number of devices is fixed
 @pytest.fixture(scope="module")
 def one_length():
     """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
-    from ovmse import phases
+    from ovmse.learning import phases
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(phases, "lengths_within", lambda limit: [limit])

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ovmse.config import PRESETS, Config, change_method, describe, settings
-from ovmse.errors import UserError
-from ovmse.method import CQL
+from ovmse.config import PRESETS, Config, describe
+from ovmse.core.errors import UserError
+from ovmse.core.schedules import constant, cosine, step
+from ovmse.envs.settings import parse_settings
 from ovmse.methods import METHODS
-from ovmse.schedules import constant, cosine, step
+from ovmse.methods.losses import CQL
+from ovmse.methods.overrides import change_method
 
 OVMSE = METHODS["ovmse"]
 
@@ -63,8 +65,8 @@ def test_unusable_changes_are_refused(change, says):
 
 CHANGES = """
 import sys
-from ovmse.config import change_method
-from ovmse.errors import UserError
+from ovmse.methods.overrides import change_method
+from ovmse.core.errors import UserError
 from ovmse.methods import METHODS
 
 for change in sys.argv[1:]:
@@ -86,14 +88,14 @@ def test_values_of_another_type_are_refused():
 
 
 def test_environment_settings_from_text():
-    assert settings(("max_steps=60", "noise = 0.5", "map=small", "on=True")) == {
+    assert parse_settings(("max_steps=60", "noise = 0.5", "map=small", "on=True")) == {
         "max_steps": 60,
         "noise": 0.5,
         "map": "small",
         "on": True,
     }
     with pytest.raises(UserError, match="name=value"):
-        settings(("max_steps",))
+        parse_settings(("max_steps",))
 
 
 @pytest.mark.parametrize(
@@ -121,4 +123,4 @@ def test_a_configuration_is_described_in_json():
     described = json.loads(json.dumps(describe(Config(out=Path("runs/one"), change=("memory=None",)))))
     assert described["type"] == "Config" and described["out"] == "runs/one"
     assert described["learner"]["hidden"] == 64 and described["change"] == ["memory=None"]
-    assert describe(OVMSE)["memory"] == "ovmse.method.offline_value"
+    assert describe(OVMSE)["memory"] == "ovmse.methods.targets.offline_q_tot"

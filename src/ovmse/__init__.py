@@ -5,53 +5,87 @@ A dataset goes in, a team is pre-trained on it, handed over, fine-tuned online, 
     import ovmse
 
     result = ovmse.train(ovmse.Config(env="smax:3m", method="ovmse", data="smax-3m-medium"))
+
+The names are loaded when they are first used, so that importing the package takes no time.
 """
 
-from ovmse import envs, schedules
-from ovmse.config import Config
-from ovmse.data import Dataset, DatasetWriter, export_dataset, import_dataset, record
-from ovmse.errors import UserError
-from ovmse.learner import LearnerConfig
-from ovmse.method import CQL, TD, EpsilonGreedy, Independent, Method, Remember, Sequential, SquaredError
-from ovmse.methods import METHODS
-from ovmse.schedules import Schedule, constant, cosine, exponential, linear, step
-from ovmse.selection import Selected, Selecting, select
-from ovmse.train import Result, train
-from ovmse.tuning import Tuning, tune
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from ovmse import envs as envs
+    from ovmse.collection.record import record as record
+    from ovmse.config import Config as Config
+    from ovmse.config import LearnerConfig as LearnerConfig
+    from ovmse.core import schedules as schedules
+    from ovmse.core.errors import UserError as UserError
+    from ovmse.core.networks import Parts as Parts
+    from ovmse.core.schedules import Schedule as Schedule
+    from ovmse.core.schedules import constant as constant
+    from ovmse.core.schedules import cosine as cosine
+    from ovmse.core.schedules import exponential as exponential
+    from ovmse.core.schedules import linear as linear
+    from ovmse.core.schedules import step as step
+    from ovmse.data.dataset import Dataset as Dataset
+    from ovmse.data.exporting import export_dataset as export_dataset
+    from ovmse.data.importing import import_dataset as import_dataset
+    from ovmse.data.writer import DatasetWriter as DatasetWriter
+    from ovmse.methods import METHODS as METHODS
+    from ovmse.methods.exploration import EpsilonGreedy as EpsilonGreedy
+    from ovmse.methods.exploration import Independent as Independent
+    from ovmse.methods.exploration import Sequential as Sequential
+    from ovmse.methods.losses import CQL as CQL
+    from ovmse.methods.losses import SquaredError as SquaredError
+    from ovmse.methods.method import Method as Method
+    from ovmse.methods.targets import TD as TD
+    from ovmse.methods.targets import OfflineValueMemory as OfflineValueMemory
+    from ovmse.ope.results import Selected as Selected
+    from ovmse.ope.select import select as select
+    from ovmse.ope.settings import Selecting as Selecting
+    from ovmse.training.train import Result as Result
+    from ovmse.training.train import train as train
+    from ovmse.tuning.search import tune as tune
+    from ovmse.tuning.settings import Tuning as Tuning
 
-__all__ = [
-    "CQL",
-    "METHODS",
-    "TD",
-    "Config",
-    "Dataset",
-    "DatasetWriter",
-    "EpsilonGreedy",
-    "Independent",
-    "LearnerConfig",
-    "Method",
-    "Remember",
-    "Result",
-    "Schedule",
-    "Selected",
-    "Selecting",
-    "Sequential",
-    "SquaredError",
-    "Tuning",
-    "UserError",
-    "constant",
-    "cosine",
-    "envs",
-    "exponential",
-    "export_dataset",
-    "import_dataset",
-    "linear",
-    "record",
-    "schedules",
-    "select",
-    "step",
-    "train",
-    "tune",
-]
+_PLACES = {
+    "collection.record": ("record",),
+    "config": ("Config", "LearnerConfig"),
+    "core.errors": ("UserError",),
+    "core.networks": ("Parts",),
+    "core.schedules": ("Schedule", "constant", "cosine", "exponential", "linear", "step"),
+    "data.dataset": ("Dataset",),
+    "data.exporting": ("export_dataset",),
+    "data.importing": ("import_dataset",),
+    "data.writer": ("DatasetWriter",),
+    "methods": ("METHODS",),
+    "methods.exploration": ("EpsilonGreedy", "Independent", "Sequential"),
+    "methods.losses": ("CQL", "SquaredError"),
+    "methods.method": ("Method",),
+    "methods.targets": ("TD", "OfflineValueMemory"),
+    "ope.results": ("Selected",),
+    "ope.select": ("select",),
+    "ope.settings": ("Selecting",),
+    "training.train": ("Result", "train"),
+    "tuning.search": ("tune",),
+    "tuning.settings": ("Tuning",),
+}
+_MODULES = {"envs": "ovmse.envs", "schedules": "ovmse.core.schedules"}
+_WHERE = {name: f"ovmse.{place}" for place, names in _PLACES.items() for name in names}
+
+__all__ = sorted([*_WHERE, *_MODULES])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # here, since it takes as long as all the rest
+
+        return version("ovmse")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'ovmse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

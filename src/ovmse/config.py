@@ -1,19 +1,52 @@
-"""What a run is: one frozen dataclass with a unit per field, its presets, and the changes to a method by path."""
+"""What a run is: frozen dataclasses with a unit per field, and its presets."""
 
-import ast
 import dataclasses
-import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import tyro
+from ovmse.core.errors import UserError, check_positive, check_share
+from ovmse.core.literals import MixerName
 
-from ovmse.errors import UserError, check_positive
-from ovmse.learner import LearnerConfig
-from ovmse.method import Method
-from ovmse.methods import PARTS as METHOD_PARTS
-from ovmse.schedules import constant, cosine, exponential, linear, step
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Sizes of the networks and settings of the optimiser."""
+
+    hidden: int = 64
+    """units of the agents' recurrent layer (H)"""
+    mixer: MixerName | None = None
+    """how utilities become Q_tot: qmix, linear or vdn; by default the method's own, most often qmix"""
+    embedding: int = 32
+    """units of QMIX's mixing layer (M)"""
+    hyper: int = 64
+    """units of QMIX's hypernetworks (E)"""
+    gamma: float = 0.99
+    """discount factor γ per environment step"""
+    td_lambda: float = 0.6
+    """λ of the λ-return; 0 is the one-step target"""
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    learning_rate: float = 5e-4
+    """step size of the optimiser, per update"""
+    clip_norm: float = 10.0
+    """largest global norm of a gradient"""
+    target_every_updates: int = 200
+    """updates between hard copies into the target network (ignored where target_rate is set)"""
+    target_rate: float | None = None
+    """soft target: share of the online network mixed into the target network at every update"""
+
+    def __post_init__(self) -> None:
+        check_share("gamma (γ)", self.gamma)
+        check_share("td_lambda", self.td_lambda)
+        for name in ("hidden", "embedding", "hyper", "learning_rate", "clip_norm", "target_every_updates"):
+            check_positive(name, getattr(self, name))
+        if self.target_rate is not None:
+            check_share("target_rate", self.target_rate)
+        if self.optimiser not in ("adam", "rmsprop"):
+            raise UserError(f"unknown optimiser {self.optimiser!r}; known: adam, rmsprop.")
+        if self.mixer not in (None, "qmix", "linear", "vdn"):
+            raise UserError(f"unknown mixer {self.mixer!r}; known: qmix, linear, vdn.")
 
 
 @dataclass(frozen=True)
@@ -61,9 +94,9 @@ class Config:
     """minutes between two checkpoints; the handover, and a run that is asked to stop, write one, too"""
     checkpoints_kept: int = 2
     """newest checkpoints kept beside the handover's, until the run ends"""
-    change: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    change: tuple[str, ...] = ()
     """a change to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5; may be repeated"""
-    env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    env_settings: tuple[str, ...] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
     env_seconds: float = 60.0
     """the longest that a host environment may take for one step or reset; then it is restarted"""
@@ -101,7 +134,8 @@ class Config:
             )
 
 
-PRESETS: dict[str, dict[str, Any]] = {
+PresetName = Literal["demo", "paper"]
+PRESETS: dict[PresetName, dict[str, Any]] = {
     "demo": {
         "data": "smax-3m-medium",
         "seeds": 2,
@@ -121,79 +155,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named starting points: `demo` shows the whole pipeline in minutes, `paper` has the length of a published study."""
 
 
-def change_method(method: Method, changes: tuple[str, ...]) -> Method:
-    """The method with each ``path=value`` put in place, such as ``online_target.weight.end=0.2``.
-
-    A value is a number, a word, None, or a part such as ``cosine(1.0, 0.1)`` or ``CQL(0.5)``.
-    Raises `UserError` for a path that
-    is not there, with the nearest names, or a value that can't be read.
-    """
-    for change in changes:
-        path, separator, text = change.partition("=")
-        if not separator:
-            raise UserError(f"a change reads path=value, such as explore.epsilon.start=0.2; got {change!r}.")
-        method = _replace(method, path.strip().split("."), _value(text.strip()), change)
-    return method
-
-
-def _replace(part: Any, path: list[str], value: Any, change: str) -> Any:
-    known = [f.name for f in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
-    if path[0] not in known:
-        near = difflib.get_close_matches(path[0], known, n=1, cutoff=0.4)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(
-            f"{change!r}: {type(part).__name__} has no setting {path[0]!r}.{guess} Known: {', '.join(known) or 'none'}."
-        )
-    inner = value if len(path) == 1 else _replace(getattr(part, path[0]), path[1:], value, change)
-    if path == ["start"] and getattr(part, "shape", None) == "constant":
-        return dataclasses.replace(part, start=value, end=value)
-    try:
-        return dataclasses.replace(part, **{path[0]: inner})
-    except TypeError as error:
-        raise UserError(f"{change!r}: {error}.") from error
-
-
-PARTS: dict[str, Any] = {
-    **{make.__name__: make for make in (constant, linear, cosine, exponential, step)},
-    **METHOD_PARTS,
-}
-"""What a change's value may be made of."""
-
-
-def _value(text: str) -> Any:
-    try:
-        return _evaluate(ast.parse(text, mode="eval").body)
-    except (SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
-        raise UserError(
-            f"can't read the value {text[:200]!r}; write a number, None, or one of {', '.join(PARTS)} with its "
-            "arguments, such as linear(1.0, 0.1)."
-        ) from None
-
-
-def _evaluate(node: ast.expr) -> Any:
-    """A literal, a call of one of `PARTS`, or a bare word as text; nothing else is run."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        named = {word.arg: _evaluate(word.value) for word in node.keywords if word.arg}
-        return PARTS[node.func.id](*map(_evaluate, node.args), **named)
-    if isinstance(node, ast.Name):
-        return node.id
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise TypeError from None
-
-
-def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """``name=value`` pairs as keyword arguments."""
-    found = {}
-    for pair in pairs:
-        name, separator, text = pair.partition("=")
-        if not separator:
-            raise UserError(f"an environment's setting reads name=value, such as max_steps=60; got {pair!r}.")
-        found[name.strip()] = _value(text.strip())
-    return found
-
-
 def describe(value: Any) -> Any:
     """Any part of a configuration as JSON: dataclasses become dictionaries that name their type."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -208,3 +169,38 @@ def describe(value: Any) -> Any:
     if callable(value):
         return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
     return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested JSON object as one level with dotted names; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between two JSON objects, in words."""
+    old, new = flatten(there), flatten(here)
+    keys = [key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key)]
+    return [f"{key} {old.get(key, 'not given')!r} there, {new.get(key, 'not given')!r} here" for key in keys]
+
+
+def changed_flags(value: Any, default: Any, without: Sequence[str]) -> list[str]:
+    """The fields of a configuration that are not as by default, as words of the command line.
+
+    without: the names of fields that are left out.
+    """
+    words = []
+    for one in dataclasses.fields(default):
+        now, flag = getattr(value, one.name), "--" + one.name.replace("_", "-")
+        if one.name in without or now == getattr(default, one.name):
+            continue
+        if isinstance(now, bool):
+            words.append(flag if now else f"--no-{flag[2:]}")
+        else:
+            words += [word for x in (now if isinstance(now, tuple) else (now,)) for word in (flag, str(x))]
+    return words

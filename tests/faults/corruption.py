@@ -5,8 +5,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import corrupt
 import numpy as np
+from support import corrupt
 
 from faults import runs
 
@@ -25,12 +25,12 @@ def stopped_run(folder: Path, data: str) -> Path:
 
 def trials(folder: Path, run: Path, seed: int, times: int) -> Counter[str]:
     """So many damaged files, one at a time, in the newest checkpoint of a copy of the run."""
-    from ovmse import saved
+    from ovmse.runs import checkpoints
 
     rng, counts = np.random.default_rng(seed), Counter()
     out = folder / f"damaged-{seed}"
     shutil.copytree(run, out)
-    newest, before = saved.names(out / saved.FOLDER)[-1], saved.names(out / saved.FOLDER)[-2]
+    newest, before = checkpoints.names(out / checkpoints.FOLDER)[-1], checkpoints.names(out / checkpoints.FOLDER)[-2]
     files = sorted(newest.iterdir())
     while sum(counts.values()) < times:
         path = files[rng.integers(len(files))]
@@ -40,25 +40,25 @@ def trials(folder: Path, run: Path, seed: int, times: int) -> Counter[str]:
             continue
         path.write_bytes(left)
         said: list[str] = []
-        found = saved.newest(out, said.append)
+        found = checkpoints.newest(out, said.append)
         assert found is not None and found.path == before, f"{path}, {kind}: {found}"
         assert len(said) == 1 and newest.name in said[0] and "damaged" in said[0], said
         path.write_bytes(content)
         counts[f"damaged by {kind}: refused"] += 1
-    assert saved.newest(out, said.append).path == newest
+    assert checkpoints.newest(out, said.append).path == newest
     shutil.rmtree(out)
     return counts
 
 
 def whole_runs(folder: Path, data: str, run: Path, expected: dict[str, str], seed: int, times: int) -> Counter[str]:
     """Runs that go on from an earlier checkpoint because the newest is damaged."""
-    from ovmse import saved
+    from ovmse.runs import checkpoints
 
     rng, counts = random.Random(seed), Counter()
     for number in range(times):
         out, log = folder / f"fallback-{seed}-{number}", folder / f"fallback-{seed}-{number}.log"
         shutil.copytree(run, out)
-        path = rng.choice(sorted(saved.names(out / saved.FOLDER)[-1].iterdir()))
+        path = rng.choice(sorted(checkpoints.names(out / checkpoints.FOLDER)[-1].iterdir()))
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
         process = runs.start(["train", "--resume", str(out)], log)

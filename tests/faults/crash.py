@@ -14,9 +14,10 @@ POINTS = (
 
 def install(point: str, nth: int) -> None:
     """Have this process kill itself when it comes to a point for the n-th time."""
-    from ovmse import checkpoint, saved
+    from ovmse.runs import checkpoints
+    from ovmse.system import pytree_files
 
-    train = importlib.import_module("ovmse.train")  # `ovmse.train` itself is the function
+    train = importlib.import_module("ovmse.training.train")  # `ovmse.train` itself is the function
 
     times = itertools.count(1)
 
@@ -24,13 +25,19 @@ def install(point: str, nth: int) -> None:
         if now and next(times) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    write, save, rename, prune, rmtree = saved.write, checkpoint.save, Path.rename, saved.prune, saved.shutil.rmtree
+    write, save, rename, prune, rmtree = (
+        checkpoints.write,
+        pytree_files.save,
+        Path.rename,
+        checkpoints.prune,
+        checkpoints.shutil.rmtree,
+    )
 
     def is_commit(path: Path) -> bool:
-        return path.parent.name == saved.FOLDER and path.name.startswith(".")
+        return path.parent.name == checkpoints.FOLDER and path.name.startswith(".")
 
     if point == "before the write":
-        saved.write = lambda *a, **k: (here(), write(*a, **k))[1]
+        checkpoints.write = lambda *a, **k: (here(), write(*a, **k))[1]
     elif point == "in the write":
 
         def half(path, tree):
@@ -41,13 +48,13 @@ def install(point: str, nth: int) -> None:
                 here()
                 path.write_bytes(whole)
 
-        checkpoint.save = half
+        pytree_files.save = half
     elif point == "before the commit":
         Path.rename = lambda self, to: (here(is_commit(self)), rename(self, to))[1]
     elif point == "after the commit":
         Path.rename = lambda self, to: (rename(self, to), here(is_commit(self)))[0]
     elif point == "before the pruning":
-        saved.prune = lambda *a: (here(), prune(*a))[1]
+        checkpoints.prune = lambda *a: (here(), prune(*a))[1]
     elif point == "in the pruning":
 
         def some(path, **options):
@@ -57,14 +64,14 @@ def install(point: str, nth: int) -> None:
             here(bool(files))
             rmtree(path, **options)
 
-        saved.shutil.rmtree = some
+        checkpoints.shutil.rmtree = some
     elif point == "at the handover":
         for name in ("play", "teams", "save"):  # before and after the switch, and around its checkpoint
             setattr(train, name, (lambda old: lambda *a, **k: (here(), old(*a, **k))[1])(getattr(train, name)))
     elif point == "at the end":
-        close, digest, tidy = train.experience.write_all, train.state_checksum, saved.tidy
-        train.experience.write_all = lambda x: (close(x), here())[0]
+        close, digest, tidy = train.online_log.write_all, train.state_checksum, checkpoints.tidy
+        train.online_log.write_all = lambda x: (close(x), here())[0]
         train.state_checksum = lambda *a: (digest(*a), here())[0]
-        saved.tidy = lambda *a: (here(), tidy(*a))[1]
+        checkpoints.tidy = lambda *a: (here(), tidy(*a))[1]
     else:
         raise ValueError(point)

@@ -47,16 +47,17 @@ def unmount(disk: Path) -> None:
 def break_at(kind: str, nth: int, offset: int, out: Path) -> None:
     """From a run's n-th checkpoint on: files may have `offset` bytes at most, or the disk is full after so many, or
     nothing can be made in the directory, or it is gone."""
-    from ovmse import checkpoint, saved
+    from ovmse.runs import checkpoints
+    from ovmse.system import pytree_files
 
-    write, save_file, times = saved.write, checkpoint.save_file, itertools.count(1)
+    write, save_file, times = checkpoints.write, pytree_files.save_file, itertools.count(1)
 
     def write_or_fail(*given, **named):
         if next(times) == nth:
             if kind == "size limit":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (offset, offset))
             elif kind == "full":
-                checkpoint.save_file = fill
+                pytree_files.save_file = fill
             elif kind == "read-only":
                 Path.mkdir = refuse
             else:
@@ -71,12 +72,12 @@ def break_at(kind: str, nth: int, offset: int, out: Path) -> None:
     def refuse(self, *given, **named):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 
-    saved.write = write_or_fail
+    checkpoints.write = write_or_fail
 
 
 def trials(folder: Path, data: str, expected: dict[str, str], seed: int, kind: str, times: int) -> Counter[str]:
     """So many broken writes, then the run goes on where the disk is mended."""
-    from ovmse import saved
+    from ovmse.runs import checkpoints
 
     if kind == "small disk":
         return on_small_disks(folder, data, expected, seed, times)
@@ -96,20 +97,20 @@ def trials(folder: Path, data: str, expected: dict[str, str], seed: int, kind: s
         code = runs.end(process)
         if kind == "vanished":
             out.with_name(out.name + "-elsewhere").rename(out)
-        assert saved.names(out / saved.FOLDER), f"{out}: no checkpoint is left"
+        assert checkpoints.names(out / checkpoints.FOLDER), f"{out}: no checkpoint is left"
         counts += judged(out, data, expected, log, code, kind)
     return counts
 
 
 def judged(out: Path, data: str, expected: dict[str, str], log: Path, code: int, kind: str) -> Counter[str]:
     """What was said, what is left, and how the run ends where the disk is mended."""
-    from ovmse import saved
+    from ovmse.runs import checkpoints
 
     said = log.read_text()
     assert code == 2 and said.count("error:") == 1 and "Traceback" not in said, f"{out}: {code}: {said[-3000:]}"
     assert WORDS[kind] in said and "--resume" in said, f"{out}: {said[-1000:]}"
-    if there := saved.names(out / saved.FOLDER):
-        saved.read(there[-1])
+    if there := checkpoints.names(out / checkpoints.FOLDER):
+        checkpoints.read(there[-1])
     process = runs.start(runs.train(out, data), log)
     assert runs.end(process) == 0, f"{out}: {log.read_text()[-2000:]}"
     assert runs.fingerprint(out) == expected, out

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.envs.watched import Fault, Watched
-from ovmse.errors import UserError
-from ovmse.rollout import Acting, Rollout, collect_host
-from ovmse.types import EnvSpec, Outcome, View
+from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec, Observation, StepResult
+from ovmse.envs.guarded import EnvFault, GuardedEnv
+from ovmse.learning.rollout import Acting, Rollout, collect_host
 
 SPEC = EnvSpec("faults:host", "1", {}, 2, 3, 2, 1, 5, False)
 SECONDS = 0.05
@@ -23,19 +23,19 @@ class Host:
 
     spec = SPEC
 
-    def reset_host(self, seed: int) -> View:
+    def reset_host(self, seed: int) -> Observation:
         self.seed, self.t, self.length = seed, 0, 3 + seed % 3
         return self.view()
 
-    def view(self) -> View:
+    def view(self) -> Observation:
         obs = np.array([[self.seed % 1000, self.t]] * 2, np.float32)
-        return View(obs, np.array([self.t], np.float32), np.ones((2, 3), bool))
+        return Observation(obs, np.array([self.t], np.float32), np.ones((2, 3), bool))
 
-    def step_host(self, action: np.ndarray) -> tuple[View, Outcome]:
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         self.t += 1
         over = self.t == self.length
         none = np.bool_(False)
-        return self.view(), Outcome(np.float32(self.t), np.bool_(over), none, none)
+        return self.view(), StepResult(np.float32(self.t), np.bool_(over), none, none)
 
 
 class Failing(Host):
@@ -53,11 +53,11 @@ class Failing(Host):
         self.left[1] -= 1
         return True
 
-    def reset_host(self, seed: int) -> View:
+    def reset_host(self, seed: int) -> Observation:
         view = super().reset_host(seed)
         return IN_RESET[self.kind](view) if self.fails_now(IN_RESET) else view
 
-    def step_host(self, action: np.ndarray) -> tuple[View, Outcome]:
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         view, outcome = super().step_host(action)
         return IN_STEP[self.kind](view, outcome) if self.fails_now(IN_STEP) else (view, outcome)
 
@@ -76,8 +76,8 @@ def hangs(*given: Any) -> Any:
     time.sleep(5)
 
 
-BAD = View(np.zeros((2, 2), np.float32), np.zeros(1, np.float32), np.ones((2, 3), bool))
-IN_RESET: dict[str, Callable[[View], Any]] = {
+BAD = Observation(np.zeros((2, 2), np.float32), np.zeros(1, np.float32), np.ones((2, 3), bool))
+IN_RESET: dict[str, Callable[[Observation], Any]] = {
     "reset raises": wrong(RuntimeError("lost")),
     "reset returns nothing": lambda view: None,
     "reset hangs": hangs,
@@ -86,7 +86,7 @@ IN_RESET: dict[str, Callable[[View], Any]] = {
     "reset: no legal action": lambda view: view._replace(avail=np.zeros((2, 3), bool)),
     "reset returns a dictionary": lambda view: view._asdict(),
 }
-IN_STEP: dict[str, Callable[[View, Outcome], Any]] = {
+IN_STEP: dict[str, Callable[[Observation, StepResult], Any]] = {
     "step raises": wrong(ConnectionResetError("gone")),
     "step ends the process": wrong(SystemExit(3)),
     "step returns nothing": lambda view, outcome: None,
@@ -119,9 +119,9 @@ KINDS = (*IN_RESET, *IN_STEP)
 def play(kind: str, failures: int, restarts: int, episodes: int = 6) -> tuple[Rollout, list[str]]:
     """Play with one environment of three failing; the causes that were told."""
     left, told = [LATER, failures], []
-    envs = [Watched(lambda i=i: Failing(kind, left) if i == 1 else Host(), SECONDS) for i in range(3)]
+    envs = [GuardedEnv(lambda i=i: Failing(kind, left) if i == 1 else Host(), SECONDS) for i in range(3)]
 
-    def mend(i: int, fault: Fault) -> None:
+    def mend(i: int, fault: EnvFault) -> None:
         told.append(str(fault))
         if len(told) > restarts:
             raise UserError(f"{fault}: too often") from fault

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from archives import make_tar, make_zip, tar_info
+from support.archives import make_tar, make_zip, tar_info
 
 from faults import runs
 
@@ -219,8 +219,8 @@ def deep(folder: Path, run: Path) -> list[str]:
 
 def unpack_instead(words: list[str]) -> int:
     """Unpack as a download is unpacked, in the shape of a command."""
-    from ovmse.data.unpack import unpack
-    from ovmse.errors import UserError
+    from ovmse.collection.unpack import unpack
+    from ovmse.core.errors import UserError
 
     archive, into = map(Path, words)
     into.mkdir()
@@ -234,16 +234,16 @@ def unpack_instead(words: list[str]) -> int:
 
 def prepare(peak: Path) -> None:
     """In the process of a case: take `unpack` as a command, and note at the end how much memory it all took."""
-    from ovmse import cli
+    from ovmse.cli import main
 
-    main, before = cli.main, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    main, before = main.main, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def watched(words: list[str]) -> int:
         code = unpack_instead(words[1:]) if words[0] == "unpack" else main(words)
         peak.write_text(str(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)))
         return code
 
-    cli.main = watched
+    main.main = watched
 
 
 def trial(folder: Path, run: Path, name: str) -> Counter[str]:

@@ -12,13 +12,16 @@ from unittest.mock import patch
 import jax
 import jax.numpy as jnp
 import numpy as np
-from episodes import SMALL, small_run
 from safetensors.numpy import load_file
+from support.episodes import SMALL, small_run
 
-from ovmse import begin, learner, saved, values
+from ovmse.core import values
+from ovmse.core.errors import UserError
 from ovmse.envs.matrix import MatrixGame
-from ovmse.errors import UserError
-from ovmse.train import train
+from ovmse.learning import learner
+from ovmse.runs import checkpoints
+from ovmse.training import start
+from ovmse.training.train import train
 
 BAD = (float("nan"), float("inf"), float("-inf"))
 
@@ -50,24 +53,24 @@ def worlds() -> dict[str, Any]:
 @contextlib.contextmanager
 def bad_world(name: str) -> Iterator[dict[str, Any]]:
     """Play is bad."""
-    from ovmse import prepare
+    from ovmse.training import setup
 
     game = worlds()[name]
-    with patch.object(prepare.envs, "make", lambda *given, **named: game):
+    with patch.object(setup.envs, "make", lambda *given, **named: game):
         yield {"method": "scratch", "data": None, "evaluate_episodes": 1, "online_env_steps": 400}
 
 
 @contextlib.contextmanager
 def bad_data(field: str, value: float) -> Iterator[dict[str, Any]]:
     """One number of the log is bad, in memory: files with such numbers are refused when they are opened."""
-    sound = begin.from_dataset
+    sound = start.from_flat
 
     def broken(dataset):
         data = sound(dataset)
         getattr(data.rows, field)[3 if field != "reward" else 4] = value
         return data
 
-    with patch.object(begin, "from_dataset", broken):
+    with patch.object(start, "from_flat", broken):
         yield {}
 
 
@@ -92,8 +95,8 @@ def bad_gradient(at: int, value: float, online: bool) -> Iterator[dict[str, Any]
     """The gradient of the n-th update is bad in one layer."""
     sound = learner.gradient
 
-    def broken(config, lesson, state, *given):
-        gradients, losses, priorities = sound(config, lesson, state, *given)
+    def broken(config, objective, state, *given):
+        gradients, losses, priorities = sound(config, objective, state, *given)
         now = state.updates == at + (40 if online else 0)
         leaves, tree = jax.tree_util.tree_flatten(gradients)
         leaves[1] = jnp.where(now, value, leaves[1])
@@ -186,6 +189,6 @@ def trial(folder: Path, data: str, name: str) -> Counter[str]:
         assert any(layer["gradient"]["not_finite"] for layer in numbers["layers"].values()) or "online" in name
     for row in (out / "metrics.jsonl").read_text().splitlines():
         json.loads(row)
-    if saved.names(out / saved.FOLDER):
-        assert saved.newest(out, print) is not None
+    if checkpoints.names(out / checkpoints.FOLDER):
+        assert checkpoints.newest(out, print) is not None
     return Counter({f"halted: {name.partition(':')[0]}": 1})

@@ -23,7 +23,7 @@ SIZES = {
 WORDS = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))] + ["--keep-experience"]
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["faults.runs", "ovmse.train", "ovmse.cli"])  # imported once, not in every process
+CONTEXT.set_forkserver_preload(["faults.runs", "ovmse.train", "ovmse.cli.main"])  # imported once, not in every process
 
 
 def train(out: Path, data: str, *more: str) -> list[str]:
@@ -41,17 +41,18 @@ def start(words: list[str], log: Path, prepare: Callable[..., None] | None = Non
 def _main(words: list[str], log: Path, prepare: Callable[..., None] | None, given: tuple) -> None:
     import jax
 
-    from ovmse import cli, machine
+    from ovmse.cli import main
+    from ovmse.system import jax_setup
 
     jax.config.update("jax_disable_most_optimizations", True)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    use = machine.use
-    machine.use = lambda: (use(), jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0))[0]
-    importlib.import_module("ovmse.train").SECONDS_PER_CHUNK = SECONDS_PER_CHUNK
+    use = jax_setup.use
+    jax_setup.use = lambda: (use(), jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0))[0]
+    importlib.import_module("ovmse.training.loop").SECONDS_PER_CHUNK = SECONDS_PER_CHUNK
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         if prepare is not None:
             prepare(*given)
-        code = cli.main(words)
+        code = main.main(words)
         sys.stdout.flush()
     os._exit(code)
 
@@ -99,6 +100,6 @@ def litter(out: Path) -> list[str]:
 
 def make_data(folder: Path) -> str:
     """The log that the run learns from."""
-    from episodes import write_two_step
+    from support.episodes import write_two_step
 
     return write_two_step(folder / "data")

@@ -4,14 +4,14 @@ import importlib
 from pathlib import Path
 from typing import Literal
 
-from ovmse.data.store import Dataset
-from ovmse.errors import UserError, unknown
+from ovmse.core.errors import UserError, unknown
+from ovmse.data.dataset import Dataset
 
 Format = Literal["auto", "vault", "pymarl", "table"]
 WRITERS = {
-    "vault": "ovmse.data.formats.vault",
-    "pymarl": "ovmse.data.formats.pymarl",
-    "table": "ovmse.data.formats.tablewriter",
+    "vault": "ovmse.data.formats.vault.writer",
+    "pymarl": "ovmse.data.formats.pymarl.writer",
+    "table": "ovmse.data.formats.table.writer",
 }
 ENDINGS = {".h5": "pymarl", ".hdf5": "pymarl", ".vlt": "vault", ".parquet": "table", ".arrow": "table", ".csv": "table"}
 

@@ -11,17 +11,17 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ovmse import rundir
-from ovmse.data.files import Metadata
+from ovmse.core.errors import UserError, unknown
+from ovmse.core.types import EnvSpec
 from ovmse.data.formats.episodes import check_actions
-from ovmse.data.logged import Logged, Rules, Source
-from ovmse.data.whole import check_free
+from ovmse.data.raw_episode import ImportRules, RawEpisode, Source
+from ovmse.data.schema import Metadata
 from ovmse.data.writer import DatasetWriter, DiskError
-from ovmse.errors import UserError, unknown
-from ovmse.types import EnvSpec
+from ovmse.system import provenance
+from ovmse.system.files import check_free
 
 Format = Literal["auto", "vault", "pymarl", "minari", "npz", "table"]
-READERS = {name: f"ovmse.data.formats.{name}" for name in ("vault", "pymarl", "minari", "npz", "table")}
+READERS = {name: f"ovmse.data.formats.{name}.reader" for name in ("vault", "pymarl", "minari", "npz", "table")}
 HDF5 = (".h5", ".hdf5")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 GROUP_BYTES = 2**23
@@ -44,7 +44,7 @@ def import_dataset(
     name: str = "",
     n_actions: int | None = None,
     options: Mapping[str, Any] | None = None,
-    rules: Rules | None = None,
+    rules: ImportRules | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
     about: Mapping[str, Any] | None = None,
     console: Console | None = None,
@@ -55,7 +55,7 @@ def import_dataset(
     `DatasetWriter.add_episode`; or a `Source` that a reader has opened.
     spec: the environment that the log is play of; without it, an environment called `name` with the log's sizes.
     n_actions: A, where neither the log nor `spec` tells it. options: further arguments of the format's reader, such as
-    ``{"columns": Columns(obs=("x", "y"))}`` for a table (`ovmse.data.formats.table.read`).
+    ``{"columns": Columns(obs=("x", "y"))}`` for a table (`ovmse.data.formats.table.reader.read`).
     rules: what to supply where the log is silent. broken: refuse the log at its first episode that cannot be used, or
     skip such episodes. about: behaviour, quality and further attributes of `Metadata`.
 
@@ -68,10 +68,10 @@ def import_dataset(
     if n_actions is not None:
         check_actions("n_actions", n_actions)
     opened = open_source(source, format, n_actions if spec is None else spec.n_actions, options)
-    rules = rules or Rules()
+    rules = rules or ImportRules()
     described = {
         "behaviour": "not told",
-        "command": rundir.command_line(),
+        "command": provenance.command_line(),
         "source": f"{opened.name} ({opened.format})",
         "recipe": {
             "made_by": "import",
@@ -141,7 +141,8 @@ def _reader(module: str) -> Callable[..., Source]:
 
 def detect(path: Path) -> str:
     """The format of a log, by its name and, of a directory, by what is in it. Raises `UserError` where none fits."""
-    from ovmse.data.formats import pickles, tablefiles
+    from ovmse.data.formats import pickles
+    from ovmse.data.formats.table import files
 
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
@@ -154,7 +155,7 @@ def detect(path: Path) -> str:
         return "minari"
     if path.is_dir() and (_is_vault(path) or any(_is_vault(path / name) for name in names)):
         return "vault"
-    kinds = {"table": tuple(tablefiles.SUFFIXES), "pymarl": HDF5, "npz": (".npz", ".npy")}
+    kinds = {"table": tuple(files.SUFFIXES), "pymarl": HDF5, "npz": (".npz", ".npy")}
     for kind, endings in kinds.items():
         if any(name.endswith(endings) for name in inside):
             return kind
@@ -194,9 +195,9 @@ def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, co
             progress.update(bar, completed=first)
 
 
-def groups(episodes: Iterator[Logged]) -> Iterator[list[Logged]]:
+def groups(episodes: Iterator[RawEpisode]) -> Iterator[list[RawEpisode]]:
     """Episodes in groups of about `GROUP_BYTES`: arrays are checked and written faster together."""
-    group, size = list[Logged](), 0
+    group, size = list[RawEpisode](), 0
     for episode in episodes:
         group.append(episode)
         size += episode.obs.nbytes + (0 if episode.state is None else episode.state.nbytes)

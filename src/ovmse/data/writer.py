@@ -8,15 +8,16 @@ from typing import Any, cast, get_type_hints
 
 import numpy as np
 
-from ovmse.data.doctor import KINDS, Flat, conform
-from ovmse.data.files import SCHEMA_VERSION, Metadata, in_memory, typed, write_whole
+from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec, Flat
+from ovmse.data.dataset import plain_settings, statistics, today
 from ovmse.data.formats.episodes import check_actions, one
-from ovmse.data.logged import Ledger, Logged, Rules, supply
-from ovmse.data.spool import Spool
-from ovmse.data.store import plain_settings, statistics, today
-from ovmse.data.whole import check_free
-from ovmse.errors import UserError
-from ovmse.types import EnvSpec
+from ovmse.data.journal import Journal
+from ovmse.data.raw_episode import AssumptionLog, ImportRules, RawEpisode, complete_episode
+from ovmse.data.schema import KINDS, SCHEMA_VERSION, Metadata
+from ovmse.data.validation import conform
+from ovmse.data.zarr_files import in_memory, typed, write_whole
+from ovmse.system.files import check_free
 
 UNLIMITED = 2**31 - 1
 
@@ -53,21 +54,21 @@ class DatasetWriter:
         spec: EnvSpec | None = None,
         name: str = "",
         n_actions: int | None = None,
-        rules: Rules | None = None,
+        rules: ImportRules | None = None,
         resume: bool = False,
         keep_unfinished: bool = True,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path).resolve()
         check_free(self.path)
-        self.rules = rules or Rules()
+        self.rules = rules or ImportRules()
         self.about = _about({"behaviour": "not told", **(about or {})})
         self._spec = None if spec is None else spec._replace(settings=plain_settings(spec.settings))
         self._name, self._n_actions = name or self.path.name, spec.n_actions if spec else n_actions
         if self._n_actions is not None:
             check_actions(str(self.path), self._n_actions)
         folder = self.path.parent / f".{self.path.name}.{'unfinished' if keep_unfinished else 'importing'}"
-        self._spool = Spool(folder, anew=not keep_unfinished)
+        self._spool = Journal(folder, anew=not keep_unfinished)
         if not resume and self._spool.spec is not None:
             self.stop()
             raise UserError(
@@ -107,14 +108,14 @@ class DatasetWriter:
             raise UserError(f"{self.path}: episode {self.episodes}: {missing[0]} is missing.")
         self.add([one(f"{self.path}: episode {self.episodes}", given | {"won": won})])
 
-    def add(self, episodes: Sequence[Logged], first: int | None = None) -> None:
+    def add(self, episodes: Sequence[RawEpisode], first: int | None = None) -> None:
         """Check episodes of a log and write them: all of them, or none where one cannot be used (`UserError`).
 
         first: the number of the first of them in the log, where that is not the number of episodes written so far.
         """
         if not self._spool.is_open:
             raise UserError(f"{self.path}: this writer is closed.")
-        ledgers = [Ledger() for _ in episodes]
+        ledgers = [AssumptionLog() for _ in episodes]
         flat = joined([self._complete(*each) for each in zip(episodes, ledgers, strict=True)])
         spec = self._spool.spec or self._spec or self._spec_of(flat)
         where = episodes[0].where if len(episodes) == 1 else f"{episodes[0].where} and those after it"
@@ -159,7 +160,7 @@ class DatasetWriter:
             episodes=len(length),
             steps=int(length.sum(dtype=np.int64)),
             **statistics(self._spool.returns, won, spec),
-            assumptions=Ledger(made, tuple(assumed)).lines(len(length)),
+            assumptions=AssumptionLog(made, tuple(assumed)).lines(len(length)),
         )
         ends = Flat(length=length, won=won)  # type: ignore[typeddict-item]
         fields = self._spool.stored() | in_memory(ends)
@@ -197,13 +198,13 @@ class DatasetWriter:
         finally:
             self.stop()
 
-    def _complete(self, logged: Logged, ledger: Ledger) -> Flat:
+    def _complete(self, logged: RawEpisode, ledger: AssumptionLog) -> Flat:
         """The arrays of one episode, with what it lacks supplied."""
         masks = None if logged.avail is None else np.shape(logged.avail)[-1:]
         n_actions = self._n_actions or (masks[0] if masks else None)
         if n_actions is None:
             raise UserError(f"{logged.where}: without masks, say how many actions an agent has (n_actions).")
-        return supply(logged, self.rules, n_actions, ledger)
+        return complete_episode(logged, self.rules, n_actions, ledger)
 
     def _spec_of(self, flat: Flat) -> EnvSpec:
         """The sizes of the first episodes."""

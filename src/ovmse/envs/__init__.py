@@ -5,10 +5,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ovmse.core.errors import UserError, unknown
 from ovmse.envs.check import check
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
-from ovmse.errors import UserError, unknown
-from ovmse.trust import import_own
+from ovmse.system.plugins import import_own
 
 __all__ = ["AnyEnvironment", "Environment", "HostEnvironment", "check", "is_host", "make", "names"]
 

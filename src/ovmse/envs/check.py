@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr
 
+from ovmse.core.errors import UserError, check_positive
+from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs.protocol import Environment, is_host
-from ovmse.errors import UserError, check_positive
-from ovmse.types import EnvSpec, Outcome, View
 
 COUNTS = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit")
 VMAP_ROWS = 4  # steps of the first episode that are repeated under vmap
@@ -22,8 +22,8 @@ class Step(NamedTuple):
 
     before: Any
     action: np.ndarray
-    view: View
-    outcome: Outcome
+    observation: Observation
+    result: StepResult
     after: Any
 
 
@@ -32,14 +32,14 @@ class Played(NamedTuple):
 
     seed: int
     start: Any
-    first: View
+    first: Observation
     steps: list[Step]
 
 
 def check(env: Any, episodes: int = 3, seed: int = 0) -> None:
     """Play `episodes` random episodes of `env` and return if it keeps to the protocol.
 
-    Checked: the spec; shapes, dtypes and finiteness of every view and outcome; a legal action for every
+    Checked: the spec; shapes, dtypes and finiteness of every observation and result; a legal action for every
     agent; an end within ``episode_limit``, terminal or truncated but not both; equal seeds give equal
     episodes; no automatic reset, as far as it shows. For JAX environments also: `jax.jit` can trace reset and
     step, both give the same pytree types (else the training loop compiles twice), and `jax.vmap` gives what
@@ -57,13 +57,13 @@ def check(env: Any, episodes: int = 3, seed: int = 0) -> None:
 
 
 def _check_episodes(env: Any, episodes: int, seed: int) -> None:
-    player: _Host | _Compiled = _Host(env) if is_host(env) else _Compiled(env)
-    played = [_play(player, seed + i, _random_policy(seed + i)) for i in range(episodes)]
-    again = _play(player, seed, _replay_policy(played[0]))
+    actor: _Host | _Compiled = _Host(env) if is_host(env) else _Compiled(env)
+    played = [_play(actor, seed + i, _random_policy(seed + i)) for i in range(episodes)]
+    again = _play(actor, seed, _replay_policy(played[0]))
     _check_equal_episodes(played[0], again)
     _check_no_reset(played)
-    if isinstance(player, _Compiled):
-        _check_vmap(player, played[0])
+    if isinstance(actor, _Compiled):
+        _check_vmap(actor, played[0])
 
 
 def _require(ok: Any, message: str) -> None:
@@ -74,7 +74,7 @@ def _require(ok: Any, message: str) -> None:
 def _check_spec(env: Any) -> None:
     spec = getattr(env, "spec", None)
     if not isinstance(spec, EnvSpec):
-        raise UserError(f"{type(env).__name__}.spec must be an ovmse.types.EnvSpec; got {spec!r}.")
+        raise UserError(f"{type(env).__name__}.spec must be an ovmse.core.types.EnvSpec; got {spec!r}.")
     for field in ("name", "version"):
         value = getattr(spec, field)
         _require(isinstance(value, str) and value, f"spec.{field} must be a non-empty string; got {value!r}.")
@@ -117,11 +117,11 @@ class _Compiled:
         self.spec = env.spec
         key, action = jax.random.key(0), jnp.zeros(env.spec.n_agents, jnp.int32)
         first = _traced("reset", env.reset, key)
-        state, view = _unpack("reset", first, 2)
+        state, observation = _unpack("reset", first, 2)
         later = _traced("step", env.step, key, state, action)
         next_state, next_view, _ = _unpack("step", later, 3)
         _check_types("state", state, next_state)
-        _check_types("View", view, next_view)
+        _check_types("Observation", observation, next_view)
         self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
 
     def reset(self, seed: int) -> tuple[Any, Any]:
@@ -171,65 +171,68 @@ def _aval(value: Any) -> str:
     return f"{value.dtype}{list(value.shape)}{' (weakly typed)' if value.weak_type else ''}"
 
 
-def _play(player: "_Host | _Compiled", seed: int, policy: Callable[[int, View], np.ndarray]) -> Played:
-    """Play one episode, checking every row; `policy` maps (step, view) to the joint action."""
-    spec = player.spec
-    start, first = player.reset(seed)
-    where = f"seed {seed}: {player.reset_name}"
-    _check_view(spec, where, first)
+def _play(actor: "_Host | _Compiled", seed: int, policy: Callable[[int, Observation], np.ndarray]) -> Played:
+    """Play one episode, checking every row; `policy` maps (step, observation) to the joint action."""
+    spec = actor.spec
+    start, first = actor.reset(seed)
+    where = f"seed {seed}: {actor.reset_name}"
+    _check_observation(spec, where, first)
     _check_legal(where, first)
-    state, view, steps = start, first, []
+    state, observation, steps = start, first, []
     kept = [_copied(first)]
     for t in range(spec.episode_limit):
-        action = policy(t, view)
-        after, view, outcome = player.step(seed, t, state, action)
-        where = f"seed {seed}: {player.step_name} at step {t}"
-        _check_view(spec, where, view)
-        _check_outcome(spec, where, outcome)
-        kept.append(_copied(view))
-        steps.append(Step(state, action, view, outcome, after))
+        action = policy(t, observation)
+        after, observation, result = actor.step(seed, t, state, action)
+        where = f"seed {seed}: {actor.step_name} at step {t}"
+        _check_observation(spec, where, observation)
+        _check_result(spec, where, result)
+        kept.append(_copied(observation))
+        steps.append(Step(state, action, observation, result, after))
         state = after
-        if outcome.terminal or outcome.truncated:
+        if result.terminal or result.truncated:
             break
-        _check_legal(where, view)
+        _check_legal(where, observation)
     else:
         limit = f"spec.episode_limit = {spec.episode_limit} steps"
         raise UserError(f"{where}: the episode goes on after {limit}; set truncated at the limit.")
-    for row, (view, copy) in enumerate(zip([first, *(s.view for s in steps)], kept, strict=True)):
-        field = _difference(view, copy)
-        message = f"seed {seed}: View.{field} of row {row} was changed by a later step; return fresh arrays."
+    for row, (observation, copy) in enumerate(zip([first, *(s.observation for s in steps)], kept, strict=True)):
+        field = _difference(observation, copy)
+        message = f"seed {seed}: Observation.{field} of row {row} was changed by a later step; return fresh arrays."
         _require(field is None, message)
-    return Played(seed, start, kept[0], [s._replace(view=v) for s, v in zip(steps, kept[1:], strict=True)])
+    return Played(seed, start, kept[0], [s._replace(observation=v) for s, v in zip(steps, kept[1:], strict=True)])
 
 
-def _check_view(spec: EnvSpec, where: str, view: Any) -> None:
-    _require(isinstance(view, View), f"{where}: expected an ovmse.types.View; got {type(view).__name__}.")
-    _check_array(where, "View.obs", view.obs, (spec.n_agents, spec.obs_size), np.float32)
-    _check_array(where, "View.state", view.state, (spec.state_size,), np.float32)
-    _check_array(where, "View.avail", view.avail, (spec.n_agents, spec.n_actions), np.bool_)
-    obs, state = np.asarray(view.obs), np.asarray(view.state)
+def _check_observation(spec: EnvSpec, where: str, observation: Any) -> None:
+    _require(
+        isinstance(observation, Observation),
+        f"{where}: expected an ovmse.core.types.Observation; got {type(observation).__name__}.",
+    )
+    _check_array(where, "Observation.obs", observation.obs, (spec.n_agents, spec.obs_size), np.float32)
+    _check_array(where, "Observation.state", observation.state, (spec.state_size,), np.float32)
+    _check_array(where, "Observation.avail", observation.avail, (spec.n_agents, spec.n_actions), np.bool_)
+    obs, state = np.asarray(observation.obs), np.asarray(observation.state)
     for agent, feature in np.argwhere(~np.isfinite(obs)):
-        raise UserError(f"{where}: View.obs of agent {agent}, feature {feature}, is {obs[agent, feature]}.")
+        raise UserError(f"{where}: Observation.obs of agent {agent}, feature {feature}, is {obs[agent, feature]}.")
     for (feature,) in np.argwhere(~np.isfinite(state)):
-        raise UserError(f"{where}: View.state, feature {feature}, is {state[feature]}.")
+        raise UserError(f"{where}: Observation.state, feature {feature}, is {state[feature]}.")
 
 
-def _check_legal(where: str, view: View) -> None:
-    for agent in np.flatnonzero(~np.asarray(view.avail).any(axis=1)):
-        raise UserError(f"{where}: View.avail leaves agent {agent} no legal action, and the episode goes on.")
+def _check_legal(where: str, observation: Observation) -> None:
+    for agent in np.flatnonzero(~np.asarray(observation.avail).any(axis=1)):
+        raise UserError(f"{where}: Observation.avail leaves agent {agent} no legal action, and the episode goes on.")
 
 
-def _check_outcome(spec: EnvSpec, where: str, outcome: Any) -> None:
-    _require(isinstance(outcome, Outcome), f"{where}: expected an Outcome; got {type(outcome).__name__}.")
-    _check_array(where, "Outcome.reward", outcome.reward, (), np.float32)
+def _check_result(spec: EnvSpec, where: str, result: Any) -> None:
+    _require(isinstance(result, StepResult), f"{where}: expected an StepResult; got {type(result).__name__}.")
+    _check_array(where, "StepResult.reward", result.reward, (), np.float32)
     for field in ("terminal", "truncated", "won"):
-        _check_array(where, f"Outcome.{field}", getattr(outcome, field), (), np.bool_)
-    _require(np.isfinite(outcome.reward), f"{where}: Outcome.reward is {outcome.reward}.")
-    both = outcome.terminal and outcome.truncated
+        _check_array(where, f"StepResult.{field}", getattr(result, field), (), np.bool_)
+    _require(np.isfinite(result.reward), f"{where}: StepResult.reward is {result.reward}.")
+    both = result.terminal and result.truncated
     _require(not both, f"{where}: terminal and truncated are both true; a time limit is not terminal.")
-    _require(spec.has_win or not outcome.won, f"{where}: Outcome.won is true although spec.has_win is False.")
-    ended = outcome.terminal or outcome.truncated
-    _require(ended or not outcome.won, f"{where}: Outcome.won is true before the episode's last step.")
+    _require(spec.has_win or not result.won, f"{where}: StepResult.won is true although spec.has_win is False.")
+    ended = result.terminal or result.truncated
+    _require(ended or not result.won, f"{where}: StepResult.won is true before the episode's last step.")
 
 
 def _check_array(where: str, field: str, value: Any, shape: tuple[int, ...], dtype: type) -> None:
@@ -240,25 +243,25 @@ def _check_array(where: str, field: str, value: Any, shape: tuple[int, ...], dty
     _require(value.dtype == expected, f"{where}: {field} must have dtype {expected}; got {value.dtype}.")
 
 
-def _copied(view: View) -> View:
-    return jax.tree.map(np.array, view)
+def _copied(observation: Observation) -> Observation:
+    return jax.tree.map(np.array, observation)
 
 
-def _random_policy(seed: int) -> Callable[[int, View], np.ndarray]:
+def _random_policy(seed: int) -> Callable[[int, Observation], np.ndarray]:
     rng = np.random.default_rng(seed)
 
-    def act(t: int, view: View) -> np.ndarray:
-        return np.array([rng.choice(np.flatnonzero(row)) for row in np.asarray(view.avail)], np.int32)
+    def act(t: int, observation: Observation) -> np.ndarray:
+        return np.array([rng.choice(np.flatnonzero(row)) for row in np.asarray(observation.avail)], np.int32)
 
     return act
 
 
-def _replay_policy(played: Played) -> Callable[[int, View], np.ndarray]:
-    return lambda t, view: played.steps[min(t, len(played.steps) - 1)].action
+def _replay_policy(played: Played) -> Callable[[int, Observation], np.ndarray]:
+    return lambda t, observation: played.steps[min(t, len(played.steps) - 1)].action
 
 
 def _difference(a: Any, b: Any, tolerance: float = 0.0) -> str | None:
-    """The first field of two views or outcomes that differs by more than `tolerance`."""
+    """The first field of two observations or results that differs by more than `tolerance`."""
     for field in a._fields:
         x, y = np.asarray(getattr(a, field)), np.asarray(getattr(b, field))
         if x.shape != y.shape or not np.allclose(x, y, rtol=tolerance, atol=tolerance):
@@ -270,9 +273,9 @@ def _check_equal_episodes(one: Played, two: Played) -> None:
     where = f"two episodes with seed {one.seed} and equal actions differ"
     advice = "draw everything random from the seed or key"
     field = _difference(one.first, two.first)
-    _require(field is None, f"{where}: View.{field} after reset; {advice}.")
+    _require(field is None, f"{where}: Observation.{field} after reset; {advice}.")
     for t, (a, b) in enumerate(zip(one.steps, two.steps, strict=False)):
-        for kind, left, right in (("View", a.view, b.view), ("Outcome", a.outcome, b.outcome)):
+        for kind, left, right in (("Observation", a.observation, b.observation), ("StepResult", a.result, b.result)):
             field = _difference(left, right)
             _require(field is None, f"{where}: {kind}.{field} at step {t}; {advice}.")
 
@@ -292,7 +295,7 @@ def _check_no_reset(played: list[Played]) -> None:
 
 
 def _returns_to_start(played: Played) -> bool:
-    same = [_difference(step.view, played.first) is None for step in played.steps]
+    same = [_difference(step.observation, played.first) is None for step in played.steps]
     return len(same) > 1 and same[-1] and not any(same[:-1])
 
 
@@ -303,18 +306,21 @@ def _counters(state: Any) -> dict[str, int]:
     return {keystr(path): int(leaf) for path, leaf in scalars if jnp.issubdtype(leaf.dtype, jnp.integer)}
 
 
-def _check_vmap(player: _Compiled, played: Played) -> None:
+def _check_vmap(actor: _Compiled, played: Played) -> None:
     """Raise unless the first steps of an episode give under vmap, side by side, what they gave one by one."""
     steps = played.steps[:VMAP_ROWS]
-    keys = jnp.stack([player.step_key(played.seed, t) for t in range(len(steps))])
+    keys = jnp.stack([actor.step_key(played.seed, t) for t in range(len(steps))])
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[s.before for s in steps])
     actions = jnp.stack([jnp.asarray(s.action) for s in steps])
     try:
-        _, views, outcomes = jax.jit(jax.vmap(player.env.step))(keys, states, actions)
+        _, observations, results = jax.jit(jax.vmap(actor.env.step))(keys, states, actions)
     except Exception as error:
         raise UserError(f"step fails under jax.vmap: {_reason(error)}") from error
     for t, step in enumerate(steps):
-        for kind, batch, single in (("View", views, step.view), ("Outcome", outcomes, step.outcome)):
+        for kind, batch, single in (
+            ("Observation", observations, step.observation),
+            ("StepResult", results, step.result),
+        ):
             got = jax.tree.map(lambda leaf, t=t: leaf[t], batch)
             field = _difference(got, single, tolerance=1e-4)
             where = f"seed {played.seed}: {kind}.{field} of step {t}"

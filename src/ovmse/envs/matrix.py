@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ovmse.core.errors import UserError, unknown
+from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs import check_settings
-from ovmse.errors import UserError, unknown
-from ovmse.types import EnvSpec, Outcome, View
 
 
 class Game(NamedTuple):
@@ -95,15 +95,15 @@ class MatrixGame:
             has_win=True,
         )
 
-    def reset(self, key: PRNGKeyArray) -> tuple[MatrixState, View]:
+    def reset(self, key: PRNGKeyArray) -> tuple[MatrixState, Observation]:
         """The first stage; nothing is random."""
         del key
         state = MatrixState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32))
-        return state, self._view(state)
+        return state, self._observe(state)
 
     def step(
         self, key: PRNGKeyArray, state: MatrixState, action: Int[Array, " N"]
-    ) -> tuple[MatrixState, View, Outcome]:
+    ) -> tuple[MatrixState, Observation, StepResult]:
         """The stage after the joint action, and its payoff."""
         del key
         where = state.stage, action[0], action[1]
@@ -111,12 +111,12 @@ class MatrixGame:
         after = MatrixState(self._following[where], state.collected + reward)
         over = after.stage == len(self._payoff)
         best = after.collected >= self.optimal_return - 1e-3
-        return after, self._view(after), Outcome(reward, over, jnp.zeros((), bool), over & best)
+        return after, self._observe(after), StepResult(reward, over, jnp.zeros((), bool), over & best)
 
-    def _view(self, state: MatrixState) -> View:
+    def _observe(self, state: MatrixState) -> Observation:
         stage = jax.nn.one_hot(state.stage, self.spec.state_size, dtype=jnp.float32)
         everything = jnp.ones((self.spec.n_agents, self.spec.n_actions), bool)
-        return View(jnp.tile(stage, (self.spec.n_agents, 1)), stage, everything)
+        return Observation(jnp.tile(stage, (self.spec.n_agents, 1)), stage, everything)
 
 
 def _one_stage(payoff: list[list[Any]]) -> Game:

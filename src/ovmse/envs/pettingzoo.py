@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.errors import UserError, check_positive, unknown
-from ovmse.types import EnvSpec, Outcome, View
+from ovmse.core.errors import UserError, check_positive, unknown
+from ovmse.core.types import EnvSpec, Observation, StepResult
 
 REWARDS = ("mean", "sum")
 WIN_KEYS = ("won", "battle_won")
 INSTALL = "pip install 'ovmse[pettingzoo]'"
 
-# Views and outcomes of a host environment hold NumPy's arrays.
-_view: Callable[..., View] = View
-_outcome: Callable[..., Outcome] = Outcome
+# Views and results of a host environment hold NumPy's arrays.
+_observe: Callable[..., Observation] = Observation
+_result: Callable[..., StepResult] = StepResult
 
 
 class ParallelTeam:
@@ -83,18 +83,18 @@ class ParallelTeam:
         self._has_state = True
         self._probe()
 
-    def reset_host(self, seed: int) -> View:
+    def reset_host(self, seed: int) -> Observation:
         """Start the episode that `seed` gives."""
         return self.began(*self._returned("reset", self._env.reset(seed=seed), 2))
 
-    def began(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> View:
+    def began(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> Observation:
         """What the team sees at an episode's start, of what the environment's ``reset`` returned."""
         self._t = 0
         self._terminated = np.zeros(len(self._agents), bool)
         self._truncated = np.zeros(len(self._agents), bool)
         return self._seen(observations, infos, gone=self._terminated)
 
-    def step_host(self, action: np.ndarray) -> tuple[View, Outcome]:
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly; `action` has shape (N,), and agents that have left must take action 0."""
         return self.stepped(*self._returned("step", self._env.step(self._moves(action)), 5))
 
@@ -112,7 +112,7 @@ class ParallelTeam:
         terminations: Mapping[str, Any],
         truncations: Mapping[str, Any],
         infos: Mapping[str, Any],
-    ) -> tuple[View, Outcome]:
+    ) -> tuple[Observation, StepResult]:
         """What the team sees after a step and what the step led to, of what the environment's ``step`` returned."""
         self._t += 1
         self._terminated |= [bool(terminations.get(a, False)) for a in self._agents]
@@ -127,20 +127,20 @@ class ParallelTeam:
         late = self._t >= self.spec.episode_limit
         cut = bool(np.any(self._truncated & ~self._terminated)) if over else late
         ended = over or cut
-        outcome = _outcome(
+        result = _result(
             reward=np.float32(sum(float(r) for r in rewards.values()) * self._share),
             terminal=np.bool_(over and not cut),
             truncated=np.bool_(cut),
             won=np.bool_(self.spec.has_win and ended and self._tells_win(infos)),
         )
         gone = self._terminated if ended else self._terminated | self._truncated
-        return self._seen(observations, infos, gone), outcome
+        return self._seen(observations, infos, gone), result
 
     def _probe(self) -> None:
         """Reset and step once, to learn the state's size and whether the infos tell of wins."""
-        view = self.reset_host(0)
-        self.spec = self.spec._replace(state_size=view.state.size)
-        first_legal = np.argmax(view.avail, axis=1)
+        observation = self.reset_host(0)
+        self.spec = self.spec._replace(state_size=observation.state.size)
+        first_legal = np.argmax(observation.avail, axis=1)
         infos = self._env.step(self._moves(first_legal))[4]
         shown = any(key in infos.get(agent, {}) for agent in self._agents for key in self._win_keys)
         self.spec = self.spec._replace(has_win=self.spec.has_win or shown)
@@ -162,7 +162,7 @@ class ParallelTeam:
     def _tells_win(self, infos: Mapping[str, Any]) -> bool:
         return any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
 
-    def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: np.ndarray) -> View:
+    def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: np.ndarray) -> Observation:
         from gymnasium.spaces import flatten
 
         obs = np.zeros((self.spec.n_agents, self.spec.obs_size), np.float32)
@@ -178,7 +178,7 @@ class ParallelTeam:
             obs[i, : flat.size] = flat
             avail[i, : self._actions[i].n] = True if mask is None else np.asarray(mask, bool)
         self._avail = avail
-        return _view(obs, self._state(obs), avail.copy())
+        return _observe(obs, self._state(obs), avail.copy())
 
     def _state(self, obs: np.ndarray) -> np.ndarray:
         if self._has_state:

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from ovmse.types import EnvSpec, EnvState, Outcome, View
+from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
 
 
 @runtime_checkable
@@ -17,11 +17,13 @@ class Environment(Protocol):
 
     spec: EnvSpec
 
-    def reset(self, key: PRNGKeyArray) -> tuple[EnvState, View]:
+    def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:
         """A first state and what the team sees of it."""
         ...
 
-    def step(self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, View, Outcome]:
+    def step(
+        self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]
+    ) -> tuple[EnvState, Observation, StepResult]:
         """The state after the joint action, what the team sees of it, and what the action led to."""
         ...
 
@@ -32,11 +34,11 @@ class HostEnvironment(Protocol):
 
     spec: EnvSpec
 
-    def reset_host(self, seed: int) -> View:
+    def reset_host(self, seed: int) -> Observation:
         """Start an episode; equal seeds start equal episodes."""
         ...
 
-    def step_host(self, action: np.ndarray) -> tuple[View, Outcome]:
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly with `action` (int, shape (N,))."""
         ...
 

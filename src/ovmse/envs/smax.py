@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
-from ovmse.errors import check_positive, unknown
-from ovmse.types import EnvSpec, EnvState, Outcome, View
+from ovmse.core.errors import check_positive, unknown
+from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
 
 ATTACK_MODES = ("closest", "random")
 
@@ -76,13 +76,15 @@ class Smax:
             has_win=True,
         )
 
-    def reset(self, key: PRNGKeyArray) -> tuple[EnvState, View]:
+    def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:
         """A new battle and what the team sees of it."""
         obs, state = self._env.reset(key)
         state = _strongly_typed(state)
-        return state, self._view(obs, state)
+        return state, self._observe(obs, state)
 
-    def step(self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, View, Outcome]:
+    def step(
+        self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]
+    ) -> tuple[EnvState, Observation, StepResult]:
         """The battle after the allies' `action`; jaxmarl's own `step` would start a new battle at the end."""
         agents = self._env.agents
         obs, state, rewards, _, _ = self._env.step_env(
@@ -92,18 +94,18 @@ class Smax:
         ally_lives = jnp.any(state.state.unit_alive[: self.spec.n_agents])
         enemy_lives = jnp.any(state.state.unit_alive[self.spec.n_agents :])
         decided = ~(ally_lives & enemy_lives)
-        outcome = Outcome(
+        result = StepResult(
             reward=self._reward_scale * rewards[agents[0]],
             terminal=decided,
             truncated=~decided & (state.state.step >= self.spec.episode_limit),
             won=ally_lives & ~enemy_lives,
         )
-        return state, self._view(obs, state), outcome
+        return state, self._observe(obs, state), result
 
-    def _view(self, obs: dict[str, Array], state: Any) -> View:
+    def _observe(self, obs: dict[str, Array], state: Any) -> Observation:
         avail = self._env.get_avail_actions(state)
         agents = self._env.agents
-        return View(
+        return Observation(
             obs=jnp.stack([obs[agent] for agent in agents]),
             state=self._scaled_state(obs["world_state"], state.state.unit_types),
             avail=jnp.stack([avail[agent] for agent in agents]).astype(bool),

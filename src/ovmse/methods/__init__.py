@@ -2,18 +2,20 @@
 
 from dataclasses import fields, is_dataclass
 
-from ovmse.errors import UserError, unknown
-from ovmse.method import Independent, Method, combine
+from ovmse.core.errors import UserError, unknown
+from ovmse.core.schedules import Schedule
 from ovmse.methods.awac import AWAC
 from ovmse.methods.balanced import BALANCED
 from ovmse.methods.bc import BC
 from ovmse.methods.calql import CALQL
 from ovmse.methods.cfcql import CFCQL_METHOD
+from ovmse.methods.exploration import Independent
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.icq import ICQ
 from ovmse.methods.iql import IQL
 from ovmse.methods.jsrl import JSRL
 from ovmse.methods.kept import KEPT
+from ovmse.methods.method import Method, combine
 from ovmse.methods.offline import OFFLINE
 from ovmse.methods.omiga import OMIGA
 from ovmse.methods.otc import OTC
@@ -26,8 +28,7 @@ from ovmse.methods.scratch import SCRATCH
 from ovmse.methods.se import SE
 from ovmse.methods.sim2o import SIM2O
 from ovmse.methods.wsrl import WSRL
-from ovmse.schedules import Schedule
-from ovmse.trust import import_own
+from ovmse.system.plugins import import_own
 
 METHODS: dict[str, Method] = {
     "ovmse": OVMSE,

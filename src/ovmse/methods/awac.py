@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from ovmse import values
-from ovmse.context import Context, PerStep
-from ovmse.explorers import Sample
-from ovmse.losses import check_above_zero, squared_error
-from ovmse.method import TD, Method, Parts
-from ovmse.networks import chosen
-from ovmse.schedules import constant
+from ovmse.core import values
+from ovmse.core.networks import Parts, chosen
+from ovmse.core.schedules import constant
+from ovmse.methods.exploration import Sample
+from ovmse.methods.losses import check_above_zero, squared_error
+from ovmse.methods.method import Method
+from ovmse.methods.signatures import LossInputs, PerStep
+from ovmse.methods.targets import TD
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class AdvantageWeighted:
         check_above_zero("AWAC's temperature", self.temperature)
         check_above_zero("AWAC's largest weight", self.largest)
 
-    def __call__(self, context: Context) -> PerStep:
-        v, action = context.values, context.episode.action
-        log_policy = values.log_policy_at_steps(v, context.episode)
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        v, action = inputs.values, inputs.episode.action
+        log_policy = values.log_policy_at_steps(v, inputs.episode)
         advantage = values.counterfactual_advantage(v.weights, v.q, log_policy, action)
         weight = values.advantage_weight(advantage, self.temperature, self.largest)
-        return squared_error(context) - (weight * chosen(log_policy, action)).sum(axis=-1)
+        return squared_error(inputs) - (weight * chosen(log_policy, action)).sum(axis=-1)
 
 
 AWAC = Method(

@@ -11,22 +11,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ovmse.context import Context, PerStep
-from ovmse.losses import check_above_zero, squared_error
-from ovmse.method import CQL, Parts
+from ovmse.core.networks import Parts, online_logit
+from ovmse.core.schedules import linear
 from ovmse.methods.finetune import FINETUNE
-from ovmse.networks import online_logit
-from ovmse.schedules import linear
+from ovmse.methods.losses import CQL, check_above_zero, squared_error
+from ovmse.methods.signatures import LossInputs, PerStep
 
 LEAST, LARGEST = 1e-3, 1e3  # of a priority
 
 
-def logit(context: Context) -> PerStep:
+def logit(inputs: LossInputs) -> PerStep:
     """The logit z of each step's having been played online: exp(z) is the density ratio of online to offline steps."""
-    assert context.values.ratio is not None
-    episode = context.episode
+    assert inputs.values.ratio is not None
+    episode = inputs.episode
     return online_logit(
-        context.values.ratio, episode.state[:-1], jax.nn.one_hot(episode.action, episode.avail.shape[-1])
+        inputs.values.ratio, episode.state[:-1], jax.nn.one_hot(episode.action, episode.avail.shape[-1])
     )
 
 
@@ -41,9 +40,9 @@ class TellApart:
 
     needs = ("ratio",)
 
-    def __call__(self, context: Context) -> PerStep:
-        sign = jnp.where(context.from_data, -1.0, 1.0)
-        return squared_error(context) + jax.nn.softplus(-sign * logit(context)) / context.drawn
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        sign = jnp.where(inputs.from_data, -1.0, 1.0)
+        return squared_error(inputs) + jax.nn.softplus(-sign * logit(inputs)) / inputs.drawn
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class DensityRatio:
     def __post_init__(self) -> None:
         check_above_zero("the density ratio's temperature", self.temperature)
 
-    def __call__(self, context: Context) -> Float[Array, ""]:
-        valid = context.episode.valid
-        ratio = jnp.clip(jnp.exp(logit(context) / self.temperature), LEAST, LARGEST)
+    def __call__(self, inputs: LossInputs) -> Float[Array, ""]:
+        valid = inputs.episode.valid
+        ratio = jnp.clip(jnp.exp(logit(inputs) / self.temperature), LEAST, LARGEST)
         return jnp.where(valid, ratio, 0.0).sum() / jnp.maximum(1, valid.sum())
 
 

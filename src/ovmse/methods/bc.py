@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from ovmse import values
-from ovmse.context import Context, PerStep
-from ovmse.method import Method, Parts
-from ovmse.networks import chosen
+from ovmse.core import values
+from ovmse.core.networks import Parts, chosen
+from ovmse.methods.method import Method
+from ovmse.methods.signatures import LossInputs, PerStep
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Imitate:
 
     learns, needs = "policy", ("policy",)
 
-    def __call__(self, context: Context) -> PerStep:
-        return -chosen(values.log_policy_at_steps(context.values, context.episode), context.episode.action).sum(axis=-1)
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        return -chosen(values.log_policy_at_steps(inputs.values, inputs.episode), inputs.episode.action).sum(axis=-1)
 
 
 BC = Method(offline_loss=Imitate(), parts=Parts(policy=True))

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from ovmse import values
-from ovmse.context import Context, PerStep
-from ovmse.losses import check_strength, squared_error
+from ovmse.core import values
 from ovmse.methods.finetune import FINETUNE
+from ovmse.methods.losses import check_strength, squared_error
+from ovmse.methods.signatures import LossInputs, PerStep
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class CalibratedCQL:
     def __post_init__(self) -> None:
         check_strength("Cal-QL's alpha", self.alpha)
 
-    def __call__(self, context: Context) -> PerStep:
-        v, episode = context.values, context.episode
-        brought = values.returns_to_go(episode.reward, episode.terminal, episode.valid, context.gamma)
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        v, episode = inputs.values, inputs.episode
+        brought = values.returns_to_go(episode.reward, episode.terminal, episode.valid, inputs.gamma)
         gaps = values.counterfactual_gaps(v.weights, v.q, episode.avail[:-1], episode.action, least=brought)
-        return squared_error(context) + self.alpha * gaps.mean(axis=-1)
+        return squared_error(inputs) + self.alpha * gaps.mean(axis=-1)
 
 
 CALQL = replace(FINETUNE, offline_loss=CalibratedCQL(), online_loss=CalibratedCQL())

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from ovmse import values
-from ovmse.context import Context, PerStep
-from ovmse.losses import check_strength, squared_error
+from ovmse.core import values
 from ovmse.methods.finetune import FINETUNE
+from ovmse.methods.losses import check_strength, squared_error
+from ovmse.methods.signatures import LossInputs, PerStep
 
 LARGEST_TEMPERATURE = 1000.0
 
@@ -29,11 +29,11 @@ class CFCQL:
         check_strength("CFCQL's alpha", self.alpha)
         check_strength("CFCQL's temperature", self.temperature, least=-LARGEST_TEMPERATURE)
 
-    def __call__(self, context: Context) -> PerStep:
-        v, avail, action = context.values, context.episode.avail[:-1], context.episode.action
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        v, avail, action = inputs.values, inputs.episode.avail[:-1], inputs.episode.action
         gaps = values.counterfactual_gaps(v.weights, v.q, avail, action)
         share = jax.lax.stop_gradient(jax.nn.softmax(-self.temperature * gaps, axis=-1))
-        return squared_error(context) + self.alpha * (share * gaps).sum(axis=-1)
+        return squared_error(inputs) + self.alpha * (share * gaps).sum(axis=-1)
 
 
 CFCQL_METHOD = replace(FINETUNE, offline_loss=CFCQL())

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from ovmse.method import TD, EpsilonGreedy
+from ovmse.core.schedules import linear
+from ovmse.methods.exploration import EpsilonGreedy
 from ovmse.methods.ovmse import OVMSE
-from ovmse.schedules import linear
+from ovmse.methods.targets import TD
 
 FINETUNE = replace(OVMSE, online_target=TD(), explore=EpsilonGreedy(epsilon=linear(0.1, 0.02)))

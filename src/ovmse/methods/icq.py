@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from ovmse import values
-from ovmse.context import Context, PerStep
-from ovmse.losses import check_above_zero, squared_error
-from ovmse.method import Method, Parts
+from ovmse.core import values
+from ovmse.core.mixers import share_of
+from ovmse.core.networks import Parts, chosen
+from ovmse.core.types import Episode
+from ovmse.core.values import Values
 from ovmse.methods.finetune import FINETUNE
-from ovmse.mixers import share_of
-from ovmse.networks import chosen
-from ovmse.types import Episode
-from ovmse.values import Values
+from ovmse.methods.losses import check_above_zero, squared_error
+from ovmse.methods.method import Method
+from ovmse.methods.signatures import LossInputs, PerStep
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LoggedNext:
         logged = episode.valid[1:]
         likely = jnp.argmax(values.mask_illegal(v.online.acting, episode.avail), axis=-1)[1:]
         action = likely.at[:-1].set(jnp.where(logged[:, None], episode.action[1:], likely[:-1]))
-        q_tot = values.q_tot_of_critics(v.next_weights, v.slow.critics[1:], action).min(axis=0)
+        q_tot = values.q_tot_of_critics(v.next_weights, v.target.critics[1:], action).min(axis=0)
         ratio = values.normalised_over(q_tot[:-1] / self.temperature, logged)
         return q_tot.at[:-1].multiply(jnp.where(logged, ratio, 1.0))
 
@@ -53,14 +53,14 @@ class ImplicitConstraint:
     def __post_init__(self) -> None:
         check_above_zero("ICQ's temperature", self.temperature)
 
-    def __call__(self, context: Context) -> PerStep:
-        v, episode = context.values, context.episode
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        v, episode = inputs.values, inputs.episode
         log_policy, taken = values.log_policy_at_steps(v, episode), chosen(v.q, episode.action)
         gap = taken - (jnp.exp(log_policy) * v.q).sum(axis=-1)
         advantage = jax.lax.stop_gradient(share_of(v.weights, taken) * gap)
         over_steps = jax.vmap(values.normalised_over, in_axes=(1, None), out_axes=1)
         ratio = over_steps(advantage / self.temperature, episode.valid)
-        return squared_error(context) - (ratio * chosen(log_policy, episode.action)).sum(axis=-1)
+        return squared_error(inputs) - (ratio * chosen(log_policy, episode.action)).sum(axis=-1)
 
 
 ICQ = Method(

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ovmse import values
-from ovmse.context import Context, PerStep
-from ovmse.errors import UserError
-from ovmse.losses import check_above_zero
-from ovmse.method import Method, Parts
+from ovmse.core import values
+from ovmse.core.errors import UserError
+from ovmse.core.networks import Heads, Parts, chosen
 from ovmse.methods.finetune import FINETUNE
-from ovmse.networks import Heads, chosen
+from ovmse.methods.losses import check_above_zero
+from ovmse.methods.method import Method
+from ovmse.methods.signatures import LossInputs, PerStep
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class ImplicitQ:
         check_above_zero("IQL's temperature", self.temperature)
         check_above_zero("IQL's largest weight", self.largest)
 
-    def __call__(self, context: Context) -> PerStep:
-        v, episode = context.values, context.episode
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        v, episode = inputs.values, inputs.episode
         value = v.online.value
         assert value is not None
         after = jax.lax.stop_gradient(value[1:])
-        target = jax.vmap(context.bootstrap, in_axes=1, out_axes=1)(after)
+        target = jax.vmap(inputs.bootstrap, in_axes=1, out_axes=1)(after)
         critic = ((taken(v.online, episode.action) - target) ** 2).sum(axis=0)
-        advantage = taken(v.slow, episode.action).min(axis=0) - value[:-1]
+        advantage = taken(v.target, episode.action).min(axis=0) - value[:-1]
         regression = jnp.where(advantage > 0, self.expectile, 1.0 - self.expectile) * advantage**2
         log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
         weight = values.advantage_weight(advantage, self.temperature, self.largest)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from ovmse import explore
-from ovmse.context import Explore, Sight
-from ovmse.method import EpsilonGreedy
+from ovmse.core import action_selection
+from ovmse.core.schedules import Schedule, check_schedule, linear
+from ovmse.methods.exploration import EpsilonGreedy
 from ovmse.methods.finetune import FINETUNE
-from ovmse.schedules import Schedule, check_schedule, linear
+from ovmse.methods.signatures import ActionInputs, Explore
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,18 @@ class Guided:
 
     horizon: Schedule = linear(0.3, 0.0, share=0.5)
     then: Explore = EpsilonGreedy(linear(0.5, 0.05, share=0.5))
-    guided = True
+    uses_offline_team = True
 
     def __post_init__(self) -> None:
         check_schedule("the guide's horizon", self.horizon)
         self.horizon.check_within("the guide's horizon", 0.0, 1.0)
 
-    def __call__(self, key: PRNGKeyArray, sight: Sight) -> Int[Array, " N"]:
-        assert sight.offline is not None
-        guided = sight.t < self.horizon(sight.progress) * sight.episode_limit
-        return jnp.where(guided, explore.greedy(sight.offline.heads.acting, sight.avail), self.then(key, sight))
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
+        assert inputs.offline is not None
+        guided = inputs.t < self.horizon(inputs.progress) * inputs.episode_limit
+        return jnp.where(
+            guided, action_selection.greedy(inputs.offline.heads.acting, inputs.avail), self.then(key, inputs)
+        )
 
 
-JSRL = replace(FINETUNE, explore=Guided(), memory=None, fresh=True)
+JSRL = replace(FINETUNE, explore=Guided(), memory=None, reinitialise_online=True)

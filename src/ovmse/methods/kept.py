@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ovmse.method import CQL
 from ovmse.methods.finetune import FINETUNE
+from ovmse.methods.losses import CQL
 
 KEPT = replace(FINETUNE, online_loss=CQL(alpha=1.0))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
+from ovmse.core.schedules import constant
 from ovmse.methods.ovmse import OVMSE
-from ovmse.schedules import constant
 
 OFFLINE = replace(OVMSE, online_target=None, offline_share=constant(0.0))

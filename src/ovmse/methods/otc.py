@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ovmse.context import Context
-from ovmse.explore import greedy
-from ovmse.losses import check_above_zero
+from ovmse.core.action_selection import greedy
+from ovmse.core.schedules import linear
 from ovmse.methods.finetune import FINETUNE
-from ovmse.schedules import linear
+from ovmse.methods.losses import check_above_zero
+from ovmse.methods.signatures import LossInputs
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Agreement:
     def __post_init__(self) -> None:
         check_above_zero("the least priority", self.least)
 
-    def __call__(self, context: Context) -> Float[Array, ""]:
-        episode = context.episode
+    def __call__(self, inputs: LossInputs) -> Float[Array, ""]:
+        episode = inputs.episode
         avail = episode.avail[:-1]
         choice = (avail.sum(axis=-1) > 1) & episode.valid[:, None]
-        same = greedy(context.values.online.acting[:-1], avail) == episode.action
+        same = greedy(inputs.values.online.acting[:-1], avail) == episode.action
         return self.least + (same & choice).sum() / jnp.maximum(1, choice.sum())
 
 

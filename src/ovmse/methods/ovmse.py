@@ -1,11 +1,14 @@
 """OVMSE: Offline Value Function Memory and Sequential Exploration (Zhong et al. 2024, arXiv 2410.19450)."""
 
-from ovmse.method import CQL, Method, Remember, Sequential
-from ovmse.schedules import constant, linear
+from ovmse.core.schedules import constant, linear
+from ovmse.methods.exploration import Sequential
+from ovmse.methods.losses import CQL
+from ovmse.methods.method import Method
+from ovmse.methods.targets import OfflineValueMemory
 
 OVMSE = Method(
     offline_loss=CQL(alpha=1.0),
-    online_target=Remember(weight=linear(1.0, 0.1)),  # y + λ max(0, memory − y)
+    online_target=OfflineValueMemory(weight=linear(1.0, 0.1)),  # y + λ max(0, memory − y)
     explore=Sequential(epsilon=linear(0.3, 0.05)),
     offline_share=constant(0.1),
 )

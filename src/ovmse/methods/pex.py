@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from ovmse import explore
-from ovmse.context import Explore, Sight
-from ovmse.losses import check_above_zero
+from ovmse.core import action_selection
+from ovmse.core.networks import chosen
 from ovmse.methods.finetune import FINETUNE
-from ovmse.networks import chosen
+from ovmse.methods.losses import check_above_zero
+from ovmse.methods.signatures import ActionInputs, Explore
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Expand:
 
     online: Explore = FINETUNE.explore
     temperature: float | int = 0.1
-    guided = True
+    uses_offline_team = True
 
     def __post_init__(self) -> None:
         check_above_zero("PEX's temperature", self.temperature)
 
-    def __call__(self, key: PRNGKeyArray, sight: Sight) -> Int[Array, " N"]:
-        assert sight.offline is not None
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
+        assert inputs.offline is not None
         k_online, k_choice = jax.random.split(key)
-        kept = explore.greedy(sight.offline.heads.acting, sight.avail)
-        proposals = jnp.stack([kept, self.online(k_online, sight)], axis=-1)
-        worth = jnp.take_along_axis(sight.online.heads.q, proposals, axis=-1) / self.temperature
+        kept = action_selection.greedy(inputs.offline.heads.acting, inputs.avail)
+        proposals = jnp.stack([kept, self.online(k_online, inputs)], axis=-1)
+        worth = jnp.take_along_axis(inputs.online.heads.q, proposals, axis=-1) / self.temperature
         return chosen(proposals, jax.random.categorical(k_choice, worth, axis=-1))
 
 

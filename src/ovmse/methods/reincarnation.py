@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ovmse.context import Sight
-from ovmse.errors import UserError
+from ovmse.core.errors import UserError
 from ovmse.methods.finetune import FINETUNE
+from ovmse.methods.signatures import ActionInputs
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Keep:
     """
 
     agents: tuple[int, ...] = (0,)
-    guided = True
+    uses_offline_team = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.agents, tuple) or not all(isinstance(i, int) and i >= 0 for i in self.agents):
@@ -31,11 +31,11 @@ class Keep:
                 f"the agents that keep their policy are numbers from 0, such as (0, 2); got {self.agents!r}."
             )
 
-    def __call__(self, sight: Sight) -> Float[Array, "N A"]:
-        if sight.offline is None:
-            return sight.q
-        kept = jnp.isin(jnp.arange(len(sight.q)), jnp.asarray(self.agents, jnp.int32))
-        return jnp.where(kept[:, None], sight.offline.heads.acting, sight.q)
+    def __call__(self, inputs: ActionInputs) -> Float[Array, "N A"]:
+        if inputs.offline is None:
+            return inputs.q
+        kept = jnp.isin(jnp.arange(len(inputs.q)), jnp.asarray(self.agents, jnp.int32))
+        return jnp.where(kept[:, None], inputs.offline.heads.acting, inputs.q)
 
 
-REINCARNATION = replace(FINETUNE, compose=Keep())
+REINCARNATION = replace(FINETUNE, acting_utilities=Keep())

@@ -1,8 +1,11 @@
 """RLPD (Ball et al. 2023) for a team: no offline phase; half of every batch is the dataset's, layer normalisation, and
 two critics of which the smaller value counts. The team acts by their mean, as the paper's actor does."""
 
-from ovmse.method import TD, EpsilonGreedy, Method, Parts
-from ovmse.schedules import constant, linear
+from ovmse.core.networks import Parts
+from ovmse.core.schedules import constant, linear
+from ovmse.methods.exploration import EpsilonGreedy
+from ovmse.methods.method import Method
+from ovmse.methods.targets import TD
 
 RLPD = Method(
     online_target=TD(),

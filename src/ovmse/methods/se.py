@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ovmse.method import TD
 from ovmse.methods.ovmse import OVMSE
+from ovmse.methods.targets import TD
 
 SE = replace(OVMSE, online_target=TD())

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ovmse import explore
-from ovmse.context import Explore, Sight, Voice
-from ovmse.errors import check_positive, check_share
+from ovmse.core import action_selection
+from ovmse.core.errors import check_positive, check_share
+from ovmse.core.mixers import mix
+from ovmse.core.networks import chosen
 from ovmse.methods.finetune import FINETUNE
-from ovmse.mixers import mix
-from ovmse.networks import chosen
+from ovmse.methods.signatures import ActionInputs, Explore, PolicyOutput
 
 
 @dataclass(frozen=True)
@@ -29,31 +29,31 @@ class Blend:
     online: Explore = FINETUNE.explore
     beam: int = 4
     frozen: float | int = 0.5
-    guided, needs_q_tot = True, True
+    uses_offline_team, compares_q_tot = True, True
 
     def __post_init__(self) -> None:
         check_positive("Sim2O's beam", float(self.beam))
         check_share("the frozen team's share in the central value", self.frozen)
 
-    def __call__(self, key: PRNGKeyArray, sight: Sight) -> Int[Array, " N"]:
-        assert sight.offline is not None
-        kept = explore.greedy(sight.offline.heads.acting, sight.avail)
-        return beam_search(sight, self.online(key, sight), kept, self.beam, self.frozen)
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
+        assert inputs.offline is not None
+        kept = action_selection.greedy(inputs.offline.heads.acting, inputs.avail)
+        return beam_search(inputs, self.online(key, inputs), kept, self.beam, self.frozen)
 
 
-def central_value(sight: Sight, joint: Int[Array, "K N"], frozen: float) -> Float[Array, " K"]:
+def central_value(inputs: ActionInputs, joint: Int[Array, "K N"], frozen: float) -> Float[Array, " K"]:
     """(1 − frozen) Q_tot of the online team + frozen · Q_tot of the frozen one, of each joint action."""
-    assert sight.offline is not None
+    assert inputs.offline is not None
 
-    def q_tot(voice: Voice) -> Float[Array, " K"]:
-        q = jnp.broadcast_to(voice.heads.q, (*joint.shape, voice.heads.q.shape[-1]))
-        return mix(voice.weights, chosen(q, joint))
+    def q_tot(output: PolicyOutput) -> Float[Array, " K"]:
+        q = jnp.broadcast_to(output.heads.q, (*joint.shape, output.heads.q.shape[-1]))
+        return mix(output.weights, chosen(q, joint))
 
-    return (1.0 - frozen) * q_tot(sight.online) + frozen * q_tot(sight.offline)
+    return (1.0 - frozen) * q_tot(inputs.online) + frozen * q_tot(inputs.offline)
 
 
 def beam_search(
-    sight: Sight, online: Int[Array, " N"], kept: Int[Array, " N"], beam: int, frozen: float
+    inputs: ActionInputs, online: Int[Array, " N"], kept: Int[Array, " N"], beam: int, frozen: float
 ) -> Int[Array, " N"]:
     """Agent after agent, both proposals on top of the best `beam` joint actions so far; who has not had its turn keeps
     to the offline one. Where both proposals are the same, nothing is added, so that no place is taken twice."""
@@ -61,7 +61,7 @@ def beam_search(
     for i in range(len(kept)):
         joint = jnp.concatenate([joint, joint.at[:, i].set(online[i])])
         differs = jnp.concatenate([differs, differs & (online[i] != kept[i])])
-        worth = jnp.where(differs, central_value(sight, joint, frozen), -jnp.inf)
+        worth = jnp.where(differs, central_value(inputs, joint, frozen), -jnp.inf)
         best = jnp.argsort(-worth)[:beam]
         joint, differs = joint[best], differs[best]
     return joint[0]

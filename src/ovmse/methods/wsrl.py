@@ -3,7 +3,7 @@ learning, and its episodes are the replay's first. The paper plays a few episode
 
 from dataclasses import replace
 
+from ovmse.core.schedules import constant
 from ovmse.methods.finetune import FINETUNE
-from ovmse.schedules import constant
 
 WSRL = replace(FINETUNE, offline_share=constant(0.0), warm_up=0.05, memory=None)

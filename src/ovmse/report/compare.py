@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ovmse.errors import UserError
-from ovmse.report import format as fmt
+from ovmse.analysis.comparison import Comparison, compare_runs
+from ovmse.core.errors import UserError
+from ovmse.render import format as fmt
 from ovmse.report import marl_eval
-from ovmse.report.comparison import Comparison, compare_runs
-from ovmse.report.runs import load_run
-from ovmse.report.stats import Estimate
+from ovmse.runs.metrics_file import load_run
+from ovmse.stats.estimates import Estimate
 
 BEST = "best (optimistic)"
 HEADER = ("run", "seeds", "before", "dip", "recovered", "mean", "final", "regret", "beats first", BEST)
@@ -66,7 +66,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, refere
     _write_csv(folder / "compare.csv", found)
     marl_eval.write(found, folder / "marl_eval.json")
 
-    from ovmse.report.draw import save
+    from ovmse.render.draw import save
     from ovmse.report.plots_compare import compare_figure, profiles_figure
 
     save(compare_figure(found), folder / "compare")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.report.comparison import Comparison
-from ovmse.report.results import Result
-from ovmse.report.runs import PROGRESS, Run, counted
+from ovmse.analysis.comparison import Comparison
+from ovmse.analysis.results import RunSummary
+from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted
 
 
 def write(found: Comparison, path: Path) -> None:
@@ -65,7 +65,7 @@ def unfit(found: Comparison) -> list[str]:
     ]
 
 
-def _seeds(run: Run, result: Result, metrics: tuple[str, ...]) -> dict[str, Any]:
+def _seeds(run: RunRecord, result: RunSummary, metrics: tuple[str, ...]) -> dict[str, Any]:
     seeds = {}
     for trace in counted(run.online if result.phase == "online" else run.offline):
         there = np.all([np.isfinite(trace.columns[m]) for m in metrics], axis=0)

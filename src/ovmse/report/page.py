@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovmse.errors import UserError
-from ovmse.report import format as fmt
-from ovmse.report import html, words
+from ovmse.analysis.comparison import Comparison, compare_runs
+from ovmse.analysis.results import RunSummary
+from ovmse.config import flatten
+from ovmse.core.errors import UserError
+from ovmse.render import format as fmt
+from ovmse.render import html
+from ovmse.render.page import CSS, wrap_main
+from ovmse.report import words
 from ovmse.report.compare import CAPTION, HEADER, TOTAL_CAPTION, TOTAL_HEADER, table_rows, total_rows
-from ovmse.report.comparison import Comparison, compare_runs
-from ovmse.report.results import Result
-from ovmse.report.runs import Run, counted, load_run, series, setting
-from ovmse.report.stats import curve
-from ovmse.rundir import flatten
+from ovmse.runs.metrics_file import RunRecord, counted, load_run, series, setting
+from ovmse.stats.estimates import curve
 
 SPEED = {
     "offline_updates_per_s": "offline gradient updates per second",
@@ -44,8 +46,8 @@ def write_report(run_dirs: Sequence[Path], out: Path | None = None, reference: f
     return path
 
 
-def _page(runs: Sequence[Run], base: Path, reference: float | None) -> str:
-    css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+def _page(runs: Sequence[RunRecord], base: Path, reference: float | None) -> str:
+    css = CSS.read_text(encoding="utf-8")
     found = compare_runs(runs, reference)
     names, results = found.names, found.results
     if len(runs) == 1:
@@ -60,11 +62,7 @@ def _page(runs: Sequence[Run], base: Path, reference: float | None) -> str:
     return html.page(f"{title} · ovmse", css, wrap_main("\n".join(parts)))
 
 
-def wrap_main(markup: str) -> str:
-    return html.wrap("main", markup)
-
-
-def _title(run: Run, name: str) -> str:
+def _title(run: RunRecord, name: str) -> str:
     env = setting(run.config, "env")
     return f"{name} on {env}" if isinstance(env, str) and env else name
 
@@ -74,7 +72,7 @@ def _slug(name: str) -> str:
 
 
 def _comparison(found: Comparison, base: Path) -> str:
-    from ovmse.report.draw import inline_svg, save
+    from ovmse.render.draw import inline_svg, save
     from ovmse.report.plots_compare import compare_figure, profiles_figure
 
     figure, profiles = compare_figure(found), profiles_figure(found)
@@ -101,7 +99,7 @@ def _comparison(found: Comparison, base: Path) -> str:
     ])  # fmt: skip
 
 
-def _run(run: Run, result: Result, base: Path, stem: str, level: int) -> str:
+def _run(run: RunRecord, result: RunSummary, base: Path, stem: str, level: int) -> str:
     """All sections of one run; `stem` starts the names of its figures, `level` is its headings' level."""
     h = f"h{level}"
     sections = [
@@ -128,13 +126,13 @@ def _run(run: Run, result: Result, base: Path, stem: str, level: int) -> str:
     return "\n".join(filter(None, sections))
 
 
-def _subtitle(run: Run) -> str:
+def _subtitle(run: RunRecord) -> str:
     known = {"method": setting(run.config, "method"), "environment": setting(run.config, "env")}
     known |= {"data": setting(run.config, "data"), "device": run.versions.get("device")}
     return " · ".join([f"{k} {fmt.plain(v)}" for k, v in known.items() if v is not None] + [f"run {run.path.name}"])
 
 
-def _cards(result: Result) -> list[tuple[str, str, str]]:
+def _cards(result: RunSummary) -> list[tuple[str, str, str]]:
     score, final = result.score, result.final
     name = fmt.SCORE_NAMES[score]
     span = fmt.interval(final, score)
@@ -158,8 +156,8 @@ def _cards(result: Result) -> list[tuple[str, str, str]]:
     return found
 
 
-def _learning(run: Run, result: Result, base: Path, stem: str) -> str:
-    from ovmse.report.draw import inline_svg, save
+def _learning(run: RunRecord, result: RunSummary, base: Path, stem: str) -> str:
+    from ovmse.render.draw import inline_svg, save
     from ovmse.report.plots import learning_figure
 
     figure = learning_figure(run)
@@ -170,7 +168,7 @@ def _learning(run: Run, result: Result, base: Path, stem: str) -> str:
     return html.figure(svg, caption, files, base) + html.fold("The numbers behind it", _curve_table(run, result))
 
 
-def _curve_table(run: Run, result: Result) -> str:
+def _curve_table(run: RunRecord, result: RunSummary) -> str:
     """At most 25 points of the curve, as a table."""
     found = series(counted(run.online if result.phase == "online" else run.offline), result.score)
     line = curve([x for _, x, _ in found], [y for _, _, y in found])
@@ -186,8 +184,8 @@ def _curve_table(run: Run, result: Result) -> str:
     return html.table(f"Interquartile mean of the {name}, {result.phase} phase.", header, rows)
 
 
-def _q_values(run: Run, base: Path, stem: str, h: str) -> str:
-    from ovmse.report.draw import inline_svg, save
+def _q_values(run: RunRecord, base: Path, stem: str, h: str) -> str:
+    from ovmse.render.draw import inline_svg, save
     from ovmse.report.plots import q_value_figure
 
     figure = q_value_figure(run)
@@ -199,7 +197,7 @@ def _q_values(run: Run, base: Path, stem: str, h: str) -> str:
     return html.tag(h, "Q values") + html.figure(svg, text, files, base)
 
 
-def _seed_table(result: Result) -> str:
+def _seed_table(result: RunSummary) -> str:
     score = result.score
     agree = {True: "yes", False: "NO", None: "–"}
     at = "environment steps" if result.phase == "online" else "gradient updates"
@@ -224,7 +222,7 @@ def _seed_table(result: Result) -> str:
     )
 
 
-def _dataset(run: Run, base: Path, stem: str, h: str) -> str:
+def _dataset(run: RunRecord, base: Path, stem: str, h: str) -> str:
     if run.dataset is None:
         return ""
     profile = {k: _measured(k, v) for k, v in flatten(run.dataset).items() if not isinstance(v, list)}
@@ -235,10 +233,10 @@ def _dataset(run: Run, base: Path, stem: str, h: str) -> str:
 
 def _profile_figure(profile: Mapping[str, Any], base: Path, stem: str) -> str:
     """The dataset's own figure, or nothing where the profile lacks what the figure needs."""
-    from ovmse.report.draw import inline_svg, save
+    from ovmse.render.draw import inline_svg, save
 
     try:
-        from ovmse.data.inspect import plot_profile
+        from ovmse.inspection.inspect import plot_profile
 
         figure = plot_profile(dict(profile))
     except (ImportError, LookupError, TypeError, ValueError, AttributeError):
@@ -248,7 +246,7 @@ def _profile_figure(profile: Mapping[str, Any], base: Path, stem: str) -> str:
     return html.figure(svg, "The dataset's profile.", files, base, cls="plot paper")
 
 
-def _speed(run: Run) -> str:
+def _speed(run: RunRecord) -> str:
     found = {k: v for k, v in flatten(run.summary).items() if k != "guard"}
     rows = [(SPEED.get(k, k.replace("_", " ")), _measured(k, v)) for k, v in found.items()]
     return html.table("Measured over the whole run.", ("what", "value"), rows)

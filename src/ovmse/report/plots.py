@@ -10,9 +10,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ovmse.report.draw import INK, MUTED, PALETTE, THEME, draw_curve, progress_axis, score_axis
-from ovmse.report.runs import PHASES, Run, Trace, counted, rolled_back, score_name, series
-from ovmse.report.stats import Curve, curve
+from ovmse.render.draw import INK, MUTED, PALETTE, THEME, draw_curve, progress_axis, score_axis
+from ovmse.runs.metrics_file import PHASES, RunRecord, Trace, counted, rolled_back, score_name, series
+from ovmse.stats.estimates import Curve, curve
 
 SCORE_LABELS = {"win_rate": "win rate", "return": "return per episode"}
 X_LABELS = {"offline": "gradient updates", "online": "environment steps (online)"}
@@ -21,18 +21,18 @@ ABOVE: dict[str, Any] = {"bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
 RETURNED: dict[str, Any] = {"marker": "v", "s": 34, "color": PALETTE[1], "zorder": 5}
 Q_LINES = {
     "monitor_q_tot": ("Q_tot, fixed dataset steps", {"color": PALETTE[0], "linestyle": "-"}),
-    "monitor_memory": ("frozen offline value, same steps", {"color": PALETTE[1], "linestyle": "--"}),
+    "monitor_offline_value": ("frozen offline value, same steps", {"color": PALETTE[1], "linestyle": "--"}),
     "q_tot": ("Q_tot, training batches", {"color": PALETTE[2], "linestyle": "-."}),
 }
 SHARE_LINES = {
-    "memory_wins": ("share of targets the memory wins", {"color": PALETTE[1], "linestyle": "-"}),
+    "memory_active_share": ("share of targets the memory wins", {"color": PALETTE[1], "linestyle": "-"}),
     "monitor_agreement": ("greedy actions as offline", {"color": PALETTE[0], "linestyle": ":"}),
     "lambda": ("memory weight λ", {"color": PALETTE[3], "linestyle": "--"}),
     "epsilon": ("exploration ε", {"color": PALETTE[5], "linestyle": "-."}),
 }
 
 
-def learning_figure(run: Run) -> Figure:
+def learning_figure(run: RunRecord) -> Figure:
     """Win rate (where there is one) and return over training: seeds thin, their interquartile mean thick."""
     scores = ("win_rate", "return") if score_name(run) == "win_rate" else ("return",)
     phases = [p for p in PHASES if any(series(traces_of(run, p), s) for s in scores)]
@@ -53,7 +53,7 @@ def learning_figure(run: Run) -> Figure:
     return figure
 
 
-def q_value_figure(run: Run) -> Figure | None:
+def q_value_figure(run: RunRecord) -> Figure | None:
     """Q_tot against the frozen offline value, and who decides the targets; None if nothing was logged."""
     kinds = [lines for lines in (Q_LINES, SHARE_LINES) if any(_has(run, p, n) for p in PHASES for n in lines)]
     phases = [p for p in PHASES if any(_has(run, p, n) for lines in kinds for n in lines)]
@@ -78,12 +78,12 @@ def q_value_figure(run: Run) -> Figure | None:
     return figure
 
 
-def traces_of(run: Run, phase: str) -> tuple[Trace, ...]:
+def traces_of(run: RunRecord, phase: str) -> tuple[Trace, ...]:
     """A run's traces of one phase."""
     return run.offline if phase == "offline" else run.online
 
 
-def _has(run: Run, phase: str, name: str) -> bool:
+def _has(run: RunRecord, phase: str, name: str) -> bool:
     return bool(series(counted(traces_of(run, phase)), name))
 
 
@@ -121,7 +121,7 @@ def _learning_legend(figure: Figure, several: bool, both: bool, returned: bool) 
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), handlelength=2.2)
 
 
-def _drawn(run: Run, lines: Mapping[str, tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+def _drawn(run: RunRecord, lines: Mapping[str, tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
     return [line for name, line in lines.items() if any(_has(run, p, name) for p in PHASES)]
 
 

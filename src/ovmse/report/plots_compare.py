@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from ovmse.report.aggregate import performance_profile
-from ovmse.report.comparison import Comparison
-from ovmse.report.draw import MUTED, THEME, draw_curve, progress_axis, score_axis, style_of
+from ovmse.analysis.comparison import Comparison
+from ovmse.render.draw import MUTED, THEME, draw_curve, progress_axis, score_axis, style_of
 from ovmse.report.plots import BEFORE, SCORE_LABELS, X_LABELS, finish_x, mean_curve, panel_rows, traces_of
-from ovmse.report.runs import PHASES, counted, series
-from ovmse.report.stats import Estimate
+from ovmse.runs.metrics_file import PHASES, counted, series
+from ovmse.stats.aggregate import performance_profile
+from ovmse.stats.estimates import Estimate
 
 ACROSS = 3  # tasks beside each other
 THRESHOLDS = 201

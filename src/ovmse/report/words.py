@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovmse.report import format as fmt
-from ovmse.report.results import Result
-from ovmse.report.runs import Run, counted, rolled_back, series, setting
-from ovmse.report.stats import median_recovery
+from ovmse.analysis.results import RunSummary
+from ovmse.render import format as fmt
+from ovmse.runs.metrics_file import RunRecord, counted, rolled_back, series, setting
+from ovmse.stats.estimates import median_recovery
 
 
-def reading(run: Run, result: Result) -> str:
+def reading(run: RunRecord, result: RunSummary) -> str:
     """One paragraph that a newcomer can read: where it started, how deep it fell, where it ended."""
     name, final = fmt.SCORE_NAMES[result.score].capitalize(), result.final
     brackets = fmt.interval(final, result.score)
@@ -30,15 +30,15 @@ def reading(run: Run, result: Result) -> str:
     return text + " ".join(filter(None, (_recovery(result), guarded(run), _handover(result))))
 
 
-def _budget(result: Result) -> str:
+def _budget(result: RunSummary) -> str:
     return fmt.steps(float(np.median([s.last for s in result.seeds if s.counts])))
 
 
-def _first_online(run: Run, result: Result) -> float:
+def _first_online(run: RunRecord, result: RunSummary) -> float:
     return float(np.mean([y[0] for _, _, y in series(counted(run.online), result.score)]))
 
 
-def _recovery(result: Result) -> str:
+def _recovery(result: RunSummary) -> str:
     mine = [s for s in result.seeds if s.counts and s.dip is not None]
     fell = [s for s in mine if s.dip]
     back = [s for s in fell if s.recovered is not None]
@@ -54,7 +54,7 @@ def _recovery(result: Result) -> str:
     return f"{whole}, after {when} environment steps{' (median)' if len(back) > 1 else ''}."
 
 
-def guarded(run: Run) -> str:
+def guarded(run: RunRecord) -> str:
     """Which seeds the guard returned to their offline policy, and which ended below it; empty without a guard."""
     if setting(run.config, "guard_margin") is None:
         return ""
@@ -69,7 +69,7 @@ def guarded(run: Run) -> str:
     return text
 
 
-def _handover(result: Result) -> str:
+def _handover(result: RunSummary) -> str:
     checks = [s.agree for s in result.seeds if s.agree is not None]
     if not checks:
         return ""
@@ -78,7 +78,7 @@ def _handover(result: Result) -> str:
     return f"The handover check FAILED for {checks.count(False)} of {len(checks)} seeds: greedy play changed."
 
 
-def next_steps(run: Run, result: Result) -> list[str]:
+def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
     """At most three things worth doing next, the most pressing first."""
     final, found = result.final, []
     if any(s.agree is False for s in result.seeds):
@@ -109,7 +109,7 @@ def next_steps(run: Run, result: Result) -> list[str]:
     return found[:3]
 
 
-def _still_rising(run: Run, result: Result) -> bool:
+def _still_rising(run: RunRecord, result: RunSummary) -> bool:
     """Whether the last fifth of the online phase gained more than a tenth of the whole phase's range."""
     found: Sequence[tuple[int, np.ndarray, np.ndarray]] = series(counted(run.online), result.score)
     gains, ranges = [], []
@@ -119,16 +119,16 @@ def _still_rising(run: Run, result: Result) -> bool:
     return bool(found) and float(np.mean(gains)) > 0.1 * float(np.mean(ranges)) > 0
 
 
-def learning_alt(run: Run, result: Result) -> str:
+def learning_alt(run: RunRecord, result: RunSummary) -> str:
     """Alternative text of the learning figure."""
     name = fmt.SCORE_NAMES[result.score]
     return f"Line chart of {name} over training. {reading(run, result)}"
 
 
-def q_value_reading(run: Run) -> str:
+def q_value_reading(run: RunRecord) -> str:
     """How far Q_tot drifted from the frozen offline value on the fixed dataset steps."""
-    q, memory = (series(counted(run.online), n) for n in ("monitor_q_tot", "monitor_memory"))
-    wins = series(counted(run.online), "memory_wins")
+    q, memory = (series(counted(run.online), n) for n in ("monitor_q_tot", "monitor_offline_value"))
+    wins = series(counted(run.online), "memory_active_share")
     parts = []
     if q:
         first, last = (float(np.mean([y[i] for _, _, y in q])) for i in (0, -1))

@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ovmse import rundir
-from ovmse.config import Config
-from ovmse.learner import LearnerConfig
+from ovmse.config import Config, LearnerConfig, changed_flags
+from ovmse.stats.expected import expected_best
+from ovmse.system import files
 from ovmse.tuning import trials
-from ovmse.tuning.expected import expected_best
 from ovmse.tuning.settings import Tuning
-from ovmse.tuning.trials import Found, Plan, Trial
+from ovmse.tuning.trials import MethodResult, SearchSpec, Trial
 
 REPORTED_SEEDS = 5
 HEADER = ("method", "score", "defaults", "tuned", "trials", "failed", "updates", "env steps", "settings")
 
 
-def write(tuning: Tuning, plans: Sequence[Plan], found: Sequence[Found]) -> None:
+def write(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodResult]) -> None:
     """Write all files of a search's result into its directory."""
-    from ovmse.report.draw import save
+    from ovmse.render.draw import save
 
     assert tuning.out is not None
     curves = expected(found)
@@ -43,13 +42,13 @@ def write(tuning: Tuning, plans: Sequence[Plan], found: Sequence[Found]) -> None
             for one, plan, curve in zip(found, plans, curves, strict=True)
         ],
     }
-    rundir.write_json(tuning.out / "tuning.json", record)
+    files.write_json(tuning.out / "tuning.json", record)
     (tuning.out / "tuning.md").write_text(markdown(tuning, plans, found), encoding="utf-8")
     if any(curve is not None for curve in curves):
         save(figure(found, curves), tuning.out / "eop")
 
 
-def expected(found: Sequence[Found]) -> list[np.ndarray | None]:
+def expected(found: Sequence[MethodResult]) -> list[np.ndarray | None]:
     """Expected best score of k tried settings, by method; None where all trials failed.
 
     A failed trial counts with a win rate of 0, or with the lowest return that any method's trial had.
@@ -75,12 +74,12 @@ def flags_of(trial: Trial) -> list[str]:
     return words
 
 
-def command(tuning: Tuning, one: Found) -> str:
+def command(tuning: Tuning, one: MethodResult) -> str:
     """The command that trains a method with its best settings, on seeds that the search has not seen."""
     config, best = tuning.trial(one.method), one.best
     seed = 0 if tuning.seed >= REPORTED_SEEDS else tuning.seed + tuning.seeds
-    words = ["ovmse", "train", *differing(config, Config(), ("seed", "seeds", "learner", "change"))]
-    words += differing(
+    words = ["ovmse", "train", *changed_flags(config, Config(), ("seed", "seeds", "learner", "change"))]
+    words += changed_flags(
         config.learner, LearnerConfig(), [p.removeprefix("learner.") for p in (best.settings if best else ())]
     )
     words += [word for change in tuning.change for word in ("--change", change)]
@@ -88,23 +87,9 @@ def command(tuning: Tuning, one: Found) -> str:
     return " ".join(map(quote, words))
 
 
-def differing(value: Any, default: Any, without: Sequence[str]) -> list[str]:
-    """The fields of a configuration that are not as by default, as words of the command line."""
-    words = []
-    for field in dataclasses.fields(default):
-        now, flag = getattr(value, field.name), "--" + field.name.replace("_", "-")
-        if field.name in without or now == getattr(default, field.name):
-            continue
-        if isinstance(now, bool):
-            words.append(flag if now else f"--no-{flag[2:]}")
-        else:
-            words += [word for x in (now if isinstance(now, tuple) else (now,)) for word in (flag, str(x))]
-    return words
-
-
-def cells(one: Found) -> list[str]:
+def cells(one: MethodResult) -> list[str]:
     """One row of text, in the order of `HEADER`."""
-    from ovmse.report.format import score, steps
+    from ovmse.render.format import score, steps
 
     best, name = one.best, one.score_name
     flags = " ".join(map(quote, flags_of(best))) if best else ""
@@ -121,9 +106,9 @@ def cells(one: Found) -> list[str]:
     ]
 
 
-def markdown(tuning: Tuning, plans: Sequence[Plan], found: Sequence[Found]) -> str:
+def markdown(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodResult]) -> str:
     """The page of a search: the table, the trials of each method, and what to do next."""
-    from ovmse.report.format import SCORE_NAMES, score, steps
+    from ovmse.render.format import SCORE_NAMES, score, steps
 
     scores = " and ".join(dict.fromkeys(SCORE_NAMES[one.score_name] for one in found))
     seeds = f"{tuning.seed} to {tuning.seed + tuning.seeds - 1}" if tuning.seeds > 1 else str(tuning.seed)
@@ -159,13 +144,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def figure(found: Sequence[Found], curves: Sequence[np.ndarray | None]) -> Figure:
+def figure(found: Sequence[MethodResult], curves: Sequence[np.ndarray | None]) -> Figure:
     """Expected best score over the number of settings tried, one line per method; a diamond marks the defaults."""
     import matplotlib
     from matplotlib.lines import Line2D
 
-    from ovmse.report import draw
-    from ovmse.report.format import SCORE_NAMES
+    from ovmse.render import draw
+    from ovmse.render.format import SCORE_NAMES
 
     with matplotlib.rc_context(draw.THEME):
         picture = Figure(figsize=(6.4, 3.6), layout="constrained")

@@ -9,21 +9,23 @@ from typing import Any
 
 from rich.console import Console
 
-from ovmse import machine, methods, rundir
-from ovmse.config import change_method, describe
-from ovmse.errors import UserError
-from ovmse.interrupt import Interrupted
+from ovmse import config, methods
+from ovmse.config import describe
+from ovmse.core.errors import UserError
+from ovmse.methods.overrides import change_method
+from ovmse.system import files, jax_setup
+from ovmse.system.signals import Interrupted
 from ovmse.tuning import spaces, trials
 from ovmse.tuning.settings import Tuning
 from ovmse.tuning.show import SearchDisplay
 from ovmse.tuning.spaces import Range
-from ovmse.tuning.trials import Found, Plan, Trial
+from ovmse.tuning.trials import MethodResult, SearchSpec, Trial
 
 SETTINGS, JOURNAL = "settings.json", "search.journal"
 DIGITS = 4  # significant ones of a proposed number, so that what is printed is what was run
 
 
-def tune(tuning: Tuning, console: Console | None = None) -> tuple[Found, ...]:
+def tune(tuning: Tuning, console: Console | None = None) -> tuple[MethodResult, ...]:
     """Search good settings for every method on an equal budget, and write ``tuning.md``, ``.json`` and ``eop.png``.
 
     The same call on the same directory goes on with a search that was stopped. Raises `UserError` on bad input, where
@@ -32,7 +34,7 @@ def tune(tuning: Tuning, console: Console | None = None) -> tuple[Found, ...]:
     from ovmse.tuning.results import write
 
     optuna = get_optuna()
-    machine.use()
+    jax_setup.use()
     plans = make_plans(tuning)
     assert tuning.out is not None
     with opened(tuning.out, settings_of(tuning, plans)), SearchDisplay(console, tuning, plans) as display:
@@ -45,7 +47,7 @@ def tune(tuning: Tuning, console: Console | None = None) -> tuple[Found, ...]:
                     done[plan.name].append(trial)
         except (Interrupted, KeyboardInterrupt) as stop:
             raise Interrupted(tuning.out, "the same command again", getattr(stop, "code", 130)) from stop
-    found = tuple(Found(p.name, p.measure, name_of(done[p.name]), tuple(done[p.name])) for p in plans)
+    found = tuple(MethodResult(p.name, p.measure, name_of(done[p.name]), tuple(done[p.name])) for p in plans)
     write(tuning, plans, found)
     return found
 
@@ -61,7 +63,7 @@ def get_optuna() -> Any:
     return optuna
 
 
-def make_plans(tuning: Tuning) -> list[Plan]:
+def make_plans(tuning: Tuning) -> list[SearchSpec]:
     """What is tuned, by method. Raises `UserError` on bad input, before anything is written."""
     if tuning.out is None:
         raise UserError("give the directory of the search: --out DIR.")
@@ -87,7 +89,7 @@ def check_paths(tuning: Tuning, names: list[str]) -> None:
             raise UserError(f"--space {path}: it has no effect on {', '.join(names)}.")
 
 
-def settings_of(tuning: Tuning, plans: list[Plan]) -> dict[str, Any]:
+def settings_of(tuning: Tuning, plans: list[SearchSpec]) -> dict[str, Any]:
     """Everything that decides what a search tries, as JSON."""
     whole = describe(tuning) | {"out": None}
     whole["tuned"] = {
@@ -104,13 +106,13 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[None]:
     Raises `UserError` where it holds something else, another search, or one that is under way.
     """
     path = out / SETTINGS
-    there = rundir.read_json(path)
+    there = files.read_json(path)
     if there is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} is in use, and holds no search: choose another --out.")
         out.mkdir(parents=True, exist_ok=True)
-        rundir.write_json(path, settings)
-    elif differ := rundir.differences(there, settings):
+        files.write_json(path, settings)
+    elif differ := config.differences(there, settings):
         more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(
             f"{out} holds a search with other settings: {'; '.join(differ[:3])}{more}. Choose another --out, or go on "
@@ -124,7 +126,7 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def open_study(optuna: Any, tuning: Tuning, plan: Plan) -> Any:
+def open_study(optuna: Any, tuning: Tuning, plan: SearchSpec) -> Any:
     """The record of what was proposed for a method: lines of JSON in one file for all methods."""
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
@@ -141,7 +143,7 @@ def open_study(optuna: Any, tuning: Tuning, plan: Plan) -> Any:
         ) from error
 
 
-def take(optuna: Any, tuning: Tuning, plan: Plan, study: Any, number: int, display: SearchDisplay) -> Trial:
+def take(optuna: Any, tuning: Tuning, plan: SearchSpec, study: Any, number: int, display: SearchDisplay) -> Trial:
     """A trial that ended earlier, or else one that is run now, to its end."""
     known = study.get_trials(deepcopy=False)
     trial, record = known[number] if number < len(known) else None, trials.recorded(plan, number)
@@ -175,13 +177,13 @@ def sampler(optuna: Any, tuning: Tuning, number: int) -> Any:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(2, tuning.trials // 2))
 
 
-def defaults(tuning: Tuning, plan: Plan) -> dict[str, Any]:
+def defaults(tuning: Tuning, plan: SearchSpec) -> dict[str, Any]:
     """The settings of trial 0: those of the method, where they lie within what is searched."""
     now = {path: spaces.read(plan.value, tuning.learner, path) for path in plan.space}
     return {path: value for path, value in now.items() if value in plan.space[path]}
 
 
-def proposed(tuning: Tuning, plan: Plan, asked: Any, number: int) -> dict[str, Any]:
+def proposed(tuning: Tuning, plan: SearchSpec, asked: Any, number: int) -> dict[str, Any]:
     """The settings of a trial, by path; none in trial 0, which is the method as it is."""
     if number == 0:
         for path in defaults(tuning, plan):

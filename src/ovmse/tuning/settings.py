@@ -8,7 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from ovmse.config import Config
-from ovmse.errors import UserError
+from ovmse.core.errors import UserError
 
 FIRST_SEED = 1000
 

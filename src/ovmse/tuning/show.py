@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ovmse.display import PLAIN_SECONDS, Display
-from ovmse.machine import Clock
+from ovmse.system.clock import Clock
+from ovmse.system.progress import say
+from ovmse.training.display import PLAIN_SECONDS, Display
 from ovmse.tuning.settings import Tuning
-from ovmse.tuning.trials import Plan, Trial
+from ovmse.tuning.trials import SearchSpec, Trial
 
 Timed = tuple[str, float]
 """(method, seconds of one of its trials)."""
@@ -37,7 +38,7 @@ def seconds_left(ended: Sequence[Timed], coming: Sequence[str], running: tuple[s
 class SearchDisplay(Display):
     """Shows a search; the runs that it is made of show themselves in its bar alone. Without a console: nothing."""
 
-    def __init__(self, console: Console | None, tuning: Tuning, plans: Sequence[Plan]):
+    def __init__(self, console: Console | None, tuning: Tuning, plans: Sequence[SearchSpec]):
         super().__init__(None)
         self._out = console
         self._order = [plan.name for _ in range(tuning.trials) for plan in plans]
@@ -69,12 +70,12 @@ class SearchDisplay(Display):
         if self._depth == 0 and self._out is not None and self._out.is_terminal:
             self._bars.stop()
 
-    def known(self, plan: Plan, trial: Trial) -> None:
+    def known(self, plan: SearchSpec, trial: Trial) -> None:
         """A trial ended before this process began."""
         self._count += 1
         self._note(plan, trial)
 
-    def begin(self, plan: Plan, number: int) -> None:
+    def begin(self, plan: SearchSpec, number: int) -> None:
         """A trial begins."""
         self._method, self._since, self._what = plan.name, time.monotonic(), self._called(plan, number)
         self._show("begins", 0.0)
@@ -105,9 +106,9 @@ class SearchDisplay(Display):
     def finish(self, out: Any, rows: list[dict[str, Any]], speed: dict[str, Any]) -> None:
         """A trial's run is over: not shown here."""
 
-    def ended(self, plan: Plan, trial: Trial) -> None:
+    def ended(self, plan: SearchSpec, trial: Trial) -> None:
         """A trial is over."""
-        from ovmse.report.format import score
+        from ovmse.render.format import score
 
         self._count += 1
         self._note(plan, trial)
@@ -122,10 +123,10 @@ class SearchDisplay(Display):
         text = f"{score(trial.score, trial.score_name)}; best so far {score(best.score, best.score_name)}, {which}"
         self._print(f"{what}: {text}{self._left(0.0, '; ', ended=True)}")
 
-    def _called(self, plan: Plan, number: int) -> str:
+    def _called(self, plan: SearchSpec, number: int) -> str:
         return f"{plan.name} trial-{number:02d} ({number + 1} of {self._trials})"
 
-    def _note(self, plan: Plan, trial: Trial) -> None:
+    def _note(self, plan: SearchSpec, trial: Trial) -> None:
         self._ended.append((plan.name, trial.wall_s))
         best = self._best.get(plan.name)
         if trial.score is not None and (best is None or best.score is None or trial.score > best.score):
@@ -154,4 +155,4 @@ class SearchDisplay(Display):
     def _print(self, text: str) -> None:
         self._last = time.monotonic()
         assert self._out is not None
-        self._out.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self._out, text)

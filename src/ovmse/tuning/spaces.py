@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ovmse.config import change_method
-from ovmse.errors import UserError
-from ovmse.learner import LearnerConfig
-from ovmse.method import Method
-from ovmse.schedules import Number, Schedule
+from ovmse.config import LearnerConfig
+from ovmse.core.errors import UserError
+from ovmse.core.schedules import Number, Schedule
+from ovmse.methods.method import Method
+from ovmse.methods.overrides import change_method
 
 ONLINE = (
     "online_target", "online_loss", "explore", "compose", "offline_share", "memory", "priority", "warm_up", "fresh",
@@ -70,7 +70,7 @@ TABLE: dict[tuple[str, str], Range | Ends] = {
     ("ImplicitQ", "expectile"): uniform(0.6, 0.95),
     ("ImplicitQ", "temperature"): log(0.1, 10),
     ("AdvantageWeighted", "temperature"): log(0.1, 10),
-    ("Remember", "weight"): (uniform(0.5, 1), uniform(0, 0.5)),
+    ("OfflineValueMemory", "weight"): (uniform(0.5, 1), uniform(0, 0.5)),
     ("Sequential", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
     ("Independent", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
     ("EpsilonGreedy", "epsilon"): (log(0.02, 1), log(0.005, 0.1)),

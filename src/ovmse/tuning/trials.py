@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovmse import methods, rundir
-from ovmse.config import Config, change_method
-from ovmse.display import Display
-from ovmse.errors import Unwritable, UserError
-from ovmse.method import Method
-from ovmse.saved import Inexact, is_unfinished
+from ovmse import methods
+from ovmse.config import Config
+from ovmse.core.errors import Unwritable, UserError
+from ovmse.methods.method import Method
+from ovmse.methods.overrides import change_method
+from ovmse.runs.checkpoints import Inexact, is_unfinished
+from ovmse.system import files
+from ovmse.training.display import Display
 from ovmse.tuning import spaces
 from ovmse.tuning.settings import Tuning
 from ovmse.tuning.spaces import Range
@@ -21,7 +23,7 @@ RECORD = "trial.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchSpec:
     """What is tuned of one method. value: the method as it is by default; space: its settings, by path."""
 
     name: str
@@ -51,7 +53,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Found:
+class MethodResult:
     """What a search found for one method. measure: ``auc`` or ``final``; score_name: ``win_rate`` or ``return``."""
 
     method: str
@@ -71,9 +73,9 @@ class Found:
         return max(ranked)[-1] if ranked else None
 
 
-def plan(tuning: Tuning, name: str) -> Plan:
+def plan(tuning: Tuning, name: str) -> SearchSpec:
     """What is tuned of the method `name`. Raises `UserError` where there is nothing, or the run can't be."""
-    from ovmse.prepare import prepare
+    from ovmse.training.setup import setup
 
     assert tuning.out is not None
     value = change_method(methods.find(name), tuning.change)
@@ -89,18 +91,18 @@ def plan(tuning: Tuning, name: str) -> Plan:
         raise UserError(
             f"the method {name!r} has nothing to tune here: add a --space for one of its settings, or leave it out."
         )
-    prepare(tuning.trial(name))
+    setup(tuning.trial(name))
     measure = tuning.score if value.online_target is not None else "final"
     folder = tuning.out / "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-    return Plan(name, value, space, measure, folder)
+    return SearchSpec(name, value, space, measure, folder)
 
 
-def place(plan: Plan, number: int) -> Path:
+def place(plan: SearchSpec, number: int) -> Path:
     """The directory of a trial."""
     return plan.folder / f"trial-{number:02d}"
 
 
-def configure(tuning: Tuning, plan: Plan, number: int, settings: dict[str, Any]) -> Config:
+def configure(tuning: Tuning, plan: SearchSpec, number: int, settings: dict[str, Any]) -> Config:
     """The run of a trial; it takes over the offline phase of trial 0 where nothing that this phase reads differs."""
     own = {path.removeprefix("learner."): x for path, x in settings.items() if path.startswith("learner.")}
     first = place(plan, 0)
@@ -114,12 +116,12 @@ def configure(tuning: Tuning, plan: Plan, number: int, settings: dict[str, Any])
     )
 
 
-def run(tuning: Tuning, plan: Plan, number: int, settings: dict[str, Any], display: Display) -> Trial:
+def run(tuning: Tuning, plan: SearchSpec, number: int, settings: dict[str, Any], display: Display) -> Trial:
     """Run a trial, or go on with one that was stopped, and write down how it ended.
 
     A run that raises `UserError` (its loss is no longer a number, its settings don't go together) is a failed trial.
     """
-    from ovmse.train import train
+    from ovmse.training.train import train
 
     out, began, reason, score, score_name = place(plan, number), time.monotonic(), "", None, ""
     stopped = is_unfinished(out)
@@ -145,7 +147,7 @@ def run(tuning: Tuning, plan: Plan, number: int, settings: dict[str, Any], displ
     wall_s = max(wall_s, time.monotonic() - began)
     trial = Trial(number, settings, score, score_name, reason, updates, env_steps, round(wall_s, 3), shared)
     out.mkdir(parents=True, exist_ok=True)
-    rundir.write_json(out / RECORD, dataclasses.asdict(trial))
+    files.write_json(out / RECORD, dataclasses.asdict(trial))
     return trial
 
 
@@ -154,10 +156,10 @@ def judged(out: Path, measure: str) -> tuple[float, str]:
 
     Raises `UserError` where there is no finite score.
     """
-    from ovmse.report.results import judge
-    from ovmse.report.runs import load_run
+    from ovmse.analysis.results import summarise_run
+    from ovmse.runs.metrics_file import load_run
 
-    found = judge(load_run(out))
+    found = summarise_run(load_run(out))
     estimate = found.auc if measure == "auc" else found.final
     if estimate is None:
         raise UserError(f"{out / 'metrics.jsonl'}: no finite score in the online phase.")
@@ -168,15 +170,15 @@ def spent(out: Path) -> tuple[int, int, float]:
     """(gradient updates, online environment steps, seconds) up to a run's last evaluation, all seeds together."""
     if not (out / "metrics.jsonl").is_file():
         return 0, 0, 0.0
-    last = {row["seed"]: row for row in rundir.read_rows(out / "metrics.jsonl")}.values()
+    last = {row["seed"]: row for row in files.read_rows(out / "metrics.jsonl")}.values()
     updates, env_steps = (sum(row[name] for row in last) for name in ("updates", "env_steps"))
     return updates, env_steps, max((row["wall_s"] for row in last), default=0.0)
 
 
-def recorded(plan: Plan, number: int) -> Trial | None:
+def recorded(plan: SearchSpec, number: int) -> Trial | None:
     """A trial that ended earlier; None if it did not."""
     path = place(plan, number) / RECORD
-    found = rundir.read_json(path)
+    found = files.read_json(path)
     try:
         return None if found is None else Trial(**found)
     except TypeError as error:

@@ -1,1 +1,1 @@
-"""Formats that logs come in: a reader for each, and writers to export to."""
+"""Formats that logs come in: a folder for each, with a reader, and a writer to export to."""

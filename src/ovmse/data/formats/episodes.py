@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.data.logged import Logged, Source
-from ovmse.errors import UserError, unknown
+from ovmse.core.errors import UserError, unknown
+from ovmse.data.raw_episode import RawEpisode, Source
 
 KEYS = ("obs", "action", "reward", "terminal", "state", "avail", "won")
 REQUIRED = KEYS[:4]
@@ -16,14 +16,14 @@ MOST_ACTIONS = 2**16
 def read(episodes: Iterable[Mapping[str, Any]], *, n_actions: int, name: str = "episodes") -> Source:
     """A source of mappings with the keys obs, action, reward and terminal, and state, avail and won where known.
 
-    The values have the axes of `Logged`, as arrays or nested lists; terminal may be one bool: the task ended with the
-    last step. Raises `UserError` that names the episode by its number.
+    The values have the axes of `RawEpisode`, as arrays or nested lists; terminal may be one bool: the task ended with
+    the last step. Raises `UserError` that names the episode by its number.
     """
     check_actions(name, n_actions)
     return Source(name=name, format="python", episodes=_logged(episodes, name), n_actions=n_actions)
 
 
-def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[Logged]:
+def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[RawEpisode]:
     for index, episode in enumerate(episodes):
         where = f"{name}: episode {index}"
         if not isinstance(episode, Mapping):
@@ -37,7 +37,7 @@ def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[Logged
         yield one(where, episode)
 
 
-def one(where: str, episode: Mapping[str, Any]) -> Logged:
+def one(where: str, episode: Mapping[str, Any]) -> RawEpisode:
     """An episode of plain values: arrays or nested lists; None is what is not known."""
     arrays = {key: _array(where, key, episode[key]) for key in KEYS if episode.get(key) is not None}
     terminal, won = arrays["terminal"], arrays.get("won")
@@ -46,7 +46,7 @@ def one(where: str, episode: Mapping[str, Any]) -> Logged:
         terminal = (np.arange(steps) == steps - 1) & flags(where, "terminal", terminal)
     if won is not None and won.size != 1:
         raise UserError(f"{where}: won: expected one bool, got shape {won.shape}.")
-    return Logged(
+    return RawEpisode(
         obs=arrays["obs"],
         action=arrays["action"],
         reward=arrays["reward"],

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ovmse.errors import UserError
+from ovmse.core.errors import UserError
 
 SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".p", ".joblib")
 LISTED = 2000

@@ -1,0 +1,192 @@
+"""What several runs say together: each judged within its own task, and each method over all tasks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ovmse.analysis.results import RunSummary, best_reference, labels, score_range, summarise_run
+from ovmse.core.errors import UserError
+from ovmse.runs.metrics_file import RunRecord, score_name, setting
+from ovmse.stats import aggregate
+from ovmse.stats.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class Total:
+    """A method over all tasks.
+
+    finals: for each task the final score of every seed that counts; with several tasks in [0, 1].
+    gap: the optimality gap, None where scores are not in [0, 1]. better: probability of improvement over the first
+    method, None for the first itself.
+    """
+
+    method: str
+    finals: tuple[np.ndarray, ...]
+    iqm: Estimate
+    median: Estimate
+    mean: Estimate
+    gap: Estimate | None
+    better: Estimate | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs, one entry each in `runs`, `results`, `names`, `methods`, `tasks` and `better`.
+
+    tasks: the environments. methods: names that are distinct within a task and the same across tasks; names: distinct
+    over all runs. better: probability that a seed of this run ends above one of its task's first run, which has None.
+    totals: one per method that has a run in every task, in order of appearance. notes: what to read with care.
+    """
+
+    score: str
+    runs: tuple[RunRecord, ...]
+    results: tuple[RunSummary, ...]
+    names: tuple[str, ...]
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...]
+    better: tuple[Estimate | None, ...]
+    totals: tuple[Total, ...]
+    notes: tuple[str, ...]
+
+    def of_task(self, task: str) -> list[int]:
+        """The positions of a task's runs."""
+        return [i for i, name in enumerate(self.tasks) if name == task]
+
+    def distinct_tasks(self) -> list[str]:
+        """The tasks in order of appearance."""
+        return list(dict.fromkeys(self.tasks))
+
+
+def compare_runs(runs: Sequence[RunRecord], reference: float | None = None) -> Comparison:
+    """Judge all runs by their win rate, or all by their return where one of them cannot be won.
+
+    reference: the score that regret is measured against, in every task; without it each task's `best_reference`.
+    Raises `UserError` for a run without a finite score, or a reference that is no number or, for win rates, no share.
+    """
+    score = "win_rate" if all(score_name(r) == "win_rate" for r in runs) else "return"
+    if reference is not None and not (0 <= reference <= 1 if score == "win_rate" else np.isfinite(reference)):
+        raise UserError(
+            f"reference must be {'a share in [0, 1]' if score == 'win_rate' else 'finite'}; got {reference}."
+        )
+    tasks = tuple(task_of(r) for r in runs)
+    groups = {task: [i for i, t in enumerate(tasks) if t == task] for task in tasks}
+    best = {
+        task: best_reference([runs[i] for i in mine], score) if reference is None else reference
+        for task, mine in groups.items()
+    }
+    results = tuple(summarise_run(r, score, best[t]) for r, t in zip(runs, tasks, strict=True))
+    methods = [""] * len(runs)
+    for mine in groups.values():
+        found = _method_names([runs[i] for i in mine], len(groups) > 1)
+        for i, name in zip(mine, found, strict=True):
+            methods[i] = name
+    names = tuple(f"{m}, {t}" for m, t in zip(methods, tasks, strict=True)) if len(groups) > 1 else tuple(methods)
+    first = {task: results[mine[0]] for task, mine in groups.items()}
+    better = tuple(
+        None if r is first[t] else aggregate.improvement([finals(r)], [finals(first[t])])
+        for r, t in zip(results, tasks, strict=True)
+    )
+    totals = _totals(runs, results, methods, groups, score)
+    notes = tuple(_notes(runs, results, groups) + _task_notes(results, methods, groups, totals, score))
+    return Comparison(score, tuple(runs), results, names, tuple(methods), tasks, better, totals, notes)
+
+
+def task_of(run: RunRecord) -> str:
+    """The environment with its settings: what makes scores comparable."""
+    name = setting(run.config, "env")
+    options = run.config.get("env_settings")
+    extra = f" ({', '.join(map(str, options))})" if isinstance(options, list | tuple) and options else ""
+    return f"{'unknown' if name is None else name}{extra}"
+
+
+def finals(result: RunSummary) -> np.ndarray:
+    """The final score of each seed that counts."""
+    return np.array([s.final for s in result.seeds if s.counts])
+
+
+def _method_names(runs: Sequence[RunRecord], several_tasks: bool) -> tuple[str, ...]:
+    """Names within a task; with several tasks the bare methods where they suffice, so that they match across tasks."""
+    bare = [str(setting(r.config, "method") or r.path.name) for r in runs]
+    return tuple(bare) if several_tasks and len(set(bare)) == len(bare) else labels(runs)
+
+
+def _totals(
+    runs: Sequence[RunRecord],
+    results: Sequence[RunSummary],
+    methods: Sequence[str],
+    groups: dict[str, list[int]],
+    score: str,
+) -> tuple[Total, ...]:
+    scaled = {}
+    for mine in groups.values():
+        low, high = (
+            (0.0, 1.0) if score == "win_rate" or len(groups) == 1 else score_range([runs[i] for i in mine], score)
+        )
+        for i in mine:
+            scaled[i] = (finals(results[i]) - low) / ((high - low) or 1.0)
+    strata = {
+        method: tuple(scaled[i] for mine in groups.values() for i in mine if methods[i] == method)
+        for method in dict.fromkeys(methods)
+    }
+    strata = {method: tasks for method, tasks in strata.items() if len(tasks) == len(groups)}
+    unit = score == "win_rate" or len(groups) > 1
+    first = next(iter(strata), None)
+    return tuple(
+        Total(
+            method=method,
+            finals=tasks,
+            iqm=aggregate.stratified_estimate(aggregate.pooled_iqm, tasks),
+            median=aggregate.stratified_estimate(aggregate.median, tasks),
+            mean=aggregate.stratified_estimate(aggregate.mean, tasks),
+            gap=aggregate.stratified_estimate(aggregate.optimality_gap, tasks) if unit else None,
+            better=None if method == first else aggregate.improvement(tasks, strata[str(first)]),
+        )
+        for method, tasks in strata.items()
+    )
+
+
+def _notes(runs: Sequence[RunRecord], results: Sequence[RunSummary], groups: dict[str, list[int]]) -> list[str]:
+    """Sentences on what makes these runs hard to compare."""
+    notes = []
+    if len({score_name(r) for r in runs}) > 1:
+        notes.append("Not every run has a win rate, so all are judged by their return.")
+    if len({r.phase for r in results}) > 1:
+        notes.append("Some runs have no online phase: their final score is the offline one.")
+    for task, mine in groups.items():
+        online = [min(s.last for s in results[i].seeds if s.counts) for i in mine if results[i].phase == "online"]
+        if online and min(online) < 0.9 * max(online):
+            where = f"On {task} the" if len(groups) > 1 else "The"
+            notes.append(
+                f"{where} runs spent between {min(online):,.0f} and {max(online):,.0f} online environment steps: "
+                "final scores, means and regrets are not at the same budget."
+            )
+    if min(r.final.n for r in results) < 5:
+        notes.append("Fewer than 5 seeds: the intervals are too narrow.")
+    return notes
+
+
+def _task_notes(
+    results: Sequence[RunSummary],
+    methods: Sequence[str],
+    groups: dict[str, list[int]],
+    totals: Sequence[Total],
+    score: str,
+) -> list[str]:
+    """Sentences on what is read with care where there are several tasks."""
+    if len(groups) == 1:
+        return []
+    notes = ["The runs come from different environments: compare them within one, or the methods over all of them."]
+    if score == "return":
+        notes.append(
+            "Over all environments, returns are scaled to 0 at the lowest and 1 at the highest evaluation of these "
+            "runs in each environment: add or leave out a run, and they change."
+        )
+    partial = [m for m in dict.fromkeys(methods) if m not in {t.method for t in totals}]
+    if partial:
+        notes.append(f"Not run in every environment, so in no total: {', '.join(partial)}.")
+    if any(len({t.size for t in total.finals}) > 1 for total in totals):
+        notes.append(
+            "A method has more seeds in one environment than in another, which weighs more in its interquartile mean."
+        )
+    return notes

@@ -1,0 +1,189 @@
+"""The numbers that a run is judged by, from its evaluations; the report and the comparison share them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovmse.config import flatten
+from ovmse.core.errors import UserError
+from ovmse.runs.metrics_file import RunRecord, Trace, counted, score_name, setting
+from ovmse.stats import estimates
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """One seed. Scores are win rates in [0, 1] or returns; None where there is no such number.
+
+    counts: whether the seed enters the averages. agree, difference: the handover check's verdict and the
+    largest difference of a return. recovered: environment steps, None if never or not applicable.
+    regret: score units times environment steps. best: the highest evaluation; as a maximum over noisy evaluations it is
+    optimistic, and nothing is ranked by it.
+    last: position of the last evaluation (environment steps, or gradient updates without an online phase).
+    """
+
+    seed: int
+    counts: bool
+    before: float | None
+    after: float | None
+    agree: bool | None
+    difference: float | None
+    dip: float | None
+    recovered: float | None
+    auc: float | None
+    regret: float | None
+    final: float
+    best: float
+    last: float
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run: interquartile means over the seeds that count, with 95 % intervals.
+
+    score: ``win_rate`` or ``return``. phase: where the final score was measured.
+    recovered: median environment steps, never counted as infinite; None if infinite or not applicable.
+    reference: the score that regret is measured against.
+    """
+
+    score: str
+    phase: str
+    reference: float
+    seeds: tuple[SeedSummary, ...]
+    before: estimates.Estimate | None
+    dip: estimates.Estimate | None
+    recovered: float | None
+    auc: estimates.Estimate | None
+    regret: estimates.Estimate | None
+    final: estimates.Estimate
+    best: estimates.Estimate
+
+
+def summarise_run(run: RunRecord, score: str | None = None, reference: float | None = None) -> RunSummary:
+    """Judge a run by its win rate, or by its return where it cannot be won (or where `score` says so).
+
+    reference: the score that regret is measured against; without it `best_reference` of this run alone.
+    Raises `UserError` where no evaluation has a finite score.
+    """
+    score = score or score_name(run)
+    traces = _scored(run.online, score) or _scored(run.offline, score)
+    if not traces:
+        raise UserError(f"{run.path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
+    counts = {t.seed for t in counted(traces)}
+    offline = {t.seed: t for t in _scored(run.offline, score)}
+    reference = best_reference([run], score) if reference is None else reference
+    seeds = tuple(_judge_seed(t, score, reference, t.seed in counts, run.handover.get(t.seed), offline) for t in traces)
+    mine = [s for s in seeds if s.counts]
+    final, best = estimates.estimate([s.final for s in mine]), estimates.estimate([s.best for s in mine])
+    assert final is not None and best is not None  # every trace here has a finite score
+    return RunSummary(
+        score=score,
+        phase=traces[0].phase,
+        reference=reference,
+        seeds=seeds,
+        before=estimates.estimate(_present([s.before for s in mine])),
+        dip=estimates.estimate(_present([s.dip for s in mine])),
+        recovered=estimates.median_recovery([s.recovered for s in mine if s.dip is not None]),
+        auc=estimates.estimate(_present([s.auc for s in mine])),
+        regret=estimates.estimate(_present([s.regret for s in mine])),
+        final=final,
+        best=best,
+    )
+
+
+def best_reference(runs: Sequence[RunRecord], score: str) -> float:
+    """The best score there is: 1 for win rates; for returns the highest of any evaluation of these runs.
+
+    For returns it depends on the runs, so regrets are comparable only among runs that were judged together.
+    """
+    return 1.0 if score == "win_rate" else score_range(runs, score)[1]
+
+
+def score_range(runs: Sequence[RunRecord], score: str) -> tuple[float, float]:
+    """The lowest and the highest score of any evaluation of these runs, all seeds and both phases.
+
+    Raises `UserError` where no evaluation has a finite score.
+    """
+    values = np.concatenate([t.columns[score] for r in runs for t in (*r.offline, *r.online)])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise UserError(f"{runs[0].path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
+    return float(values.min()), float(values.max())
+
+
+def _scored(traces: Sequence[Trace], score: str) -> list[Trace]:
+    return [t for t in traces if np.isfinite(t.columns[score]).any()]
+
+
+def _present(values: Sequence[float | None]) -> list[float]:
+    return [v for v in values if v is not None]
+
+
+def _judge_seed(
+    trace: Trace,
+    score: str,
+    reference: float,
+    counts: bool,
+    handover: Mapping[str, Any] | None,
+    offline: Mapping[int, Trace],
+) -> SeedSummary:
+    there = np.isfinite(trace.columns[score])
+    scores = trace.columns[score][there]
+    steps = trace.columns["env_steps" if trace.phase == "online" else "updates"][there]
+    online = trace.phase == "online"
+    record = handover or {}
+    before = record.get(f"{score}_before")
+    if before is None and trace.seed in offline:
+        past = offline[trace.seed].columns[score]
+        before = float(past[np.isfinite(past)][-1])
+    before = before if online else None
+    return SeedSummary(
+        seed=trace.seed,
+        counts=counts,
+        before=before,
+        after=record.get(f"{score}_after") if online else None,
+        agree=record.get("agree"),
+        difference=record.get("max_abs_return_difference"),
+        dip=estimates.dip(before, scores) if before is not None else None,
+        recovered=estimates.recovered_at(before, steps, scores) if before is not None else None,
+        auc=estimates.area_under_curve(steps, scores) if online else None,
+        regret=estimates.regret(reference, steps, scores) if online else None,
+        final=float(scores[-1]),
+        best=float(scores.max()),
+        last=float(steps[-1]),
+    )
+
+
+def labels(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """A short, distinct name for each run: its method, then what differs (environment, data, settings)."""
+    parts = [[_word(setting(r.config, "method")) or r.path.name] for r in runs]
+    for field in ("env", "data"):
+        words = [_word(setting(r.config, field)) for r in runs]
+        if len(set(words)) > 1:
+            parts = [p + [w or f"no {field}"] for p, w in zip(parts, words, strict=True)]
+    names = [", ".join(p) for p in parts]
+    configs = [flatten(r.config) for r in runs]
+    for name in {n for n in names if names.count(n) > 1}:
+        group = [i for i, n in enumerate(names) if n == name]
+        for i, extra in zip(group, _differences([configs[i] for i in group]), strict=True):
+            names[i] = f"{name}, {extra}" if extra else name
+    repeated = {n for n in names if names.count(n) > 1}
+    named = [f"{n} ({r.path.name})" if n in repeated else n for n, r in zip(names, runs, strict=True)]
+    return tuple(f"{n} #{i}" if named.count(n) > 1 else n for i, n in enumerate(named, start=1))
+
+
+def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each configuration, its value of the first two settings that differ, seeds aside."""
+    keys = [k for k in dict.fromkeys(k for c in configs for k in c) if k != "seeds"]
+    differing = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1][:2]
+    return [", ".join(f"{k.rsplit('.', 1)[-1]} {_word(c.get(k)) or 'unset'}" for k in differing) for c in configs]
+
+
+def _word(value: Any) -> str:
+    """A setting as a short word; a path is named by its last part."""
+    if value is None:
+        return ""
+    text = str(value)
+    return Path(text).name if isinstance(value, str) and "/" in text else text

@@ -1,0 +1,27 @@
+"""`ovmse compare`."""
+
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from ovmse.runs.saved_config import need_runs
+from ovmse.system.progress import say
+
+
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None, reference: float | None = None
+) -> None:
+    """Put several runs, of one environment or of several, in one table and two figures.
+
+    Args:
+        runs: the runs' directories, two or more.
+        out: the directory to write into; by default comparison/ beside the first run.
+        reference: the score that regret is measured against; by default a win rate of 1, or the best return seen.
+    """
+    from ovmse.report.compare import compare as run
+
+    need_runs(runs)
+    console = Console()
+    where = run(list(runs), out, console, reference)
+    say(console, f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}")

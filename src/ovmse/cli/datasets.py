@@ -1,0 +1,125 @@
+"""`ovmse datasets`: list datasets; make, get, mix and export them."""
+
+import json as jsonlib
+from collections.abc import Callable
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from ovmse.cli.say import say_made
+from ovmse.data.exporting import Format as ExportFormat
+from ovmse.system.progress import say
+
+
+def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool = False) -> None:
+    """List datasets: those here, those that come with the package, recipes, and public downloads.
+
+    Args:
+        folder: where to look; by default $OVMSE_DATASETS, or datasets in this directory.
+        thorough: read and check all values, not only that all files are there.
+        json: print them as JSON.
+    """
+    from ovmse.collection.catalogue import as_json, listing, print_listing
+
+    entries = listing(folder, thorough=thorough)
+    if json:
+        print(jsonlib.dumps(as_json(entries), indent=1))
+    else:
+        print_listing(entries, Console())
+
+
+def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
+    """Make a dataset by its recipe: a name of the catalogue, or an existing dataset once more.
+
+    Args:
+        name: such as smax-3m-medium, or a dataset's directory.
+        out: the directory to write; by default NAME (or NAME-again) in the folder of datasets.
+    """
+    from ovmse.collection.rebuild import make
+    from ovmse.training.display import Display
+
+    console = Console()
+    made = make(name, out, Display(console))
+    say(console, str(made))
+    say(console, f"Next: ovmse inspect {quote(str(made.dataset.path))}")
+
+
+def get_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
+    """Download a public dataset; nothing else in this library uses the network.
+
+    Args:
+        name: its name in the catalogue.
+        out: the directory to write; by default downloads/NAME in the folder of datasets.
+    """
+    from ovmse.collection.download import get
+
+    get(name, out, Console())
+
+
+def mix_datasets(
+    parts: tyro.conf.Positional[tuple[str, ...]],
+    out: Path,
+    episodes: int | None = None,
+    return_range: str | None = None,
+    seed: int = 0,
+    allow_version_mismatch: bool = False,
+) -> None:
+    """Mix datasets, or draw from one: A:0.5 B:0.5.
+
+    Args:
+        parts: datasets with their shares of the result's episodes; without shares, equal ones.
+        out: the directory to write.
+        episodes: episodes of the result; by default the most that the shares allow.
+        return_range: LOW:HIGH, only episodes with such returns.
+        seed: of the draw and the order.
+        allow_version_mismatch: mix play of different versions or settings of an environment.
+    """
+    from ovmse.collection.mix import mix, parse_range
+
+    dataset = mix(
+        parts,
+        out,
+        episodes=episodes,
+        return_range=None if return_range is None else parse_range(return_range),
+        seed=seed,
+        allow_version_mismatch=allow_version_mismatch,
+    )
+    say_made(Console(), dataset.metadata, dataset.path, out)
+
+
+def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFormat = "auto") -> None:
+    """Write a dataset as a Vault (.vlt), PyMARL's HDF5 (.h5), or a table (.parquet, .arrow, .csv).
+
+    Args:
+        data: the dataset's directory, or the name of one that comes with the package.
+        out: the file or directory to write.
+        format: where the ending of `out` does not tell.
+    """
+    from ovmse.data.exporting import export_dataset as run
+
+    console = Console()
+    for text in run(data, out, format):
+        say(console, f"not carried over: {text}")
+    say(console, f"Written: {out}")
+    say(console, f"Next: ovmse import {quote(str(out))} --out AGAIN reads it back")
+
+
+DATASETS: dict[str, Callable[..., Any]] = {
+    "list": list_datasets,
+    "make": make_dataset,
+    "get": get_dataset,
+    "mix": mix_datasets,
+    "export": export_dataset,
+}
+
+
+def datasets(arguments: list[str]) -> None:
+    """`ovmse datasets`, which without a further word lists them."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["list", *arguments]
+    tyro.extras.subcommand_cli_from_dict(
+        DATASETS, prog="ovmse datasets", description="Datasets: those there are, and new ones.", args=arguments
+    )

@@ -1,0 +1,42 @@
+"""`ovmse evaluate`."""
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ovmse.system.progress import say
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path],
+    episodes: int = 512,
+    seed: int = 1_000_000,
+    teams: Literal["last", "offline", "safe"] = "last",
+    trust_code: bool = False,
+) -> None:
+    """Play greedily with a run's teams, on episodes that training never evaluated on.
+
+    Args:
+        run: the run's directory.
+        episodes: greedy episodes per team.
+        seed: seed of these episodes.
+        teams: the teams at the run's end, or as they left the offline phase; or of each seed the offline one where the
+            guard found the last one below it (docs/guard.md).
+        trust_code: import and run the environment or method of somebody's own that the directory names.
+    """
+    from ovmse.runs.saved_config import read_config  # here, since --help does without JAX
+    from ovmse.training.display import Display
+    from ovmse.training.evaluate_run import evaluate_run
+
+    console = Console()
+    rows = evaluate_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console))
+    table = Table("seed", "team", "win rate", "return", "length", title=f"{run}: {episodes} greedy episodes per team")
+    for row in rows:
+        won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
+        table.add_row(str(row["seed"]), row["team"], won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
+    console.print(table)
+    say(console, f"Written: {run / 'evaluation.json'}")
+    say(console, f"Next: ovmse report {run}")

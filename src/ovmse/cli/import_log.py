@@ -1,0 +1,86 @@
+"""`ovmse import`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from ovmse.cli.say import say_made
+from ovmse.core.errors import UserError
+from ovmse.data.formats.table.columns import Columns, load_columns
+from ovmse.data.importing import Format
+from ovmse.data.raw_episode import ImportRules
+from ovmse.system.progress import say
+
+
+def import_log(
+    source: tyro.conf.Positional[Path],
+    out: Path,
+    rules: Annotated[ImportRules, tyro.conf.arg(name="")] = ImportRules(),  # noqa: B008
+    columns: Columns = Columns(),  # noqa: B008
+    mapping: Path | None = None,
+    missing_agents: Literal["refuse", "idle"] | None = None,
+    separator: str | None = None,
+    format: Format = "auto",
+    env: str | None = None,
+    env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    name: str = "",
+    n_actions: int | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+    behaviour: str = "not told",
+    quality: str = "",
+) -> None:
+    """Make a dataset of a log: a Vault, PyMARL's HDF5, Minari, .npz, or a table (Parquet, CSV, Arrow).
+
+    What the log lacks is supplied; every assumption is printed and kept. docs/importing.md has the formats.
+
+    Args:
+        source: the log, a file or a directory.
+        out: the dataset's directory; it must be empty or not there yet.
+        rules: what to supply where the log is silent.
+        columns: a table's columns, where they do not have their usual names.
+        mapping: a JSON or TOML file that names a table's columns instead.
+        missing_agents: an agent without a row at a step of a table is refused, or idle (out of play).
+        separator: between the cells of a CSV file, where its first line does not tell.
+        format: the log's format; by default it goes by the names of files.
+        env: the environment that the log is play of, such as smax:3m, where the team is to be improved online.
+        env_settings: an option handed to the environment, such as max_steps=60; may be repeated.
+        name: what to call an environment that exists in the log only.
+        n_actions: actions of an agent, where the log has no masks and its largest action is not the last.
+        broken: at an episode that cannot be used, refuse the log or skip the episode.
+        behaviour: who played, in words.
+        quality: the level of play, such as medium.
+    """
+    from ovmse import envs
+    from ovmse.data.importing import import_dataset
+    from ovmse.envs.settings import parse_settings
+
+    console = Console()
+    if mapping is not None:
+        if columns != Columns():
+            raise UserError("name the columns either by --mapping or by --columns, not by both.")
+        columns = load_columns(mapping)
+    options = {
+        "columns": None if columns == Columns() else columns,
+        "missing_agents": missing_agents,
+        "separator": separator,
+    }
+    made = import_dataset(
+        source,
+        out,
+        format=format,
+        spec=None if env is None else envs.make(env, **parse_settings(env_settings)).spec,
+        name=name,
+        n_actions=n_actions,
+        options={key: value for key, value in options.items() if value is not None},
+        rules=rules,
+        broken=broken,
+        about={"behaviour": behaviour, "quality": quality},
+        console=console,
+    )
+    for text in made.metadata.assumptions:
+        say(console, f"assumed: {text}")
+    for text in made.left_out[:5]:
+        say(console, f"left out: {text}")
+    say_made(console, made.metadata, made.path, out)

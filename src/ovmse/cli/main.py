@@ -1,0 +1,87 @@
+"""Which command the user asks for, and what becomes of errors."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from ovmse.config import PRESETS, Config
+from ovmse.core.errors import UserError, unknown
+from ovmse.system.progress import say
+from ovmse.system.signals import Interrupted
+
+DESCRIPTION = "Train a team from logged play, hand it over, improve it online, and see what it forgot."
+COMMANDS = {
+    "collect": ("collect:collect", "Train a behaviour team and record how it plays, as a dataset."),
+    "import": ("import_log:import_log", "Make a dataset of a log: a Vault, PyMARL's HDF5, Minari, .npz, or a table."),
+    "datasets": ("datasets:datasets", "List datasets; make, get, mix and export them."),
+    "inspect": ("inspect:inspect", "Check every step of a dataset, and say what to expect of it."),
+    "train": ("train:train_command", "Pre-train a team on a dataset, hand it over, fine-tune it online."),
+    "tune": ("tune:tune_command", "Search good settings for several methods, on an equal budget."),
+    "evaluate": ("evaluate:evaluate", "Play greedily with a run's teams, on fresh episodes."),
+    "report": ("report:report", "Write one page on one or several runs; it opens without a network."),
+    "compare": ("compare:compare", "Put several runs in one table and two figures."),
+    "select": ("select:select", "Rank the teams of several runs by a log alone."),
+}
+"""Where each command is, and what it does. Only the one that is asked for is imported."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C, 143 after SIGTERM."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    errors = Console(stderr=True)
+    try:
+        run(arguments)
+    except (UserError, OSError) as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    except Interrupted as stopped:
+        say(errors, str(stopped))
+        return stopped.code
+    except KeyboardInterrupt:
+        say(errors, "stopped at once; nothing was saved")
+        return 130
+    return 0
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command that the first word names; without one, help. Raises what the command raises."""
+    name, *rest = arguments or [""]
+    if name not in COMMANDS:
+        stubs = {name: _stub(summary) for name, (_, summary) in COMMANDS.items()}
+        tyro.extras.subcommand_cli_from_dict(stubs, prog="ovmse", description=DESCRIPTION, args=arguments)
+        return
+    place, _, attribute = COMMANDS[name][0].partition(":")
+    command: Callable[..., Any] = getattr(importlib.import_module(f"ovmse.cli.{place}"), attribute)
+    if name == "datasets":
+        command(rest)
+        return
+    if name in ("train", "tune"):
+        command = command(from_preset(rest))
+    tyro.cli(command, prog=f"ovmse {name}", args=rest)
+
+
+def from_preset(arguments: list[str]) -> Config:
+    """The defaults of a run: those of the preset that is asked for."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", nargs="?")
+    name = parser.parse_known_args(arguments)[0].preset
+    if name is None:
+        return Config()
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return replace(Config(), **PRESETS[name])
+
+
+def _stub(summary: str) -> Callable[[], None]:
+    def command() -> None:
+        pass
+
+    command.__doc__ = summary
+    return command

@@ -1,0 +1,26 @@
+"""`ovmse report`."""
+
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from ovmse.runs.saved_config import need_runs
+from ovmse.system.progress import say
+
+
+def report(
+    runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None, reference: float | None = None
+) -> None:
+    """Write one page on one or several runs; it opens without a network.
+
+    Args:
+        runs: the runs' directories.
+        out: where to write the page; by default report.html in the run's directory.
+        reference: the score that regret is measured against; by default a win rate of 1, or the best return seen.
+    """
+    from ovmse.report.page import write_report  # here, since --help does without what draws
+
+    need_runs(runs)
+    page = write_report(list(runs), out, reference)
+    say(Console(), f"Written: {page}\nNext: open it in a browser")

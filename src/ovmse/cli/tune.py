@@ -1,0 +1,56 @@
+"""`ovmse tune` on the command line."""
+
+from collections.abc import Callable
+from shlex import quote
+from typing import Literal
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ovmse.config import Config
+from ovmse.system.progress import say
+from ovmse.tuning.settings import Tuning, from_config
+
+
+def tune_command(default: Config) -> Callable[..., None]:
+    """The command, with the defaults of a preset."""
+
+    def tune(
+        tuning: tyro.conf.OmitArgPrefixes[Tuning] = from_config(default),  # noqa: B008
+        preset: Literal["demo", "paper"] | None = None,
+    ) -> None:
+        """Search good settings for several methods, on an equal budget, and show what each budget is worth.
+
+        Args:
+            tuning: the search.
+            preset: start from the settings of demo or paper; what else is given goes on top.
+        """
+        show(tuning, Console())
+
+    return tune
+
+
+def show(tuning: Tuning, console: Console) -> None:
+    """Run a search and print its result."""
+    from ovmse.tuning.results import HEADER, cells, command, flags_of
+    from ovmse.tuning.search import tune
+
+    found = tune(tuning, console)
+    table = Table(*HEADER[:-1], title=f"{tuning.env}: {tuning.trials} trials per method", box=box.SIMPLE)
+    for one in found:
+        table.add_row(*map(escape, cells(one)[:-1]))
+    console.print(table)
+    for one in found:
+        if one.best is not None:
+            flags = " ".join(map(quote, flags_of(one.best))) or "the defaults"
+            where = f"trial-{one.best.number:02d}"
+            say(console, f"Best of {one.method} ({where}): {flags}")
+    console.print(f"Written: {tuning.out}/tuning.md, tuning.json, eop.png, eop.svg", highlight=False, markup=False)
+    for one in found:
+        if one.best is not None:
+            say(console, f"Next: {command(tuning, one)}")
+    if all(one.best is None for one in found):
+        console.print(f"Next: look at why the trials failed, in {quote(str(tuning.out))}/tuning.md", highlight=False)

@@ -1,0 +1,203 @@
+"""Collect a dataset: train a behaviour team with the library's own online QMIX, and record how it plays."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ovmse import envs, methods
+from ovmse.collection.settings import BEHAVIOUR_METHOD, PATHS, Collecting
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.core.networks import Team
+from ovmse.core.types import Flat
+from ovmse.data.dataset import Dataset, pack
+from ovmse.data.schema import KINDS
+from ovmse.envs.settings import parse_settings
+from ovmse.learning import learner
+from ovmse.learning import replay as replays
+from ovmse.learning.play import Actor, CollectFn, make_collect
+from ovmse.learning.replay import Replay
+from ovmse.learning.rollout import Teams
+from ovmse.system import files, jax_setup, provenance, pytree_files
+from ovmse.system.clock import Clock
+from ovmse.system.files import check_free
+from ovmse.system.provenance import dataset_versions
+from ovmse.system.signals import Interrupted
+from ovmse.training.display import Display
+from ovmse.training.setup import setup
+from ovmse.training.train import run_phases
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """A team to record. score: its greedy win rate, or its return where nothing can be won."""
+
+    team: Team
+    env_steps: int
+    score: float
+
+
+def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
+    """Train the behaviour team, choose the checkpoint of the wanted quality, play, and write the dataset.
+
+    Raises `UserError` on bad input, before anything is trained.
+    """
+    jax_setup.use()
+    display = display or Display()
+    check_free(collecting.out.resolve())
+    try:
+        collecting.out.resolve().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't create {collecting.out.parent}: {error.strerror}. Choose another --out.") from error
+    env = envs.make(collecting.env, **parse_settings(collecting.env_settings))
+    config = behaviour_config(collecting)
+    collect_episodes = make_collect(config, env, methods.find(BEHAVIOUR_METHOD))
+
+    if collecting.quality == "random":
+        fresh = learner.init(config.learner, env.spec, jax.random.key(collecting.seed)).team
+        parts = record(
+            collect_episodes, jax.tree.map(lambda x: x[None], fresh), collecting, 0, collecting.episodes, 1.0, display
+        )
+        text = "uniformly random legal actions"
+    else:
+        with TemporaryDirectory() as scratch:
+            try:
+                run, [state] = run_phases(
+                    setup(replace(config, out=collecting.behaviour or Path(scratch) / "run")), display
+                )
+            except Interrupted:
+                raise KeyboardInterrupt from None  # a dataset is collected in one go
+            medium, expert, score = choose(run.out, config, env.spec, state.learner.team)
+        display.say(
+            f"expert: {expert.score:.3g} at {expert.env_steps} env steps; "
+            f"medium: {medium.score:.3g} at {medium.env_steps} (greedy {score.replace('_', ' ')})"
+        )
+        if collecting.quality == "medium-replay":
+            parts = [replayed(state.replay, medium.env_steps, collecting.episodes)]
+            text = f"all that the learner played until {medium.env_steps} env steps, exploring as it learned"
+        else:
+            teams = {"medium": [medium], "expert": [expert], "mixed": [medium, expert]}[collecting.quality]
+            counts = [len(part) for part in np.array_split(np.arange(collecting.episodes), len(teams))]
+            parts = [
+                part
+                for i, (behaviour, count) in enumerate(zip(teams, counts, strict=True))
+                for part in record(collect_episodes, behaviour.team, collecting, i, count, collecting.epsilon, display)
+            ]
+            text = "; ".join(
+                f"after {b.env_steps} env steps, greedy {score.replace('_', ' ')} {b.score:.4g}" for b in teams
+            )
+            text += f"; recorded with ε-greedy exploration at ε = {collecting.epsilon}"
+        text = f"online QMIX ({BEHAVIOUR_METHOD}, seed {collecting.seed}): {text}"
+
+    return Dataset.write(
+        collecting.out,
+        spec=env.spec,
+        **joined(parts),
+        behaviour=text,
+        quality=collecting.quality,
+        seed=collecting.seed,
+        git_revision=provenance.git_revision(),
+        command=provenance.command_line(),
+        float_dtype="float16" if collecting.float16 else "float32",
+        recipe=recipe(collecting),
+    )
+
+
+def recipe(collecting: Collecting) -> dict[str, Any]:
+    """What `ovmse datasets make` needs to collect the same again, as JSON: all settings but the paths, and what ran."""
+    settings_of = {name: value for name, value in asdict(collecting).items() if name not in PATHS}
+    return {
+        "made_by": "collect",
+        **settings_of,
+        "env_settings": list(collecting.env_settings),
+        "versions": dataset_versions(),
+    }
+
+
+def behaviour_config(collecting: Collecting) -> Config:
+    """The training run of the behaviour team."""
+    return Config(
+        env=collecting.env,
+        env_settings=collecting.env_settings,
+        method=BEHAVIOUR_METHOD,
+        learner=collecting.learner,
+        seed=collecting.seed,
+        online_env_steps=collecting.behaviour_env_steps,
+        evaluate_every_env_steps=collecting.evaluate_every_env_steps,
+        replay_env_steps=collecting.replay_env_steps or 2 * collecting.behaviour_env_steps,  # twice: nothing is dropped
+        keep_teams=True,
+    )
+
+
+def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behaviour, Behaviour, str]:
+    """The medium and the expert checkpoint of a training run.
+
+    The expert is the best one; medium the one whose score is nearest half of the expert's (where nothing was won:
+    half-way between the first checkpoint's return and the expert's).
+    """
+    rows = files.read_rows(run_dir / "metrics.jsonl")
+    score = "win_rate" if spec.has_win and any(row["win_rate"] for row in rows) else "return"
+    kept = sorted((run_dir / "teams").glob("online-*.safetensors"))
+    scores = np.asarray([row[score] for row in rows])
+    best = int(scores.argmax())
+    floor = 0.0 if score == "win_rate" else scores[0]
+    if best == 0 or scores[best] <= floor:
+        raise UserError(
+            f"after {config.online_env_steps} environment steps the behaviour team is no better than at first "
+            f"({score} {scores[best]:.3g}); give it more --behaviour-env-steps."
+        )
+    half = 1 + int(np.abs(scores[1 : best + 1] - (floor + scores[best]) / 2).argmin())  # 0 has played nothing yet
+    one_seed = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), like)
+
+    def behaviour(i: int) -> Behaviour:
+        return Behaviour(pytree_files.restore(kept[i], one_seed), rows[i]["env_steps"], float(scores[i]))
+
+    return behaviour(half), behaviour(best), score
+
+
+def record(
+    collect_episodes: CollectFn,
+    team: Team,
+    collecting: Collecting,
+    part: int,
+    episodes: int,
+    epsilon: float,
+    display: Display,
+) -> list[Flat]:
+    """Play episodes with one team (leading axis 1) whose agents act at random with probability ε, each on its own."""
+    key = jax.random.fold_in(jax.random.key(collecting.seed), 2 + part)  # no two parts play the same battles
+    parts: list[Flat] = []
+    done, clock = 0, Clock()
+    display.phase("record", 0, episodes, "episodes")
+    while done < episodes:
+        key, k = jax.random.split(key)
+        with clock.measure("record"):
+            [played] = collect_episodes([Actor(Teams(team), k[None], jnp.zeros(1, jnp.int32))], 0, epsilon)
+            played = jax.tree.map(lambda x: np.asarray(x)[0], played)
+        wanted = jax.tree.map(lambda x: x[: episodes - done], played)  # noqa: B023
+        parts.append(pack(wanted.episodes, wanted.won))
+        done += len(wanted.won)
+        display.advance(done, clock)
+    return parts
+
+
+def replayed(replay: Replay, env_steps: int, most: int) -> Flat:
+    """The episodes that a learner (leading axis 1) had stored by `env_steps`, at most the latest `most`."""
+    one = jax.tree.map(lambda x: x[0], replay)
+    if int(one.index.oldest) != 0:
+        raise UserError(
+            "the behaviour's replay dropped episodes, which medium-replay needs: leave --replay-env-steps out."
+        )
+    length = np.asarray(one.index.length)[: int(one.index.written)]
+    count = int(np.searchsorted(np.cumsum(length), env_steps, side="right"))
+    return replays.to_flat(one, range(max(0, count - most), count))
+
+
+def joined(parts: list[Flat]) -> Flat:
+    """Datasets' arrays end to end."""
+    return cast("Flat", {name: np.concatenate([dict(part)[name] for part in parts]) for name in KINDS})

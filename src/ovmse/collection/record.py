@@ -1,0 +1,163 @@
+"""Record play as it happens: a wrapper around an environment, so that a user's own loop writes a dataset."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec, Observation, StepResult
+from ovmse.data.schema import Metadata
+from ovmse.data.writer import UNLIMITED, DatasetWriter
+from ovmse.envs.pettingzoo import ParallelTeam
+from ovmse.envs.protocol import HostEnvironment
+from ovmse.system import provenance
+
+
+def record(env: Any, path: str | os.PathLike[str], **settings: Any) -> "RecordedHost | RecordedParallel":
+    """Wrap an environment so that everything played in it becomes a dataset at `path`::
+
+        env = ovmse.record(env, "my-logs", behaviour="the rules in use until now")
+        ...  # your own loop
+        env.close()  # writes the dataset
+
+    env: a PettingZoo parallel environment or a host environment (``reset_host``, ``step_host``, as of
+    `ovmse.envs.make`); the wrapper behaves as it does. An episode that is left before its end, by a reset or by
+    closing, counts as cut by a time limit. After a crash all completed episodes are kept: go on with ``resume=True``.
+    settings: behaviour, quality, seed (for the metadata), resume; of a parallel environment also name, version,
+    settings, episode_limit, reward and win_key as of `ovmse.envs.pettingzoo.ParallelTeam`, which is made anew from
+    `env` and so resets it once and steps it once.
+
+    Raises `UserError` for other environments and as `DatasetWriter` does: at the end of an episode that cannot be used.
+    """
+    if isinstance(env, HostEnvironment):
+        return RecordedHost(env, path, **settings)
+    if hasattr(env, "possible_agents"):
+        return RecordedParallel(env, path, **settings)
+    raise UserError(
+        f"{type(env).__name__}: cannot be recorded; expected a PettingZoo parallel environment (possible_agents) or a "
+        "host environment (reset_host and step_host). For other loops there is ovmse.DatasetWriter."
+    )
+
+
+class RecordedHost:
+    """A host environment that is recorded."""
+
+    def __init__(self, env: HostEnvironment, path: str | os.PathLike[str], **about: Any) -> None:
+        self.spec, self._env = env.spec, env
+        self._tape = _Tape(path, env.spec, about)
+
+    def reset_host(self, seed: int) -> Observation:
+        """As of the environment itself."""
+        observation = self._env.reset_host(seed)
+        self._tape.start(observation)
+        return observation
+
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
+        """As of the environment itself."""
+        observation, result = self._env.step_host(action)
+        self._tape.step(action, observation, result)
+        return observation, result
+
+    def close(self) -> Metadata:
+        """Write the dataset, close the environment, and return the dataset's metadata."""
+        close = getattr(self._env, "close", lambda: None)
+        close()
+        return self._tape.finish()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._env, name)
+
+
+class RecordedParallel:
+    """A PettingZoo parallel environment that is recorded."""
+
+    def __init__(
+        self,
+        env: Any,
+        path: str | os.PathLike[str],
+        *,
+        name: str = "",
+        version: str = "unknown",
+        episode_limit: int | None = None,
+        reward: str = "mean",
+        win_key: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **about: Any,
+    ) -> None:
+        name = name or str(getattr(env, "metadata", {}).get("name") or type(env).__name__)
+        limit = UNLIMITED if episode_limit is None else episode_limit
+        self._env = env
+        own: dict[str, Any] = {"reward": reward, "win_key": win_key, "settings": settings}
+        self._team = ParallelTeam(env, name=name, version=version, episode_limit=limit, **own)
+        self._tape = _Tape(path, self._team.spec, about)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """As of the environment itself."""
+        observations, infos = self._env.reset(seed=seed, options=options)
+        self._tape.start(self._team.began(observations, infos))
+        return observations, infos
+
+    def step(self, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
+        """As of the environment itself."""
+        found = self._env.step(actions)
+        self._tape.step(self._team.actions_of(actions), *self._team.stepped(*found))
+        return found
+
+    def close(self) -> Metadata:
+        """Write the dataset, close the environment, and return the dataset's metadata."""
+        self._env.close()
+        return self._tape.finish()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._env, name)
+
+
+class _Tape:
+    """The episode under way, and the writer of those that are over."""
+
+    def __init__(self, path: str | os.PathLike[str], spec: EnvSpec, about: dict[str, Any]) -> None:
+        resume = about.pop("resume", False)
+        described = {"git_revision": provenance.git_revision(), "command": provenance.command_line()}
+        self._spec, self._writer = spec, DatasetWriter(path, spec=spec, resume=resume, about=described | about)
+        self._observations: list[Observation] = []
+        self._steps: list[tuple[np.ndarray, StepResult]] = []
+
+    def start(self, observation: Observation) -> None:
+        self._end()
+        self._observations = [jax.tree.map(np.array, observation)]  # a copy: the environment may reuse its arrays
+
+    def step(self, action: np.ndarray, observation: Observation, result: StepResult) -> None:
+        if not self._observations:
+            raise UserError(f"{self._writer.path}: a step outside of an episode. Reset the environment first.")
+        self._observations.append(jax.tree.map(np.array, observation))
+        self._steps.append((np.array(action), result))
+        over = bool(result.terminal) or bool(result.truncated) or len(self._steps) >= self._spec.episode_limit
+        if over:
+            self._end()
+
+    def finish(self) -> Metadata:
+        self._end()
+        return self._writer.close()
+
+    def _end(self) -> None:
+        observations, steps, self._observations, self._steps = self._observations, self._steps, [], []
+        if not steps:
+            return
+        obs, state, avail = (np.stack(rows) for rows in zip(*observations, strict=True))
+        results = [result for _, result in steps]
+        self._writer.add_episode(
+            obs=obs,
+            state=state,
+            avail=avail,
+            action=np.stack([action for action, _ in steps]),
+            reward=np.array([result.reward for result in results], np.float32),
+            terminal=bool(results[-1].terminal),
+            won=any(bool(result.won) for result in results) if self._spec.has_win else None,
+        )

@@ -1,0 +1,62 @@
+"""What to collect, and how the behaviour team is trained: the settings of `ovmse collect`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ovmse.config import LearnerConfig
+from ovmse.core.errors import UserError, check_positive, check_share, unknown
+
+Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
+QUALITIES = ("random", "medium", "expert", "medium-replay", "mixed")
+BEHAVIOUR_METHOD = "scratch"
+PATHS = ("out", "behaviour")
+"""Settings that say where things go, and change nothing in the data."""
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """What to collect, and how the behaviour team is trained."""
+
+    env: str = "smax:3m"
+    """the environment, such as smax:5m_vs_6m"""
+    quality: Quality = "medium"
+    """random, medium (half the expert's win rate), expert, medium-replay (all that the learner saw until medium), or
+    mixed (half medium, half expert)"""
+    episodes: int = 5_000
+    """episodes to record; medium-replay records at most that many, the latest ones"""
+    out: Path = Path("dataset")
+    """the dataset's directory; it must be empty or not there yet"""
+    seed: int = 0
+    """seed of the training and of the recorded episodes"""
+    epsilon: float = 0.05
+    """how often each agent acts at random while it is recorded, as a share of its steps"""
+    behaviour_env_steps: int = 200_000
+    """environment steps that the behaviour team is trained for; the best team on the way is the expert"""
+    evaluate_every_env_steps: int = 2_000
+    """environment steps between two candidates for medium and expert"""
+    replay_env_steps: int | None = None
+    """environment steps that the behaviour's replay holds, if its episodes last 8 steps or more; by default all that it
+    plays, however short the episodes; medium-replay needs all"""
+    env_settings: tuple[str, ...] = ()
+    """an option handed to the environment, such as max_steps=60; may be repeated"""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """networks and optimiser of the behaviour team"""
+    float16: bool = False
+    """store observations and states in half precision: half the size, three significant digits"""
+    behaviour: Path | None = None
+    """a directory for the behaviour team's training run, which is then kept and can be looked at"""
+
+    def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise unknown("quality", self.quality, QUALITIES)
+        check_share("epsilon (ε)", self.epsilon)
+        for name in ("episodes", "behaviour_env_steps", "evaluate_every_env_steps"):
+            check_positive(name.replace("_", "-"), getattr(self, name))
+        if self.replay_env_steps is not None:
+            check_positive("replay-env-steps", self.replay_env_steps)
+            if self.quality == "medium-replay" and self.replay_env_steps < self.behaviour_env_steps:
+                raise UserError(
+                    f"medium-replay needs all that is played: replay-env-steps must be at least behaviour-env-steps, "
+                    f"{self.behaviour_env_steps}; got {self.replay_env_steps}."
+                )

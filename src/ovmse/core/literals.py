@@ -1,0 +1,36 @@
+"""Names that settings are chosen among, and the values that a setting's text stands for."""
+
+import ast
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from ovmse.core.errors import UserError
+
+MixerName = Literal["qmix", "linear", "vdn"]
+"""How utilities become Q_tot."""
+
+
+def parse_value(text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
+    """The value that a text stands for: a literal, a bare word as text, or a call of one of `makers` by its name.
+
+    Nothing else is run. Raises `UserError` for a text that can't be read.
+    """
+    try:
+        return _evaluate(ast.parse(text, mode="eval").body, makers)
+    except (SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
+        raise UserError(
+            f"can't read the value {text[:200]!r}; write a number, None, or one of {', '.join(makers)} with its "
+            "arguments, such as linear(1.0, 0.1)."
+        ) from None
+
+
+def _evaluate(node: ast.expr, makers: Mapping[str, Callable[..., Any]]) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        named = {word.arg: _evaluate(word.value, makers) for word in node.keywords if word.arg}
+        return makers[node.func.id](*(_evaluate(argument, makers) for argument in node.args), **named)
+    if isinstance(node, ast.Name):
+        return node.id
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise TypeError from None

@@ -1,0 +1,309 @@
+"""Datasets on disk: a directory in the Zarr v3 format, steps stored flat, read whole and checked whole.
+
+Axes: E episodes, M steps of all episodes, R = M + E rows (every episode keeps the row after its last step),
+N agents, A actions, O observation features, S state features. `docs/datasets.md` describes the files.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ovmse.core.errors import UserError, unknown
+from ovmse.core.types import EnvSpec, Episode, Flat
+from ovmse.data.schema import KINDS, SCHEMA_VERSION, Metadata, shapes, starts
+from ovmse.data.validation import conform
+from ovmse.data.zarr_files import digest, in_memory, read_array, read_metadata, write_whole
+from ovmse.system.files import check_free
+
+FLOAT_DTYPES = ("float32", "float16")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset in memory: NumPy arrays that cannot be written to, with the axes of `Flat`.
+
+    obs, state and reward are float32 whatever the dtype on disk; action is uint8, uint16 or int32 by the
+    number of actions; length is int32.
+    """
+
+    path: Path
+    metadata: Metadata
+    obs: np.ndarray
+    state: np.ndarray
+    avail: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminal: np.ndarray
+    length: np.ndarray
+    won: np.ndarray
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The environment that the play was collected in."""
+        return self.metadata.env
+
+    @property
+    def row_start(self) -> np.ndarray:
+        """The first row of every episode, shape (E,)."""
+        return starts(self.length + 1)
+
+    @property
+    def step_start(self) -> np.ndarray:
+        """The first step of every episode, shape (E,)."""
+        return starts(self.length)
+
+    @property
+    def flat(self) -> Flat:
+        """The arrays alone."""
+        return cast("Flat", {field: getattr(self, field) for field in KINDS})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, field).nbytes for field in KINDS)
+
+    def returns(self) -> np.ndarray:
+        """The undiscounted sum of rewards of every episode, float64, shape (E,)."""
+        return np.add.reduceat(self.reward.astype(np.float64), self.step_start)
+
+    def episode(self, index: int) -> Episode:
+        """Episode `index` (0 to E - 1), not padded: T is its length. Action is int32."""
+        if not 0 <= index < len(self.length):
+            raise UserError(f"{self.path}: no episode {index}; expected 0 to {len(self.length) - 1}.")
+        steps = int(self.length[index])
+        row, step = int(self.row_start[index]), int(self.step_start[index])
+        rows, acts = slice(row, row + steps + 1), slice(step, step + steps)
+        arrays: Any = (self.obs[rows], self.state[rows], self.avail[rows], self.action[acts].astype(np.int32))
+        ends: Any = (self.reward[acts], self.terminal[acts], np.ones(steps, bool))
+        return Episode(*arrays, *ends)
+
+    def check_env(self, spec: EnvSpec, allow_version_mismatch: bool = False) -> None:
+        """Raise `UserError` unless the environment is the one the play was collected in.
+
+        Sizes and then the name must agree; `allow_version_mismatch` accepts another version and settings.
+        """
+        own = self.spec
+        sizes = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit")
+        wrong = [
+            f"{size}: expected {getattr(own, size)}, got {getattr(spec, size)}"
+            for size in sizes
+            if getattr(own, size) != getattr(spec, size)
+        ]
+        if wrong:
+            raise UserError(
+                f"{self.path}: {spec.name!r} has other sizes than {own.name!r}, where the play comes from: "
+                f"{'; '.join(wrong)}. Use that environment, or another dataset."
+            )
+        if own.name != spec.name:
+            raise UserError(
+                f"{self.path}: expected the environment {own.name!r}, which the play was collected in, "
+                f"got {spec.name!r}. Use that environment, or another dataset."
+            )
+        for what, expected, got in (
+            ("version", own.version, spec.version),
+            ("settings", own.settings, plain_settings(spec.settings)),
+        ):
+            if expected != got and not allow_version_mismatch:
+                raise UserError(
+                    f"{self.path}: {own.name!r}: expected the {what} it was collected with, {expected!r}, "
+                    f"got {got!r}: the game may differ. Use the same, or pass --allow-version-mismatch."
+                )
+
+    @classmethod
+    def open(cls, path_or_name: str | os.PathLike[str]) -> "Dataset":
+        """Read a dataset and check all of it: a directory, or the name of a dataset shipped with the package.
+
+        Raises `UserError` where nothing is found, where files are missing, damaged or contradict one another,
+        and where values cannot be used (see `ovmse.data.validation`).
+        """
+        path = find(path_or_name)
+        metadata = read_metadata(path)
+        expected = shapes(metadata.env, metadata.episodes, metadata.steps)
+        stored = {field: read_array(path, field, expected[field]) for field in KINDS}
+        flat = conform(str(path), metadata.env, cast("Flat", stored))
+        checksum = digest(stored) if metadata.checksum else ""
+        del stored
+        for name, value in _statistics(flat, metadata.env).items():
+            stated = getattr(metadata, name)
+            if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
+                raise UserError(
+                    f"{path}: {name}: the metadata says {stated}, the data {value}. Write the dataset again."
+                )
+        if checksum != metadata.checksum:
+            raise UserError(
+                f"{path}: checksum: the metadata says {metadata.checksum!r}, the arrays have {checksum!r}: one of them "
+                "was changed since the dataset was written. Fetch or write the dataset again."
+            )
+        return cls(path, metadata, **_read_only(flat))
+
+    @classmethod
+    def write(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        spec: EnvSpec,
+        obs: np.ndarray,
+        state: np.ndarray,
+        avail: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminal: np.ndarray,
+        length: np.ndarray,
+        won: np.ndarray,
+        behaviour: str,
+        quality: str = "",
+        seed: int | None = None,
+        git_revision: str = "",
+        command: str = "",
+        created: str | None = None,
+        float_dtype: str = "float32",
+        source: str = "",
+        assumptions: Sequence[str] = (),
+        recipe: dict[str, Any] | None = None,
+    ) -> "Dataset":
+        """Write a dataset to a directory that does not exist or is empty, and return it.
+
+        The arrays have the axes of `Flat` (`pack` makes them from padded episodes). `float_dtype`, float32 or
+        float16, is for obs and state on disk. `created` is a date, today (UTC) if not given; for `source`,
+        `assumptions` and `recipe` see `Metadata`. The directory appears only when it is whole. Raises `UserError`
+        where it is in use, or the arrays disagree with `spec`, with each other, or hold values that cannot be used.
+        """
+        path = Path(path).resolve()
+        check_free(path)
+        if float_dtype not in FLOAT_DTYPES:
+            raise unknown("float_dtype", float_dtype, FLOAT_DTYPES)
+        spec = spec._replace(settings=plain_settings(spec.settings))
+        flat = conform(str(path), spec, Flat(obs=obs, state=state, avail=avail, action=action, reward=reward,
+                                             terminal=terminal, length=length, won=won))  # fmt: skip
+        if float_dtype == "float16":
+            flat["obs"] = _halved(path, "obs", flat["obs"])
+            flat["state"] = _halved(path, "state", flat["state"])
+        metadata = Metadata(
+            schema_version=SCHEMA_VERSION,
+            env=spec,
+            behaviour=behaviour,
+            quality=quality,
+            seed=None if seed is None else int(seed),
+            git_revision=git_revision,
+            command=command,
+            created=created or today(),
+            episodes=len(flat["length"]),
+            steps=len(flat["reward"]),
+            **_statistics(flat, spec),
+            source=source,
+            assumptions=list(assumptions),
+            recipe=None if recipe is None else plain_settings(recipe),
+        )
+        metadata = write_whole(path, metadata, in_memory(flat))
+        flat["obs"] = flat["obs"].astype(np.float32, copy=False)
+        flat["state"] = flat["state"].astype(np.float32, copy=False)
+        return cls(path, metadata, **_read_only(flat))
+
+
+def pack(episodes: Episode, won: np.ndarray) -> Flat:
+    """The flat arrays of padded episodes: every field has a leading axis E, `won` is (E,) bool.
+
+    Padding (where `valid` is false) is left out. Raises `UserError` where valid steps have a gap.
+    """
+    valid = np.asarray(episodes.valid, bool)
+    length = valid.sum(axis=1)
+    gap = (valid != (np.arange(valid.shape[1]) < length[:, None])).any(axis=1)
+    if gap.any():
+        raise UserError(f"episode {int(gap.argmax())}: expected its valid steps first and padding after, got a gap.")
+    rows = np.arange(valid.shape[1] + 1) <= length[:, None]
+    return Flat(
+        obs=np.asarray(episodes.obs)[rows],
+        state=np.asarray(episodes.state)[rows],
+        avail=np.asarray(episodes.avail)[rows],
+        action=np.asarray(episodes.action)[valid],
+        reward=np.asarray(episodes.reward)[valid],
+        terminal=np.asarray(episodes.terminal)[valid],
+        length=length.astype(np.int32),
+        won=np.asarray(won, bool),
+    )
+
+
+def shipped() -> tuple[str, ...]:
+    """The names of the datasets that come with the package."""
+    return tuple(sorted(p.name for p in _shipped_root().glob("*") if p.is_dir() and not p.name.startswith(".")))
+
+
+def _shipped_root() -> Path:
+    return Path(str(resources.files("ovmse.data"))) / "shipped"
+
+
+def root() -> Path:
+    """The folder of datasets: the environment variable OVMSE_DATASETS, or ``datasets`` in the current directory."""
+    return Path(os.environ.get("OVMSE_DATASETS") or "datasets").expanduser()
+
+
+def find(path_or_name: str | os.PathLike[str]) -> Path:
+    """The directory of a dataset: a path, the name of one in the folder of datasets, or of a shipped one."""
+    path = Path(path_or_name)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"{path}: expected a dataset's directory, got a file. A log becomes one by ovmse import {path}")
+    if (here := root() / path).is_dir() and path.name:
+        return here
+    if (names := shipped()) and (name := str(path_or_name)) in names:
+        return _shipped_root() / name
+    hint = "Or give the path of a dataset's directory; `ovmse collect` writes one."
+    if not names:
+        raise UserError(f"{path}: no such dataset. {hint}")
+    raise unknown("dataset", str(path_or_name), names, hint)
+
+
+def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as JSON gives them back (tuples become lists), so that both compare equal."""
+    try:
+        return json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"settings: expected JSON values only, got {settings!r} ({error}).") from error
+
+
+def _halved(path: Path, field: str, values: np.ndarray) -> np.ndarray:
+    """The values as float16, none of them out of its range."""
+    limit = float(np.finfo(np.float16).max)
+    largest = float(max(values.max(), -values.min()))
+    if largest > limit:
+        raise UserError(
+            f"{path}: {field} reaches {largest:g}, float16 holds up to {limit:g}. Use float_dtype='float32'."
+        )
+    return values.astype(np.float16)
+
+
+def today() -> str:
+    """The date (UTC), YYYY-MM-DD."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def _statistics(flat: Flat, spec: EnvSpec) -> dict[str, Any]:
+    """What the metadata says of the data: returns and the win rate."""
+    return statistics(np.add.reduceat(flat["reward"].astype(np.float64), starts(flat["length"])), flat["won"], spec)
+
+
+def statistics(returns: np.ndarray, won: np.ndarray, spec: EnvSpec) -> dict[str, Any]:
+    """What the metadata says of the episodes' undiscounted returns (float64) and wins, both of shape (E,)."""
+    return {
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "return_min": float(returns.min()),
+        "return_max": float(returns.max()),
+        "win_rate": float(won.mean()) if spec.has_win else None,
+    }
+
+
+def _read_only(flat: Flat) -> Flat:
+    """Views of the arrays that cannot be written to."""
+    views = {field: array.view() for field, array in cast("dict[str, np.ndarray]", flat).items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return cast("Flat", views)

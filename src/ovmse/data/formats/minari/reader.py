@@ -1,0 +1,216 @@
+"""Minari datasets of a team: Dict spaces with one entry per agent, read episode by episode with Minari's own library.
+
+Unequal agents are padded as in `ovmse.envs.pettingzoo`: observations with zeros, action counts with actions that are
+never legal. Axes: T steps, N agents, A actions, O observation features.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovmse.core.errors import UserError
+from ovmse.data.formats.episodes import check_actions, flags
+from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.minari.opening import NUMBERS, AgentSpaces, Opened, episode, open_dataset
+from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+
+WIN_KEYS = ("won", "battle_won")
+STATED = ("dataset_id", "minari_version", "algorithm_name", "author", "code_permalink", "description", "env_spec")
+
+
+def read(path: Path, *, n_actions: int | None = None) -> Source:
+    """Open a Minari dataset: the directory called NAME-v0, or `data` in it.
+
+    Rewards are those of the team, or the agents' own where infos has them under rewards; the state, the masks and wins
+    come from infos where these have state, action_mask and won. n_actions must be that of the action spaces, if given.
+    Raises `UserError` for play of a single agent, continuous actions, and damaged files.
+    """
+    check_actions(str(path), n_actions)
+    opened = open_dataset(path)
+    actions = max(agent.actions for agent in opened.agents)
+    if n_actions not in (None, actions):
+        raise UserError(f"{path}: the action spaces have {actions} actions, but --n-actions says {n_actions}.")
+    return Source(
+        name=str(path),
+        format="minari",
+        episodes=_episodes(opened),
+        n_actions=actions,
+        total=opened.episodes,
+        assumed=tuple(_assumed(opened)),
+        facts=bounded(
+            {name: opened.metadata[name] for name in STATED if name in opened.metadata}
+            | {"agents": [agent.name for agent in opened.agents]}
+        ),
+    )
+
+
+def _assumed(opened: Opened) -> Iterator[str]:
+    if len({agent.actions for agent in opened.agents}) > 1:
+        yield "action counts differ: padded with actions that are never legal"
+    if len({_width(agent) for agent in opened.agents}) > 1:
+        yield "observation sizes differ: padded with zeros"
+    yield "agents are numbered in the natural order of their names"
+    yield "a step that is both terminated and truncated counts as cut"  # every episode has an array of truncations
+    yield NO_CHECKSUMS
+
+
+def _episodes(opened: Opened) -> Iterator[RawEpisode]:
+    for index in range(opened.episodes):
+        yield _logged(opened, f"{opened.path}: episode {index}", episode(opened, index))
+
+
+def _logged(opened: Opened, where: str, found: Mapping[str, Any]) -> RawEpisode:
+    reward = _numbers(where, "rewards", found["rewards"])
+    infos = found["infos"] if isinstance(found["infos"], Mapping) else {}
+    infos = {name: _nested(values) for name, values in infos.items()}
+    steps = len(reward)
+    own = infos.get("rewards")
+    if isinstance(own, Mapping) and all(agent.name in own for agent in opened.agents):
+        reward = np.stack(
+            [_of_steps(where, f"infos: rewards: {a.name}", own[a.name], steps) for a in opened.agents], axis=1
+        )
+    state = infos.get("state")
+    if state is not None:
+        state = _rows(where, "infos: state", state, steps)
+    terminal, truncated = (
+        flags(where, name, _numbers(where, name, found[name])) for name in ("terminations", "truncations")
+    )
+    if terminal.shape != truncated.shape:
+        raise UserError(f"{where}: truncations: expected shape {terminal.shape}, got {truncated.shape}.")
+    return RawEpisode(
+        obs=_obs(opened, where, found["observations"], steps),
+        action=_actions(opened, where, found["actions"]),
+        reward=reward,
+        terminal=terminal & ~truncated,
+        state=state,
+        avail=_masks(opened, where, found["observations"], infos, steps),
+        won=_won(where, infos),
+        where=where,
+    )
+
+
+def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.ndarray:
+    """What all agents saw, zeros after the features of those that see less, shape (T+1, N, O).
+
+    Single precision, or double where an agent's features are: what rounds them, notes it.
+    """
+    width = max(_width(agent) for agent in opened.agents)
+    found = []
+    for agent in opened.agents:
+        name = f"observations: {agent.name}"
+        values = _entry(where, "observations", seen, agent.name)
+        values = _entry(where, name, values, "observation") if agent.masked else values
+        own = _numbers(where, name, values)
+        if _one_hot(agent):
+            own = (own.reshape(-1, 1) - agent.seen.start) == np.arange(int(agent.seen.n))
+        own = own.reshape(len(own), -1)
+        if own.shape != (steps + 1, _width(agent)):
+            raise UserError(
+                f"{where}: {name}: expected {steps + 1} rows of {_width(agent)} features, as there are {steps} steps, "
+                f"got shape {own.shape}."
+            )
+        found.append(own)
+    wide = any(own.dtype.kind in "fiu" and own.dtype.itemsize >= 4 and own.dtype != np.float32 for own in found)
+    out = np.zeros((steps + 1, len(found), width), np.float64 if wide else np.float32)
+    for i, own in enumerate(found):
+        out[:, i, : own.shape[1]] = own
+    return out
+
+
+def _one_hot(agent: AgentSpaces) -> bool:
+    return hasattr(agent.seen, "start")
+
+
+def _width(agent: AgentSpaces) -> int:
+    """Features of what an agent sees; a Discrete observation is one-hot."""
+    return int(agent.seen.n) if _one_hot(agent) else int(np.prod(agent.seen.shape))
+
+
+def _actions(opened: Opened, where: str, acted: Mapping[str, Any]) -> np.ndarray:
+    """The actions of all agents, counted from 0, shape (T, N)."""
+    entries = {agent.name: _entry(where, "actions", acted, agent.name) for agent in opened.agents}
+    own = [_numbers(where, f"actions: {name}", values).reshape(-1) for name, values in entries.items()]
+    if any(values.dtype.kind not in "iu" or len(values) != len(own[0]) for values in own):
+        raise UserError(f"{where}: actions: expected as many whole numbers for every agent.")
+    return np.stack([x.astype(np.int64) - agent.first for x, agent in zip(own, opened.agents, strict=True)], axis=1)
+
+
+def _masks(opened: Opened, where: str, seen: Mapping[str, Any], infos: Mapping[str, Any], steps: int) -> Any:
+    """The legal actions, (T or T+1, N, A) bool; None where agents have equal actions and no masks."""
+    actions = max(agent.actions for agent in opened.agents)
+    found = [_mask(where, agent, seen, infos) for agent in opened.agents]
+    if all(mask is None for mask in found) and all(agent.actions == actions for agent in opened.agents):
+        return None
+    out = np.zeros((steps + 1, len(found), actions), bool)
+    rows = steps + 1
+    for i, (agent, mask) in enumerate(zip(opened.agents, found, strict=True)):
+        if mask is None:
+            out[:, i, : agent.actions] = True
+            continue
+        name = f"action_mask: {agent.name}"
+        own = flags(f"{where}: {name}", "values", _rows(where, name, mask, steps))
+        if own.shape[1] != agent.actions:
+            raise UserError(f"{where}: {name}: expected {agent.actions} actions, got {own.shape[1]}.")
+        rows = min(rows, len(own))
+        out[: len(own), i, : agent.actions] = own
+    return out[:rows]
+
+
+def _mask(where: str, agent: AgentSpaces, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> Any:
+    """The masks of an agent, beside its observations or in infos; None without any."""
+    if agent.masked:
+        return _entry(where, f"observations: {agent.name}", seen[agent.name], "action_mask")
+    for place, key in ((infos.get(agent.name), "action_mask"), (infos.get("action_mask"), agent.name)):
+        if isinstance(place, Mapping) and key in place:
+            return place[key]
+    return None
+
+
+def _won(where: str, infos: Mapping[str, Any]) -> bool | None:
+    """Whether infos tell of a win at any step; None where they do not say."""
+    told = [infos[key] for key in WIN_KEYS if key in infos and not isinstance(infos[key], Mapping)]
+    if not told:
+        return None
+    return bool(flags(where, "infos: won", _numbers(where, "infos: won", told[0])).any())
+
+
+def _nested(values: Any) -> Any:
+    """Mappings of arrays, which Minari's Arrow reader gives as an array of mappings."""
+    if isinstance(values, np.ndarray) and values.dtype == object and len(values) and isinstance(values[0], Mapping):
+        return {key: _nested(np.array([row[key] for row in values])) for key in values[0]}
+    return {key: _nested(inner) for key, inner in values.items()} if isinstance(values, Mapping) else values
+
+
+def _entry(where: str, name: str, values: Any, key: str) -> Any:
+    """The values of a key."""
+    if not isinstance(values, Mapping) or key not in values:
+        raise UserError(f"{where}: {name}: expected an entry {key!r}, there is none.")
+    return values[key]
+
+
+def _of_steps(where: str, name: str, values: Any, steps: int) -> np.ndarray:
+    """A value for every step; infos begin with that of the reset."""
+    array = _numbers(where, name, values).reshape(-1)
+    if len(array) not in (steps, steps + 1):
+        raise UserError(f"{where}: {name}: expected {steps} or {steps + 1} values, got {len(array)}.")
+    return array[len(array) - steps :]
+
+
+def _rows(where: str, name: str, values: Any, steps: int) -> np.ndarray:
+    """T or T+1 rows of numbers."""
+    array = _numbers(where, name, values)
+    if len(array) not in (steps, steps + 1):
+        raise UserError(f"{where}: {name}: expected {steps + 1} rows, as there are {steps} steps, got {array.shape}.")
+    return array.reshape(len(array), -1)
+
+
+def _numbers(where: str, name: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise UserError(f"{where}: {name}: expected rows of equal sizes: {error}.") from error
+    if array.dtype.kind not in NUMBERS or array.ndim == 0 or not array.size:
+        raise UserError(f"{where}: {name}: expected numbers, got {array.dtype} of shape {array.shape}.")
+    return array

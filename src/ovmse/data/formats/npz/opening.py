@@ -1,0 +1,122 @@
+"""Opening .npz files: which array has which meaning by its name, and whether the arrays fit each other.
+
+Axes: E episodes, M steps of all of them, R rows, T steps of the longest, N agents, A actions, O, S features.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ovmse.core.errors import UserError
+from ovmse.data.formats.npz.members import NpzMember, members
+
+NAMES = {
+    "obs": ("obs", "observations", "observation"),
+    "action": ("action", "actions"),
+    "reward": ("reward", "rewards"),
+    "terminal": ("terminal", "terminals", "terminated", "terminations", "done", "dones"),
+    "truncated": ("truncated", "truncations", "truncation"),
+    "state": ("state", "states"),
+    "avail": ("avail", "avail_actions", "legals", "legal_actions", "action_mask", "action_masks"),
+    "length": ("length", "lengths", "episode_length", "episode_lengths"),
+    "valid": ("valid", "filled"),
+    "won": ("won", "wins", "battle_won"),
+}
+NUMBERS = "fiub"
+KINDS = {"action": "fiu", "length": "iu"}
+ROWS = ("obs", "state", "avail")
+
+
+class NpzLog(NamedTuple):
+    """An opened file: its arrays by role, whether episodes are padded, N, E, and the names of other arrays."""
+
+    file: Path
+    arrays: dict[str, NpzMember]
+    padded: bool
+    n_agents: int
+    episodes: int
+    others: tuple[str, ...]
+
+
+def open_log(file: Path) -> NpzLog:
+    """The arrays of a file, checked against each other."""
+    found = members(file)
+    arrays: dict[str, NpzMember] = {}
+    for role, names in NAMES.items():
+        own = [name for name in names if name in found]
+        if len(own) > 1:
+            raise UserError(f"{file}: {role}: expected one of {' and '.join(own)}. Leave the other out.")
+        if own:
+            arrays[role] = found[own[0]]
+    for role in ("obs", "action", "reward"):
+        if role not in arrays:
+            called, held = ", ".join(NAMES[role]), ", ".join(sorted(found)[:20]) or "nothing"
+            raise UserError(f"{file}: no array for {role}, called one of {called}: the file holds {held}.")
+    for role, member in arrays.items():
+        if member.dtype.kind not in KINDS.get(role, NUMBERS):
+            needed = "whole numbers" if role in KINDS else "numbers"
+            hint = " Only discrete actions are supported." if role == "action" else ""
+            raise UserError(f"{member.where}: expected {needed}, got {member.dtype}.{hint}")
+        if 0 in member.shape or not member.shape:
+            raise UserError(f"{member.where}: expected values, got the shape {member.shape}.")
+    obs = arrays["obs"]
+    if len(obs.shape) not in (3, 4):
+        raise UserError(
+            f"{obs.where}: expected the axes (rows, agents, features), or (episodes, rows, agents, features), got the "
+            f"shape {obs.shape}."
+        )
+    padded = len(obs.shape) == 4
+    if not padded:
+        arrays.pop("valid", None)
+    if "length" not in arrays and (not padded or "valid" not in arrays):
+        also = " (or valid, ones and zeros of shape (episodes, steps))" if padded else ""
+        raise UserError(f"{file}: no array length: expected the steps of every episode, shape (episodes,){also}.")
+    used = {member.name for member in arrays.values()}
+    others = tuple(name for name in found if name not in used)
+    log = NpzLog(file, arrays, padded, obs.shape[-2], obs.shape[0] if padded else arrays["length"].shape[0], others)
+    _check_shapes(log)
+    return log
+
+
+def _check_shapes(log: NpzLog) -> None:
+    """Raise `UserError` unless all arrays fit obs and each other."""
+    n, arrays = log.n_agents, log.arrays
+    ends: dict[str, tuple[tuple[Any, ...], ...]] = {
+        "action": ((n,), (n, 1)),
+        "reward": ((), (1,), (n,)),
+        "terminal": ((), (1,), (n,)),
+        "truncated": ((), (1,), (n,)),
+        "valid": ((), (1,)),
+        "state": ((None,),),
+        "avail": ((n, None),),
+        "obs": ((n, None),),
+    }
+    lead = 2 if log.padded else 1
+    for role, member in arrays.items():
+        shape = member.shape
+        if role in ("length", "won"):
+            fits = shape == (log.episodes,)
+            expected = f"({log.episodes},), one value per episode"
+        else:
+            fits = any(_like(shape[lead:], end) for end in ends[role]) and len(shape) >= lead
+            fits = fits and (not log.padded or (shape[0] == log.episodes and shape[1] in _axis(log, role)))
+            heads = f"{log.episodes}, {' or '.join(map(str, _axis(log, role)))}" if log.padded else "rows or steps"
+            tails = " or ".join(str(end).replace("None", "any") for end in ends[role])
+            expected = f"({heads}) and then {tails} ({n} agents)"
+        if not fits:
+            raise UserError(f"{member.where}: expected the shape {expected}, got {shape}.")
+
+
+def _like(shape: tuple[int, ...], pattern: tuple[Any, ...]) -> bool:
+    return len(shape) == len(pattern) and all(p in (None, s) for s, p in zip(shape, pattern, strict=True))
+
+
+def _axis(log: NpzLog, role: str) -> tuple[int, ...]:
+    """The lengths that the time axis of a padded array may have: T, or T + 1 for rows."""
+    steps = log.arrays["action"].shape[1] if len(log.arrays["action"].shape) > 1 else 0
+    return (steps, steps + 1) if role in ROWS else (steps,)
+
+
+def per_agent(log: NpzLog, role: str) -> bool:
+    """Whether a value of each step is one per agent."""
+    lead = 2 if log.padded else 1
+    return role in log.arrays and log.n_agents > 1 and log.arrays[role].shape[lead:] == (log.n_agents,)

@@ -1,0 +1,1 @@
+"""Padded episodes in HDF5, as PyMARL's kin keep them."""

@@ -1,0 +1,231 @@
+"""The columns of a table with one row per step and agent: which one holds what.
+
+Column kinds: "int", "float", "bool", "text", "list" (of numbers), "other", or "cell" where a text file does not tell.
+"""
+
+import dataclasses
+import fnmatch
+import json
+import re
+import shlex
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ovmse.core.errors import UserError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a table; those that are not named are looked for under their usual names."""
+
+    episode: str | None = None
+    """the episode of a row, a number or a name; its rows follow each other (episode, episode_id, ep)"""
+    step: str | None = None
+    """the step within the episode, from 0 or from 1 (step, timestep, time_step, t)"""
+    agent: str | None = None
+    """the agent, a number or a name (agent, agent_id)"""
+    obs: tuple[str, ...] = ()
+    """what the agent sees before it acts: columns in this order, patterns such as obs_*, or one column of lists"""
+    state: tuple[str, ...] = ()
+    """the global state, named like obs; the same in the rows of all agents of a step"""
+    action: str | None = None
+    """what the agent did, from 0 on; empty in the row after the last step (action, actions, act)"""
+    reward: str | None = None
+    """the reward of the step, of the team or of this agent; empty after the last step (reward, rewards)"""
+    done: str | None = None
+    """the task ended with this step, for all agents that have a row there (terminal, terminated, done, dones)"""
+    truncated: str | None = None
+    """the episode was cut off after this step; then it is no end of the task, whatever done says (truncated)"""
+    avail: tuple[str, ...] = ()
+    """the legal actions as 0 and 1, in the order of the actions, named like obs (avail_*, action_mask)"""
+    won: str | None = None
+    """the episode was won, in any of its rows (won, win, battle_won)"""
+
+
+class TableLayout(NamedTuple):
+    """The columns that were found; None and () are what the table lacks."""
+
+    episode: str
+    step: str
+    agent: str
+    obs: tuple[str, ...]
+    action: str
+    reward: str
+    state: tuple[str, ...]
+    avail: tuple[str, ...]
+    done: str | None
+    truncated: str | None
+    won: str | None
+
+    def names(self) -> list[str]:
+        """All columns, by role."""
+        flat = (role if isinstance(role, tuple) else (role,) for role in self)
+        return [name for names in flat for name in names if name is not None]
+
+    def facts(self) -> dict[str, str]:
+        """The columns of each role in words."""
+        return {role: _few(value) for role, value in self._asdict().items() if value}
+
+
+USUAL = {
+    "episode": ("episode", "episode_id", "ep"),
+    "step": ("step", "timestep", "time_step", "t"),
+    "agent": ("agent", "agent_id"),
+    "action": ("action", "actions", "act"),
+    "reward": ("reward", "rewards"),
+    "done": ("terminal", "terminated", "terminals", "terminations", "done", "dones"),
+    "truncated": ("truncated", "truncations", "truncation"),
+    "won": ("won", "win", "battle_won"),
+    "obs": ("obs", "observation", "observations"),
+    "state": ("state", "states"),
+    "avail": ("avail", "avail_actions", "action_mask", "legal", "legals"),
+}
+GROUPS = ("obs", "state", "avail")
+REQUIRED = ("episode", "step", "agent", "obs", "action", "reward")
+NUMBERS = ("int", "float", "bool", "cell")
+ALLOWED = {
+    "episode": ("int", "float", "text", "cell"),
+    "step": ("int", "float", "cell"),
+    "agent": ("int", "float", "text", "cell"),
+    **dict.fromkeys(("action", "reward", "done", "truncated", "won"), NUMBERS),
+    **dict.fromkeys(GROUPS, (*NUMBERS, "list")),
+}
+
+
+def load_columns(path: Path) -> Columns:
+    """The columns that a JSON or TOML file names, such as ``{"episode": "run", "obs": ["x", "y"]}``.
+
+    Raises `UserError` for files that cannot be read, keys that are not fields of `Columns`, and other types.
+    """
+    try:
+        text = path.read_text("utf-8")
+        named: Any = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected a JSON or TOML file that names columns: {error}.") from error
+    if not isinstance(named, dict):
+        raise UserError(f"{path}: expected an object with the fields of the columns, got {type(named).__name__}.")
+    return Columns(**{role: _entry(path, role, value) for role, value in named.items()})
+
+
+def _entry(path: Path, role: str, value: Any) -> Any:
+    known = [field.name for field in dataclasses.fields(Columns)]
+    if role not in known:
+        raise unknown(f"field in {path}:", role, known)
+    if role in GROUPS:
+        value = (value,) if isinstance(value, str) else value
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            return tuple(value)
+    elif isinstance(value, str):
+        return value
+    kind = "a name or a list of names" if role in GROUPS else "a name"
+    raise UserError(f"{path}: {role}: expected {kind}, got {value!r}.")
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """The key that sorts obs_2 before obs_10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)]
+
+
+def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayout:
+    """The columns of a table whose columns have `kinds`, in their order.
+
+    Raises `UserError` where a named column is missing, a needed one has none of the usual names, one column would
+    have two roles, or a column does not hold what its role needs.
+    """
+    found: dict[str, Any] = {}
+    for role, usual in USUAL.items():
+        named = getattr(columns, role)
+        if role in GROUPS:
+            names = _named_group(where, role, named, kinds) if named else _usual_group(role, usual, kinds)
+            found[role] = names
+        elif named is not None:
+            found[role] = _known(where, named, kinds)
+        else:
+            found[role] = next((n for n in usual if kinds.get(n) in ALLOWED[role]), None)
+    for role in REQUIRED:
+        if not found[role]:
+            raise UserError(
+                f"{where}: no column for {role}: looked for {', '.join(USUAL[role])}"
+                f"{' and numbered ones' if role in GROUPS else ''}; the columns are {_few(tuple(kinds))}. "
+                f"{_alike(role, kinds)}Name it: --columns.{role} NAME."
+            )
+    result = TableLayout(**found)
+    _check_kinds(where, result, kinds)
+    twice = [name for name, times in Counter(result.names()).items() if times > 1]
+    if twice:
+        raise UserError(f"{where}: column {twice[0]!r} has more than one role. Name another one for each role.")
+    return result
+
+
+def _alike(role: str, kinds: Mapping[str, str]) -> str:
+    """The question whether columns are meant whose names differ from the usual ones in case and blanks only."""
+    usable = {name.strip().lower(): name for name, kind in kinds.items() if kind in ALLOWED[role]}
+    found = _usual_group(role, USUAL[role], {name: kinds[shown] for name, shown in usable.items()})
+    if role not in GROUPS:
+        found = tuple(name for name in USUAL[role] if name in usable)[:1]
+    names = dict.fromkeys(re.sub(r"[0-9]+\]?$", "*", usable[n]) if len(found) > 1 else usable[n] for n in found)
+    return f"Did you mean --columns.{role} {shlex.join(names)}? " if names else ""
+
+
+def _known(where: str, name: str, kinds: Mapping[str, str]) -> str:
+    if name not in kinds:
+        raise unknown(f"column in {where}:", name, kinds)
+    return name
+
+
+def _named_group(where: str, role: str, named: Iterable[str], kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns that names and patterns stand for."""
+    names: list[str] = []
+    for name in named:
+        if name in kinds or "*" not in name:
+            names.append(_known(where, name, kinds))
+            continue
+        matches = sorted(fnmatch.filter(kinds, name), key=natural)
+        if not matches:
+            raise UserError(f"{where}: {role}: no column matches {name!r}; the columns are {_few(tuple(kinds))}.")
+        names += matches
+    return tuple(names)
+
+
+def _usual_group(role: str, usual: Iterable[str], kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """Numbered columns such as obs_0, obs_1, or one column, of a usual name."""
+    for base in usual:
+        pattern = re.compile(re.escape(base) + r"[_.\-\[]?[0-9]+\]?")
+        numbered = [name for name, kind in kinds.items() if kind in NUMBERS and pattern.fullmatch(name)]
+        if numbered:
+            return tuple(sorted(numbered, key=natural))
+        if kinds.get(base) in ALLOWED[role]:
+            return (base,)
+    return ()
+
+
+def _check_kinds(where: str, found: TableLayout, kinds: Mapping[str, str]) -> None:
+    for role, value in found._asdict().items():
+        for name in value if isinstance(value, tuple) else (value,):
+            if name is not None and kinds[name] not in ALLOWED[role]:
+                needed = "whole numbers or text" if role in ("episode", "agent") else "numbers"
+                raise UserError(f"{where}: {role}: column {name!r}: expected {needed}, got {kinds[name]} values.")
+    for role in GROUPS:
+        names = getattr(found, role)
+        if len(names) > 1 and (lists := [name for name in names if kinds[name] == "list"]):
+            raise UserError(f"{where}: {role}: column {lists[0]!r} holds lists: expected it alone, or plain columns.")
+    numbers = [re.findall(r"[0-9]+", name)[-1:] for name in found.avail]
+    if len(numbers) > 1 and all(numbers):
+        places = [int(n[0]) for n in numbers]
+        if places != list(range(places[0], places[0] + len(places))):
+            raise UserError(
+                f"{where}: avail: expected one column per action, numbered without gaps, got {_few(found.avail)}."
+            )
+
+
+def _few(names: str | tuple[str, ...]) -> str:
+    """The names, abridged."""
+    if isinstance(names, str):
+        return names
+    if len(names) <= 12:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])} ... {names[-1]} ({len(names)} columns)"

@@ -1,0 +1,133 @@
+"""Tables with one row per step and agent: Parquet, CSV or Arrow, in one file or in a directory of them.
+
+Read in constant memory, a block of some 16 MiB at a time; an episode has to fit in memory.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from ovmse.core.errors import UserError, unknown
+from ovmse.data.formats.episodes import check_actions
+from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.table.columns import Columns, TableLayout, layout
+from ovmse.data.formats.table.files import Table, reading
+from ovmse.data.formats.table.gather import Gatherer
+from ovmse.data.formats.table.rows import Decoder
+from ovmse.data.formats.table.writer import METADATA_KEY
+from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+
+ABSENT = ("refuse", "idle")
+
+
+def read(
+    path: Path,
+    *,
+    n_actions: int | None = None,
+    columns: Columns | None = None,
+    missing_agents: Literal["refuse", "idle"] = "refuse",
+    separator: str | None = None,
+) -> Source:
+    """Open a table: `path` is a file, or a directory of files of one kind, read in natural order.
+
+    missing_agents: an agent without a row at a step is refused, or idle: out of play. separator: between the cells of
+    a CSV file, by default the comma, semicolon or tab that its first line has. n_actions counts where there are no
+    masks; without either, the actions are read once to find the largest.
+
+    Raises `UserError` where columns are missing or of another type; rows are checked as they are read.
+    """
+    if missing_agents not in ABSENT:
+        raise unknown("way to treat missing agents", missing_agents, ABSENT)
+    table = Table(path, separator)
+    lay = layout(str(path), columns or Columns(), table.kinds)
+    actions, how = _actions(table, lay, n_actions)
+    facts: dict[str, Any] = {"columns": lay.facts(), **_stated(table)}
+    return Source(
+        name=str(path),
+        format=table.format,
+        episodes=_episodes(table, lay, actions, missing_agents == "idle"),
+        n_actions=actions,
+        assumed=(*how, *_assumed(table, lay, missing_agents == "idle")),
+        facts=bounded(facts),
+    )
+
+
+def _episodes(table: Table, lay: TableLayout, n_actions: int, idle: bool) -> Iterator[RawEpisode]:
+    decoder = Decoder(lay, table.place)
+    gatherer = Gatherer(decoder, table.span, n_actions=n_actions, idle=idle)
+    for batch in table.batches(_roles(lay)):
+        rows = reading(table.path, table.format, decoder.rows, batch)
+        yield from gatherer.feed(rows, batch.starts_file)
+    yield from gatherer.flush()
+
+
+def _roles(lay: TableLayout) -> dict[str, str]:
+    """The role of every column, by its name."""
+    return {
+        name: role
+        for role, value in lay._asdict().items()
+        for name in (value if isinstance(value, tuple) else (value,))
+        if name is not None
+    }
+
+
+def _actions(table: Table, lay: TableLayout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
+    """A, and the assumption behind it."""
+    check_actions(str(table.path), n_actions)
+    width = _mask_width(table, lay) if lay.avail else None
+    if width is not None:
+        if n_actions not in (None, width):
+            raise UserError(f"{table.path}: avail has {width} actions, but --n-actions says {n_actions}.")
+        check_actions(str(table.path), width)
+        return width, ()
+    if n_actions is not None:
+        return n_actions, ()
+    decoder = Decoder(lay, table.place)
+    blocks = (
+        reading(table.path, table.format, decoder.actions, batch) for batch in table.batches({lay.action: "action"})
+    )
+    largest = max((int(actions.max()) for actions in blocks if len(actions)), default=-1)
+    if largest < 0:
+        raise UserError(f"{table.path}: no row with an action. Write the table again.")
+    check_actions(str(table.path), largest + 1)
+    return largest + 1, (f"the largest action in the table is {largest}: {largest + 1} actions",)
+
+
+def _mask_width(table: Table, lay: TableLayout) -> int:
+    """The number of actions by the masks: their columns, or the length of the first list."""
+    if len(lay.avail) > 1 or table.kinds[lay.avail[0]] != "list":
+        return len(lay.avail)
+    decoder = Decoder(lay, table.place)
+    for batch in table.batches({lay.avail[0]: "avail"}):
+        return reading(table.path, table.format, decoder.width, batch, lay.avail)
+    raise UserError(f"{table.path}: the table has no rows.")
+
+
+def _assumed(table: Table, lay: TableLayout, idle: bool) -> Iterator[str]:
+    if lay.done is None:
+        yield "no done column: every episode counts as cut"
+    else:
+        yield "a final row that is done ends the task with the step before it"
+    if lay.done is not None and lay.truncated is not None:
+        yield "a step that is both done and truncated counts as cut"
+    if table.format == "CSV":
+        yield "numbers in text are read in single precision"
+    if idle:
+        masks = "" if lay.avail else "; there are no masks, so all actions of the others are legal"
+        yield (
+            "agents without a row at a step are out of play: zeros seen, only action 0, and the reward that the others "
+            f"agree on throughout the episode, else 0{masks}"
+        )
+    if table.is_text(lay.agent):
+        yield "agents are numbered in the natural order of their names"
+    yield NO_CHECKSUMS  # Parquet's pages may have some, its footer has none
+
+
+def _stated(table: Table) -> dict[str, Any]:
+    """What our own export says of the play."""
+    try:
+        metadata = json.loads(table.metadata.get(METADATA_KEY, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return {"metadata": metadata} if metadata and isinstance(metadata, dict) else {}

@@ -1,0 +1,1 @@
+"""Vaults, the datasets of OG-MARL."""

@@ -1,0 +1,124 @@
+"""The profile of a dataset in numbers, all of them JSON values.
+
+Axes: E episodes, M steps, N agents, A actions.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovmse.core.types import EnvSpec
+from ovmse.data.dataset import Dataset
+from ovmse.data.schema import KINDS, step_rows
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+MOST_BLOCKS = 20
+
+
+class Basics(NamedTuple):
+    """What the profile is made from: returns, length, won, ended (E,); taken (N, A), legal (A,): choices at which an
+    action was taken, was legal."""
+
+    returns: np.ndarray
+    length: np.ndarray
+    won: np.ndarray
+    ended: np.ndarray
+    taken: np.ndarray
+    legal: np.ndarray
+
+
+def numbers(spec: EnvSpec, basics: Basics) -> dict[str, Any]:
+    """The part of a profile that its arrays tell.
+
+    ``return`` and ``length`` (steps) hold mean, std, min, max, quantiles and a histogram: ``edges``, one more
+    than ``counts``; ``won`` counts the won episodes of each bin. ``win_rate`` is null without wins.
+    ``actions`` has, per action: ``share`` of all choices; ``by_agent``, the same for each agent (N, A);
+    ``legal``, the share of choices at which it was legal; ``share_when_legal``, the share of those at which
+    it was taken (null if never legal). ``blocks`` follows the episodes in their order: the first one, the
+    mean return and the win rate of each block.
+    """
+    returns, length, won = basics.returns, basics.length, basics.won
+    return {
+        "win_rate": float(won.mean()) if spec.has_win else None,
+        "ended_by_task": float(basics.ended.mean()),
+        "return": _spread(returns, won, bin_edges(returns)),
+        "length": _spread(length, won, bin_edges(length, whole=True)),
+        "actions": _action_use(basics.taken, basics.legal, int(length.sum())),
+        "blocks": _blocks(returns, won, spec.has_win),
+    }
+
+
+def bin_edges(values: np.ndarray, whole: bool = False) -> np.ndarray:
+    """Edges of at most 30 equally wide bins; `whole` puts them between whole numbers."""
+    low, high = float(values.min()), float(values.max())
+    if whole:
+        width = int(np.ceil((high - low + 1) / 30))
+        return np.arange(low - 0.5, high + 0.5 + width, width)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, 1 + int(np.clip(np.sqrt(len(values)), 5, 30)))
+
+
+def _spread(values: np.ndarray, won: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
+    """Mean, spread and histogram of one number per episode."""
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "quantiles": {f"{q:g}": float(np.quantile(values, q)) for q in QUANTILES},
+        "edges": edges.tolist(),
+        "counts": np.histogram(values, edges)[0].tolist(),
+        "won": np.histogram(values[won], edges)[0].tolist(),
+    }
+
+
+def _action_use(taken: np.ndarray, legal: np.ndarray, steps: int) -> dict[str, Any]:
+    """How often each action was taken and legal."""
+    total = taken.sum(axis=0)
+    return {
+        "share": (total / total.sum()).tolist(),
+        "by_agent": (taken / steps).tolist(),
+        "legal": (legal / total.sum()).tolist(),
+        "share_when_legal": [float(t / n) if n else None for t, n in zip(total, legal, strict=True)],
+    }
+
+
+def _blocks(returns: np.ndarray, won: np.ndarray, has_win: bool) -> dict[str, Any]:
+    """The episodes in their order, in up to 20 equal blocks."""
+    parts = np.array_split(np.arange(len(returns)), min(MOST_BLOCKS, len(returns)))
+    return {
+        "first": [int(part[0]) for part in parts],
+        "return_mean": [float(returns[part].mean()) for part in parts],
+        "win_rate": [float(won[part].mean()) for part in parts] if has_win else None,
+    }
+
+
+def profile(dataset: Dataset) -> dict[str, Any]:
+    """A dataset in memory in numbers, as JSON values: where it comes from, and `numbers`."""
+    meta, action = dataset.metadata, dataset.action
+    n_agents, n_actions = dataset.spec.n_agents, dataset.spec.n_actions
+    key = action.astype(np.int64) + n_actions * np.arange(n_agents)
+    basics = Basics(
+        returns=dataset.returns(),
+        length=dataset.length,
+        won=dataset.won,
+        ended=dataset.terminal[dataset.step_start + dataset.length - 1],
+        taken=np.bincount(key.ravel(), minlength=n_agents * n_actions).reshape(n_agents, n_actions),
+        legal=dataset.avail[step_rows(dataset.length)].sum(axis=(0, 1)),
+    )
+    return {
+        "path": str(dataset.path),
+        "environment": meta.env.name,
+        "version": meta.env.version,
+        "behaviour": meta.behaviour,
+        "quality": meta.quality,
+        "source": meta.source,
+        "agents": n_agents,
+        "episodes": meta.episodes,
+        "steps": meta.steps,
+        "episode_limit": meta.env.episode_limit,
+        **numbers(dataset.spec, basics),
+        "bytes_on_disk": sum(file.stat().st_size for file in dataset.path.rglob("*") if file.is_file()),
+        "bytes_in_memory": sum(getattr(dataset, field).nbytes for field in KINDS),
+    }

@@ -1,0 +1,104 @@
+"""The format of a dataset: its fields, their kinds and shapes, and its metadata (docs/datasets.md)."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ovmse.core.types import EnvSpec
+
+KINDS = {
+    "obs": "f",
+    "state": "f",
+    "avail": "b",
+    "action": "iu",
+    "reward": "f",
+    "terminal": "b",
+    "length": "iu",
+    "won": "b",
+}
+"""The NumPy kinds that a field's dtype may have."""
+
+KIND_NAMES = {"f": "floating-point", "b": "bool", "iu": "integer"}
+
+
+def shapes(spec: EnvSpec, episodes: int, steps: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every field for E `episodes` and M `steps` of an environment."""
+    rows, n = steps + episodes, spec.n_agents
+    return {
+        "obs": (rows, n, spec.obs_size),
+        "state": (rows, spec.state_size),
+        "avail": (rows, n, spec.n_actions),
+        "action": (steps, n),
+        "reward": (steps,),
+        "terminal": (steps,),
+        "length": (episodes,),
+        "won": (episodes,),
+    }
+
+
+def starts(count: np.ndarray) -> np.ndarray:
+    """The first index of every episode in a flat axis where episode e has `count[e]` entries, shape (E,)."""
+    return np.concatenate([[0], np.cumsum(count, dtype=np.int64)[:-1]])
+
+
+def step_rows(length: np.ndarray) -> np.ndarray:
+    """The row that each step starts from, shape (M,): rows run one ahead of steps with every episode."""
+    return np.arange(length.sum()) + np.repeat(np.arange(len(length)), length)
+
+
+SCHEMA_VERSION = 1
+
+SIZES = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit", "episodes", "steps")
+
+LATER = ("source", "assumptions", "recipe", "checksum")
+"""Attributes that older datasets do not have."""
+
+DIMENSIONS = {
+    "obs": ("row", "agent", "feature"),
+    "state": ("row", "feature"),
+    "avail": ("row", "agent", "action"),
+    "action": ("step", "agent"),
+    "reward": ("step",),
+    "terminal": ("step",),
+    "length": ("episode",),
+    "won": ("episode",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """Where a dataset comes from and what is in it. Returns are undiscounted sums of an episode's rewards."""
+
+    schema_version: int
+    """Version of the format; this library reads version 1."""
+    env: EnvSpec
+    """The environment that the play was collected in."""
+    behaviour: str
+    """Who played, in words."""
+    quality: str
+    """The name of the level of play, such as ``medium``."""
+    seed: int | None
+    """The seed the play was collected with; null where there was none."""
+    git_revision: str
+    """The revision of the code that collected the play."""
+    command: str
+    """The command that wrote the dataset."""
+    created: str
+    """The date of writing, YYYY-MM-DD."""
+    episodes: int
+    steps: int
+    return_mean: float
+    return_std: float
+    return_min: float
+    return_max: float
+    win_rate: float | None
+    """Share of episodes won, in [0, 1]."""
+    source: str = ""
+    """The log that was imported, and its format; empty for play that this library recorded."""
+    assumptions: list[str] = dataclasses.field(default_factory=list)
+    """What was supplied because the log did not tell it, one sentence each."""
+    recipe: dict[str, Any] | None = None
+    """What it takes to make the dataset again."""
+    checksum: str = ""
+    """``sha256:`` and the hash of all arrays (see `docs/datasets.md`); empty in older datasets."""

@@ -1,0 +1,18 @@
+"""The options that an environment is made with, from their text on the command line (`--env-settings`)."""
+
+from typing import Any
+
+from ovmse.core.errors import UserError
+from ovmse.core.literals import parse_value
+from ovmse.core.schedules import MAKERS
+
+
+def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Pairs such as ``max_steps=60`` as keyword arguments; raises `UserError` for one without ``=``."""
+    found = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise UserError(f"an environment's setting reads name=value, such as max_steps=60; got {pair!r}.")
+        found[name.strip()] = parse_value(text.strip(), MAKERS)
+    return found

@@ -1,0 +1,139 @@
+"""`ovmse inspect`: examine a dataset, profile it, and say how to learn from it."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ovmse.core.errors import UserError
+from ovmse.data.dataset import Dataset, find
+from ovmse.data.findings import Finding, merge
+from ovmse.data.profile import profile
+from ovmse.data.stream import scan_dataset
+from ovmse.inspection import tables
+from ovmse.inspection.examination import about, contradictions, gather, odd, profile_of
+from ovmse.inspection.page import write_page
+from ovmse.inspection.panels import plot_profile
+from ovmse.inspection.recommendations import Statement, command, figures, verdict
+from ovmse.system.progress import say
+
+FIGURE_KINDS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor found.
+
+    facts: what the metadata says. profile: see `examination.profile_of`; None where no episode is sound.
+    command: the training command that the verdict suggests; empty where the dataset cannot be used. usable: no finding
+    is an error, so `Dataset.open` reads it. written: the page, the numbers, and the figure where one was asked for.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    findings: tuple[Finding, ...]
+    profile: dict[str, Any] | None
+    verdict: tuple[Statement, ...]
+    command: str
+    usable: bool
+    written: tuple[Path, ...] = ()
+
+
+def inspect(
+    data: str,
+    out: Path | None = None,
+    console: Console | None = None,
+    figure: Path | None = None,
+    seed: int = 0,
+    clone: bool = True,
+    action_names: Sequence[str] | None = None,
+) -> Report:
+    """Examine a dataset, print what was found, and write a folder with a page, its figures and the numbers.
+
+    data: a directory, or the name of a shipped dataset; read in blocks, so it may be larger than memory. out: the
+    folder to write, by default ``NAME-inspect``; its files are replaced. console: where to print; None is silent.
+    figure: write the profile's figure here, too (.png, .svg or .pdf). seed: of the sample and the fit. clone: False
+    leaves the behaviour-cloning fit out. Raises `UserError` where there is no dataset at all, or an argument is wrong;
+    whatever is wrong with a dataset is a finding.
+    """
+    path = find(data)
+    if figure is not None and figure.suffix not in FIGURE_KINDS:
+        raise UserError(f"--figure must end in {', '.join(FIGURE_KINDS)}; got {figure}.")
+    folder = out if out is not None else Path(f"{path.resolve().name}-inspect")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: expected a folder to write into, got a file.")
+    report = diagnose(path, seed, clone, console, data)
+    names = tables.names_of(report.facts["actions"], action_names)
+    if console is not None:
+        _print(report, names, console)
+    written = _write(report, names, folder, figure)
+    if console is not None:
+        say(console, f"Written: {', '.join(map(str, written))}")
+    return replace(report, written=written)
+
+
+def diagnose(
+    path: Path, seed: int = 0, clone: bool = True, console: Console | None = None, called: str | None = None
+) -> Report:
+    """Examine a dataset and write nothing; see `inspect`. called: what the command names the dataset by."""
+    found = scan_dataset(path)
+    faults, gathered = gather(found, seed, clone, console)
+    whole, findings = None, [*found.findings, *faults]
+    if gathered is not None:
+        whole = profile_of(found, gathered, seed)
+        findings += [*contradictions(found, gathered), *odd(found, gathered)]
+    merged = merge(findings)
+    errors, warnings = (sum(f.severity == severity for f in merged) for severity in ("error", "warning"))
+    said = () if whole is None else verdict(figures(whole, errors, warnings))
+    usable = errors == 0 and whole is not None
+    after = command(found.spec.name, called or str(path), said) if usable else ""
+    return Report(path, about(found) | {"actions": found.spec.n_actions}, merged, whole, said, after, usable)
+
+
+def _print(report: Report, names: list[str], console: Console) -> None:
+    """Tables, findings, verdict."""
+    if report.profile is None:
+        say(console, f"{report.path}: no episode can be read.")
+    else:
+        tables.print_numbers(report.profile, names, console)
+        tables.print_play(report.profile, console)
+    tables.print_findings(report.findings, console)
+    tables.print_verdict(report.verdict, report.command, console)
+
+
+def _write(report: Report, names: list[str], folder: Path, figure: Path | None) -> tuple[Path, ...]:
+    """Write the numbers, the page with its figures, and the profile's figure where it is wanted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "profile.json"
+    told = {
+        **(report.profile or report.facts),
+        "usable": report.usable,
+        "findings": [f._asdict() | {"severity": f.severity, "advice": f.advice} for f in report.findings],
+        "verdict": [statement._asdict() for statement in report.verdict],
+        "command": report.command,
+    }
+    file.write_text(json.dumps(_plain(told), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    page = write_page(folder, report.profile, report.facts, report.findings, report.verdict, names, report.command)
+    if figure is None or report.profile is None:
+        return page, file
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    plot_profile(report.profile, names).savefig(figure)
+    return page, file, figure
+
+
+def _plain(value: Any) -> Any:
+    """JSON values without NaN and infinities, which JSON does not know."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_profile(dataset: Dataset, console: Console, action_names: Sequence[str] | None = None) -> None:
+    """Print the profile as tables that fit 80 columns. Raises `UserError` on a wrong number of names."""
+    tables.print_numbers(profile(dataset), tables.names_of(dataset.spec.n_actions, action_names), console)

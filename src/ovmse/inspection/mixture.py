@@ -1,0 +1,186 @@
+"""One policy or several: how held-out episodes differ from what the cloned policy leads to expect of them.
+
+Axes: C held-out choices, E held-out episodes, A actions. With r = −log π(a|o) − H(π(·|o)), the surprise of a choice
+beyond the expected one, and v its variance under π, an episode has z = Σ r / sqrt(Σ v). If all episodes come from one
+policy and π fits it, z has mean 0 and variance 1, and an episode's first choices do not foretell its later ones. Where
+each episode is played by one of several policies, its first half does foretell its second: a surprising episode stays
+surprising, and actions that π underrates in the one half are underrated in the other. That is measured as `agreement`:
+a state that π fits badly mostly shows in one half, so the two halves tell a mixture from a poor fit better than the
+variance of z does.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovmse.data.schema import starts
+from ovmse.inspection.clone import Clone
+
+SEVERAL, ONE = 0.35, 0.15
+"""Agreement from which on there are several policies, and below which there is one. Our choice, by trials with scripted
+teams on the states of two SMAX maps: single policies gave up to 0.15, mixtures of distinct ones 0.51 to 0.96."""
+LEAST_VARIANCE = 0.01  # of a choice, nats² and for one-hot actions alike
+MOST_PARTS = 10
+MOST_COMPONENTS = 4
+SHARPEST = 1 / 50  # of the range of returns: the least standard deviation of a component
+
+
+class EpisodeLikelihood(NamedTuple):
+    """Held-out episodes, (E,): number in the dataset, z, surprise (mean of r, nats), and return."""
+
+    number: np.ndarray
+    z: np.ndarray
+    surprise: np.ndarray
+    returns: np.ndarray
+
+
+def episode_likelihood(clone: Clone, number: np.ndarray, returns: np.ndarray) -> EpisodeLikelihood:
+    """z of every held-out episode; `number` and `returns` are those of all episodes, numbers ascending."""
+    held, index = np.unique(clone.sample.episode, return_inverse=True)
+    excess = np.bincount(index, clone.nll - clone.entropy)
+    variance = np.bincount(index, clone.spread)
+    z = excess / np.sqrt(np.maximum(variance, 1e-6))
+    return EpisodeLikelihood(held, z, excess / np.bincount(index), returns[np.searchsorted(number, held)])
+
+
+def agreement(clone: Clone) -> dict[str, float]:
+    """How well the first half of an episode's choices foretells the second, over the held-out episodes.
+
+    surprise: the mean r of both halves, as a correlation. actions: the residuals one-hot(a) − π of both halves, as a
+    cosine over all episodes. Both are about 0 under one policy that π fits, 1 at most. Each is divided by the variance
+    that was found or that π expects, whichever is more: what is left where a fit is all but perfect is no evidence.
+    """
+    _, index, size = np.unique(clone.sample.episode, return_inverse=True, return_counts=True)
+    early = np.arange(len(index)) - starts(size)[index] < size[index] // 2
+    taken = np.arange(clone.policy.shape[1]) == clone.sample.action[:, None]
+    columns = np.concatenate(
+        [
+            (clone.nll - clone.entropy)[:, None],
+            clone.spread[:, None],
+            1 - (clone.policy**2).sum(axis=1, keepdims=True),
+            taken - clone.policy,
+        ],
+        axis=1,
+    )
+    halves = [_sums(columns, index, mask, len(size))[size >= 2] for mask in (early, ~early)]
+    count = [np.bincount(index[mask], minlength=len(size))[size >= 2] for mask in (early, ~early)]
+    scaled = [half / np.maximum(1, n)[:, None] for half, n in zip(halves, count, strict=True)]
+    roots = [half / np.sqrt(np.maximum(1, n))[:, None] for half, n in zip(halves, count, strict=True)]
+    expected = [half[:, 1:3].sum(axis=0) + LEAST_VARIANCE * len(half) for half in scaled]
+    (a, b), (u, v) = ([half[:, 0] for half in roots], [half[:, 3:] for half in roots])
+    return {
+        "surprise": _cosine(a - a.mean(), b - b.mean(), expected[0][0], expected[1][0]) if len(a) else 0.0,
+        "actions": _cosine(u.ravel(), v.ravel(), expected[0][1], expected[1][1]),
+    }
+
+
+def _sums(values: np.ndarray, index: np.ndarray, mask: np.ndarray, episodes: int) -> np.ndarray:
+    """Sums over each episode's choices in the mask, (E, columns)."""
+    return np.stack([np.bincount(index[mask], column[mask], episodes) for column in values.T], axis=1)
+
+
+def _cosine(u: np.ndarray, v: np.ndarray, least_u: float = 0.0, least_v: float = 0.0) -> float:
+    """u · v over their lengths, whose squares count for at least `least_u` and `least_v`."""
+    size = float(np.sqrt(max((u**2).sum(), least_u) * max((v**2).sum(), least_v)))
+    return float((u * v).sum()) / size if size > 0 else 0.0
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation; 0 where one of the two does not vary."""
+    return _cosine(a - a.mean(), b - b.mean()) if len(a) else 0.0
+
+
+def several(found: dict[str, float], episodes: int) -> str:
+    """``one``, ``several`` or ``unclear``: agreement against the thresholds, and against three standard errors."""
+    most = max(found.values())
+    if most >= max(SEVERAL, 3 / np.sqrt(max(1, episodes))):
+        return "several"
+    return "one" if most < ONE and episodes >= 30 else "unclear"
+
+
+def drift(values: np.ndarray) -> dict[str, float]:
+    """Whether values change along their order: correlation with it, and how far means of up to 10 equal parts scatter.
+
+    parts: (χ² − k) / sqrt(2 k) of the part means with k degrees of freedom, about 0 ± 1 without drift.
+    """
+    parts = np.array_split(values, min(MOST_PARTS, max(1, len(values) // 5)))
+    std = values.std()
+    if len(parts) < 2 or std == 0:
+        return {"correlation": 0.0, "parts": 0.0}
+    chi = sum(len(part) * ((part.mean() - values.mean()) / std) ** 2 for part in parts)
+    free = len(parts) - 1
+    return {
+        "correlation": correlation(values, np.arange(len(values), dtype=float)),
+        "parts": float((chi - free) / np.sqrt(2 * free)),
+    }
+
+
+def components(returns: np.ndarray, won: np.ndarray) -> list[dict[str, float]]:
+    """The returns as a mixture of one to four normal distributions, their number chosen by BIC, lowest mean first.
+
+    Each has a weight, mean, std, and win_rate, that of its episodes. A description, no test: one policy that wins or
+    loses has two components. The standard deviation has a floor, as discrete returns would let it vanish.
+    """
+    values, index, count = np.unique(returns, return_inverse=True, return_counts=True)
+    if len(values) > 1000:
+        values = np.linspace(returns.min(), returns.max(), 1000)
+        index = np.searchsorted(values, returns)
+        count = np.bincount(index, minlength=1000)
+    wins = np.bincount(index, won, minlength=len(values))
+    floor = max(float(np.ptp(values)) * SHARPEST, 1e-9)
+    fits = [_em(values, count, k, floor) for k in range(1, min(MOST_COMPONENTS, len(values)) + 1)]
+    total = count.sum()
+    bic = [(3 * len(fit.mean) - 1) * np.log(total) - 2 * fit.log_likelihood for fit in fits]
+    best = fits[int(np.argmin(bic))]
+    share = best.responsibility * count[:, None]
+    return [
+        {
+            "weight": float(best.weight[k]),
+            "mean": float(best.mean[k]),
+            "std": float(best.std[k]),
+            "win_rate": float((best.responsibility[:, k] * wins).sum() / max(share[:, k].sum(), 1e-12)),
+        }
+        for k in np.argsort(best.mean)
+    ]
+
+
+class Normals(NamedTuple):
+    """A fitted mixture: weight, mean and std (K,), responsibility of each component for each value (V, K)."""
+
+    weight: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    responsibility: np.ndarray
+    log_likelihood: float
+
+
+def _em(values: np.ndarray, count: np.ndarray, k: int, floor: float) -> Normals:
+    """Expectation maximisation on values with multiplicities, from components on equal shares of the episodes."""
+    rank = (np.cumsum(count) - count / 2) / count.sum()
+    responsibility = (np.minimum((rank * k).astype(int), k - 1)[:, None] == np.arange(k)).astype(float)
+    log_likelihood = -np.inf
+    while True:
+        share = responsibility * count[:, None]
+        size = np.maximum(share.sum(axis=0), 1e-9)
+        weight, mean = size / size.sum(), (share * values[:, None]).sum(axis=0) / size
+        std = np.sqrt(np.maximum((share * (values[:, None] - mean) ** 2).sum(axis=0) / size, floor**2))
+        log = np.log(weight) - np.log(std * np.sqrt(2 * np.pi)) - 0.5 * ((values[:, None] - mean) / std) ** 2
+        top = log.max(axis=1, keepdims=True)
+        each = top + np.log(np.exp(log - top).sum(axis=1, keepdims=True))
+        responsibility = np.exp(log - each)
+        before, log_likelihood = log_likelihood, float((each[:, 0] * count).sum())
+        if log_likelihood - before < 1e-7 * abs(log_likelihood) + 1e-9:
+            return Normals(weight, mean, std, responsibility, log_likelihood)
+
+
+def figures(clone: Clone, judged: EpisodeLikelihood) -> dict[str, Any]:
+    """What the clone says of the mixture, as JSON values."""
+    found = agreement(clone)
+    return {
+        "policies": several(found, len(judged.z)),
+        "agreement": found,
+        "z_mean": float(judged.z.mean()),
+        "z_std": float(judged.z.std()),
+        "z_with_return": correlation(judged.z, judged.returns),
+        "z_drift": drift(judged.z),
+    }

@@ -1,0 +1,89 @@
+"""The verdict on a dataset: what the rules say of its figures, and the training command that follows."""
+
+import shlex
+from typing import Any, NamedTuple
+
+from ovmse.envs import BUILDERS
+from ovmse.inspection.rules import RULES, Figures
+
+NAMELESS = "# to train, name the environment: import again with --env (see docs/importing.md)\n"
+
+
+class Statement(NamedTuple):
+    """What a rule had to say."""
+
+    topic: str
+    sentence: str
+    reason: str
+    reference: str
+    changes: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """The reference in brackets, or nothing."""
+        return f" ({self.reference})" if self.reference else ""
+
+
+def verdict(figures: Figures) -> tuple[Statement, ...]:
+    """The statement of the first rule that holds, in every topic in which one does."""
+    words = _words(figures)
+    chosen: dict[str, Statement] = {}
+    for rule in RULES:
+        if rule.topic not in chosen and rule.when(figures):
+            sentence = rule.sentence.format_map(words)
+            chosen[rule.topic] = Statement(rule.topic, sentence, rule.reason, rule.reference, rule.changes)
+    return tuple(chosen.values())
+
+
+def _words(figures: Figures) -> dict[str, Any]:
+    """The figures as the sentences show them."""
+    percent = f"{100 * figures.level:.0f} %"
+    level = f"{percent} of episodes are won" if figures.wins else f"the mean return is {percent} of the way to the best"
+    share = figures.entropy_share
+    return figures._asdict() | {
+        "level_words": level,
+        "entropy_share": "" if share is None else f"{100 * share:.0f} %",
+        "gap": "" if figures.gap is None else f"{figures.gap:.2f}",
+        "episodes": f"{figures.episodes:,}",
+    }
+
+
+def figures(profile: dict[str, Any], errors: int, warnings: int) -> Figures:
+    """What the rules look at, out of a profile."""
+    returns, clone, mixture = profile["return"], profile["clone"], profile["mixture"]
+    span = returns["max"] - returns["min"]
+    wins = profile["win_rate"] is not None
+    return Figures(
+        episodes=profile["examined"],
+        errors=errors,
+        warnings=warnings,
+        agents=profile["agents"],
+        wins=wins,
+        level=profile["win_rate"] if wins else (returns["mean"] - returns["min"]) / span if span > 0 else 0.0,
+        constant_return=span == 0,
+        entropy_share=clone and clone["entropy_share"],
+        gap=clone and clone["gap"],
+        sampled=clone["sampled"] if clone else 0.0,
+        policies=mixture and mixture["policies"],
+        drift=profile["return_drift"]["parts"],
+    )
+
+
+def command(env: str, data: str, statements: tuple[Statement, ...]) -> str:
+    """The training command with the suggested changes.
+
+    Where `env` names no environment that can be made, as in logs imported without one, a comment says what to do.
+    """
+    named = _is_name(env)
+    changes = [change for statement in statements for change in statement.changes]
+    shown = shlex.quote(env) if named else "YOUR_ENVIRONMENT"
+    parts = [f"ovmse train --method ovmse --env {shown} --data {shlex.quote(data)}"]
+    advice = "" if named else NAMELESS
+    return advice + " \\\n  ".join(parts + [f'--change "{change}"' for change in changes])
+
+
+def _is_name(env: str) -> bool:
+    """Whether `ovmse.envs.make` would look for this environment: PREFIX:NAME or MODULE:ATTRIBUTE."""
+    prefix, _, rest = env.partition(":")
+    own = all(part.isidentifier() for part in prefix.split(".")) and rest.isidentifier()
+    return own or (prefix in BUILDERS and bool(rest))

@@ -1,0 +1,41 @@
+"""Evaluation: how good a team is when it explores no more."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ovmse.config import Config
+from ovmse.learning.parallel import SeedBatches, join, padded_seeds, split
+from ovmse.learning.play import Actor, CollectFn
+from ovmse.learning.rollout import Rollout
+
+
+class Scores(NamedTuple):
+    """One number per evaluated episode (leading axis B, or seeds and B)."""
+
+    returns: Float[Array, "*seeds B"]
+    won: Bool[Array, "*seeds B"]
+    length: Int[Array, "*seeds B"]
+
+
+def scores(rollout: Rollout) -> Scores:
+    """Undiscounted return, win and length of each episode."""
+    return Scores(rollout.episodes.reward.sum(axis=-1), rollout.won, rollout.episodes.valid.sum(axis=-1))
+
+
+def evaluate(config: Config, collect_episodes: CollectFn, teams: SeedBatches, keys: SeedBatches) -> Scores:
+    """Greedy scores of `config.evaluate_episodes` episodes of every seed, axes [seed, episode]; equal keys give equal
+    episodes, whatever number of them is played side by side."""
+    # steps of no meaning, on the devices where training has them: else the same program would be compiled twice
+    steps = split(np.zeros(padded_seeds(config.seeds), np.int32), config.seeds)
+    actors = [Actor(*actor) for actor in zip(teams, keys, steps, strict=True)]
+    turns = range(-(-config.evaluate_episodes // config.episodes_per_collect))
+    blocks = [[_scores(played) for played in collect_episodes(actors, turn, 0.0)] for turn in turns]
+    return jax.tree.map(
+        lambda *x: np.concatenate(x, axis=1)[:, : config.evaluate_episodes], *(join(block) for block in blocks)
+    )
+
+
+_scores = jax.jit(scores)

@@ -1,0 +1,136 @@
+"""How seeds play in each kind of environment: in a compiled program, or on the host. What is played is used alike."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+
+from ovmse.config import Config
+from ovmse.core import action_selection
+from ovmse.core.errors import UserError
+from ovmse.core.types import Observation
+from ovmse.envs import make
+from ovmse.envs.guarded import EnvFault, GuardedEnv
+from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
+from ovmse.envs.settings import parse_settings
+from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, seeds_per_batch
+from ovmse.learning.phases import progress_of
+from ovmse.learning.rollout import Pick, Rollout, Teams, act, collect, collect_host, episode_keys, start_acting
+from ovmse.methods.method import Method
+from ovmse.methods.signatures import ActionInputs
+
+PLAYING = 2  # folded into a team's key to play: learning splits the same key in two, which folds in 0 and 1
+
+
+class Actor(NamedTuple):
+    """Who plays: a team (or two), the key that all its episodes derive from, and how far it is in the online phase."""
+
+    teams: Teams
+    key: PRNGKeyArray
+    env_steps: Int[Array, ""]
+
+
+CollectFn = Callable[[SeedBatches, int, float | None], SeedBatches]
+"""(rounds of `Actor`, turn, ε) → rounds of `Rollout`: `episodes_per_collect` episodes played by every seed's team.
+
+Other turns are other episodes. Each agent acts at random with probability ε; without ε the method explores.
+"""
+
+
+def make_collect(
+    config: Config, env: AnyEnvironment, method: Method, say: Callable[[str], None] = lambda text: None
+) -> CollectFn:
+    """The world of an environment; compilation happens at the first call, and once for all uses.
+
+    say: told of every host environment that had to be restarted.
+    """
+    if is_host(env):
+        return _host_collect(config, cast(HostEnvironment, env), method, say)
+    return _compiled_collect(config, cast(Environment, env), method)
+
+
+def _pick(method: Method, epsilon: Float[Array, ""]) -> Pick:
+    """How a team acts: as the method explores, or at a given ε where that is not negative."""
+
+    def pick(key: PRNGKeyArray, inputs: ActionInputs) -> Array:
+        inputs = inputs._replace(q=method.acting_utilities(inputs))
+
+        def explores() -> Array:
+            return method.explore(key, inputs).astype(jnp.int32)
+
+        def at_random() -> Array:
+            return action_selection.epsilon_greedy(key, inputs.q, inputs.avail, epsilon).astype(jnp.int32)
+
+        return jax.lax.cond(epsilon < 0, explores, at_random)
+
+    return pick
+
+
+def _compiled_collect(config: Config, env: Environment, method: Method) -> CollectFn:
+    def one(actor: Actor, turn: Array, epsilon: Array) -> Rollout:
+        progress, keys = progress_of(config, actor.env_steps), _keys(config, actor, turn)
+        return collect(env, actor.teams, _pick(method, epsilon), keys, any_over_seeds, progress)
+
+    play = over_seeds(one, config.seeds, keep=True)
+    return lambda actors, turn, epsilon: play(actors, jnp.int32(turn), _number(epsilon))
+
+
+def _keys(config: Config, actor: Actor, turn: Int[Array, ""]) -> Key[Array, " B"]:
+    """One key per episode, by the episode's number."""
+    count = config.episodes_per_collect
+    base = jax.random.fold_in(actor.key, PLAYING)
+    return jax.vmap(lambda i: jax.random.fold_in(base, i))(turn * count + jnp.arange(count))
+
+
+def _number(epsilon: float | None) -> Array:
+    return jnp.float32(-1.0 if epsilon is None else epsilon)
+
+
+def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Callable[[str], None]) -> CollectFn:
+    batch, together = config.episodes_per_collect, seeds_per_batch(config.seeds)
+
+    def another() -> HostEnvironment:
+        return cast(HostEnvironment, make(config.env, **parse_settings(config.env_settings)))
+
+    envs, restarts = [GuardedEnv(another, config.env_seconds) for _ in range(together * batch)], itertools.count(1)
+
+    def mend(i: int, fault: EnvFault) -> None:
+        if (number := next(restarts)) > config.env_restarts:
+            raise UserError(
+                f"{env.spec.name}: {fault}. It was restarted {config.env_restarts} times before, which is the limit "
+                "(--env-restarts)."
+            ) from fault
+        say(f"{env.spec.name}: {fault}; episode discarded, environment restarted ({number} of {config.env_restarts})")
+        envs[i].restart()
+
+    def begin(actor: Actor, turn: Array) -> tuple[Any, Any, Any]:
+        env_keys, team_keys = episode_keys(_keys(config, actor, turn))
+        return start_acting(actor.teams, env.spec, batch), jax.random.key_data(env_keys)[:, -1], team_keys
+
+    def step(x: tuple, t: Array, epsilon: Array) -> Any:
+        actor, acting, observation, keys = x
+        progress = progress_of(config, actor.env_steps)
+        return act(actor.teams, env.spec, _pick(method, epsilon), keys, t, acting, observation, progress)
+
+    begin_all, step_all = over_seeds(begin, config.seeds, keep=True), over_seeds(step, config.seeds, keep=True)
+
+    def play(actors: SeedBatches, turn: int, epsilon: float | None) -> SeedBatches:
+        return [play_round(actor, turn, epsilon) for actor in actors]
+
+    def play_round(actor: Actor, turn: int, epsilon: float | None) -> Rollout:
+        [(acting, env_seeds, keys)] = begin_all([actor], jnp.int32(turn))
+
+        def act_at(t: int, acting: Any, observation: Observation) -> tuple[Any, np.ndarray]:
+            by_seed = jax.tree.map(lambda x: x.reshape(together, batch, *x.shape[1:]), observation)
+            [(acting, action)] = step_all([(actor, acting, by_seed, keys)], jnp.int32(t), _number(epsilon))
+            return acting, np.asarray(action).reshape(together * batch, -1)
+
+        numbers = np.asarray(env_seeds).astype(np.int64).reshape(-1) % 2**31
+        rollout = collect_host(list(envs), act_at, acting, numbers.tolist(), mend)
+        return jax.tree.map(lambda x: x.reshape(together, batch, *x.shape[1:]), rollout)
+
+    return play

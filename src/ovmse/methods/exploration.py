@@ -1,0 +1,57 @@
+"""The usual ways to explore, as parts of a method: the formulas of `ovmse.core.action_selection` with schedules."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ovmse.core import action_selection
+from ovmse.core.schedules import Schedule, check_schedule
+from ovmse.methods.signatures import ActionInputs
+
+
+@dataclass(frozen=True)
+class _Exploration:
+    epsilon: Schedule
+
+    def __post_init__(self) -> None:
+        check_schedule("ε", self.epsilon)
+        self.epsilon.check_within("ε", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy(_Exploration):
+    """Each agent on its own acts at random with probability ε = epsilon(progress)."""
+
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
+        return action_selection.epsilon_greedy(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
+
+
+@dataclass(frozen=True)
+class Sequential(_Exploration):
+    """Sequential Exploration: with probability ε = epsilon(progress) one agent acts at random, the others greedily."""
+
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
+        return action_selection.sequential(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
+
+
+@dataclass(frozen=True)
+class Independent(_Exploration):
+    """Each agent explores alone with probability ε/N: sequential exploration without the shared seed."""
+
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
+        return action_selection.independent(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Each agent draws from its policy: the softmax of what the team plays by, over the legal actions."""
+
+    def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
+        return jax.random.categorical(key, jnp.where(inputs.avail, inputs.q, -jnp.inf), axis=-1)
+
+
+def own_utilities(inputs: ActionInputs) -> Float[Array, "N A"]:
+    """The learning team plays as it is."""
+    return inputs.q

@@ -1,0 +1,66 @@
+"""The usual losses: the squared TD error, alone and with the penalties of conservative Q-learning."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ovmse.core import values
+from ovmse.core.errors import UserError
+from ovmse.methods.signatures import LossInputs, PerStep
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """(Q_tot − y)², summed over the critics where there are several."""
+
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        return squared_error(inputs)
+
+
+def squared_error(inputs: LossInputs) -> PerStep:
+    """Σ_k (Q_tot of critic k − y)² at each step."""
+    v = inputs.values
+    if v.online.critics.shape[-2] == 1:
+        return (v.q_tot - inputs.td_target) ** 2
+    each = values.q_tot_of_critics(v.weights, v.online.critics[:-1], inputs.episode.action)
+    return ((each - inputs.td_target) ** 2).sum(axis=0)
+
+
+@dataclass(frozen=True)
+class CQL:
+    """(Q_tot − y)² + α · R: conservative Q-learning in one of its three multi-agent forms (see `ovmse.core.values`).
+
+    alpha: strength α ≥ 0. samples: joint actions drawn per step, for the form ``joint`` alone.
+    """
+
+    alpha: float | int = 1.0
+    form: Literal["per_agent", "joint", "counterfactual"] = "per_agent"
+    samples: int = 10
+
+    def __post_init__(self) -> None:
+        check_strength("CQL's alpha", self.alpha)
+        if self.form not in ("per_agent", "joint", "counterfactual"):
+            raise UserError(f"unknown form of CQL {self.form!r}; known: per_agent, joint, counterfactual.")
+        if self.samples < 1:
+            raise UserError(f"CQL's samples must be at least 1; got {self.samples}.")
+
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        v, avail, action = inputs.values, inputs.episode.avail[:-1], inputs.episode.action
+        if self.form == "per_agent":
+            gap = values.cql_per_agent(v.q, avail, action)
+        elif self.form == "counterfactual":
+            gap = values.cql_counterfactual(v.weights, v.q, avail, action)
+        else:
+            gap = values.cql_joint(v.weights, v.q, avail, action, values.sample_joint(inputs.key, avail, self.samples))
+        return squared_error(inputs) + self.alpha * gap
+
+
+def check_strength(name: str, value: object, least: float = 0.0) -> None:
+    """Raise `UserError` unless `value` is a finite number of at least `least`."""
+    if not isinstance(value, float | int) or not least <= value < float("inf"):
+        raise UserError(f"{name} must be {least:g} or more; got {value}.")
+
+
+def check_above_zero(name: str, value: object) -> None:
+    """Raise `UserError` unless `value` is a finite number greater than 0."""
+    if not isinstance(value, float | int) or not 0.0 < value < float("inf"):
+        raise UserError(f"{name} must be greater than 0; got {value}.")

@@ -1,0 +1,170 @@
+"""Fitted Q evaluation for teams (Le, Voloshin, Yue 2019): what a given policy would earn, learned from a log.
+
+An update is a plain TD update, Q_tot(τ, u, s) → r + γ (1 − d) Q̄_tot(τ', π(τ'), s'), in a log in which only the
+policy's own joint action is legal: so the greedy next action *is* the policy's. What a frozen policy would do at a
+logged history never changes, so it is computed once.
+
+Axes: P policies, F fits, E episodes, R rows of the log, N agents.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
+
+from ovmse.config import LearnerConfig
+from ovmse.core.action_selection import greedy
+from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
+from ovmse.core.networks import Team, agent_step, chosen, first_hidden, unroll
+from ovmse.core.types import EnvSpec, Episode
+from ovmse.learning import finiteness, phases
+from ovmse.learning import learner as learning
+from ovmse.learning import replay as replays
+from ovmse.learning.lengths import lengths_of
+from ovmse.learning.parallel import over_seeds, seeds_per_batch, shared, split
+from ovmse.learning.phases import SeedState
+from ovmse.learning.replay import Replay
+from ovmse.methods.losses import SquaredError
+from ovmse.methods.method import Method
+from ovmse.ope.settings import Evaluator, Selecting
+from ovmse.system.clock import Clock, Pace
+from ovmse.training.display import Display
+
+EVALUATION = Method(offline_loss=SquaredError())
+SECONDS_PER_CHUNK = 2.0
+
+Joint = UInt[Array, "R N"]
+
+
+class Fit(NamedTuple):
+    """A fit under way. policy: the joint action of the policy that is evaluated, at every row of the log."""
+
+    state: SeedState
+    policy: Joint
+
+
+class Fitted(NamedTuple):
+    """What the fits found. start: the value of each episode's first row; error: the fit's mean squared TD error over
+    the last updates."""
+
+    start: Float[np.ndarray, "P F E"]
+    error: Float[np.ndarray, "P F"]
+
+
+def joint_actions(team: Team, data: Replay, spec: EnvSpec) -> Joint:
+    """The greedy legal joint action of a team at every row of a log, given the logged history up to it."""
+
+    def act(episode: Episode) -> Int[Array, "T1 N"]:
+        return greedy(unroll(team.agent, episode).acting, episode.avail)
+
+    return replays.beside(data, jnp.zeros_like(data.rows.action), act, spec.episode_limit)
+
+
+def only(data: Replay, policy: Joint, n_actions: int) -> Replay:
+    """The log with the policy's joint action as the one legal one."""
+    legal: Bool[Array, "R N A"] = policy[..., None] == jnp.arange(n_actions, dtype=policy.dtype)
+    return data._replace(rows=data.rows._replace(avail=legal))
+
+
+def start_values(team: Team, data: Replay, policy: Joint, spec: EnvSpec) -> Float[Array, " E"]:
+    """Q_tot of every episode's first row at the policy's joint action."""
+    rows = data.index.start
+    hidden = first_hidden(team.agent, spec.n_agents)
+    hidden = jnp.broadcast_to(hidden, (len(rows), *hidden.shape))
+    nothing = jnp.zeros((len(rows), spec.n_agents, spec.n_actions))
+    heads = agent_step(team.agent, hidden, data.rows.obs[rows], nothing)[1]
+    return mix(weights_at(team.mixer, data.rows.state[rows]), chosen(heads.q, policy[rows].astype(jnp.int32)))
+
+
+def evaluator(config: LearnerConfig, spec: EnvSpec, mixer: Evaluator, key: PRNGKeyArray) -> learning.Learner:
+    """A fresh network that evaluates."""
+    fresh = learning.init(config, spec, key)
+    if mixer != "free":
+        return fresh
+    assert isinstance(fresh.team.mixer, QMIX)
+    return learning.restart(config, Team(fresh.team.agent, FreeMixer(fresh.team.mixer)))
+
+
+def evaluate_policies(
+    selecting: Selecting, spec: EnvSpec, data: Replay, policies: UInt[np.ndarray, "P R N"], display: Display
+) -> Fitted:
+    """Fit every policy's value. One compiled program serves all of them; on a CPU each core takes one at a time.
+
+    data: the log on the host (`from_flat`). Fit f starts from the same network and sees the same batches whatever the
+    policy, so that differences between policies are not those of luck.
+    """
+    config, lengths = selecting.fit(), lengths_of(data)
+    fits = [(policy, fit) for policy in range(len(policies)) for fit in range(selecting.fits)]
+    together = seeds_per_batch(len(fits))
+    log = shared(data, together)
+
+    def begin(given: tuple[Joint, PRNGKeyArray]) -> Fit:
+        policy, key = given
+        k_init, k_learn = jax.random.split(key)
+        return Fit(phases.begin(evaluator(config.learner, spec, selecting.mixer, k_init), k_learn), policy)
+
+    def learn(fit: Fit, data: Replay, updates: Array) -> tuple[Fit, Array]:
+        followed = only(data, fit.policy, spec.n_actions)
+        state = fit.state._replace(sums=phases.zero_sums())
+        state = phases.learn_offline(config, spec, EVALUATION, state, followed, updates, lengths)
+        error = state.sums.total.losses.td_error / state.sums.updates
+        return Fit(state, fit.policy), jnp.where(finiteness.is_well(state.sums.halt), error, jnp.nan)
+
+    def estimate(fit: Fit, data: Replay) -> Array:
+        return start_values(fit.state.learner.team, data, fit.policy, spec)
+
+    programs = (
+        over_seeds(begin, together, keep=True),
+        over_seeds(learn, together),
+        over_seeds(estimate, together, keep=True),
+    )
+    clock, pace = Clock(), Pace(SECONDS_PER_CHUNK, first=20)
+    start: list[Any] = []
+    error: list[Any] = []
+    display.phase("fitting", 0, len(fits) * selecting.updates, "updates")
+    for first in range(0, len(fits), together):
+        some = np.resize(np.arange(first, min(first + together, len(fits))), together)
+        given = (policies[[fits[i][0] for i in some]], _keys(selecting.seed, [fits[i][1] for i in some]))
+        values, errors = _one_batch(
+            programs, split(given, together), log, selecting.updates, pace, clock, display, first
+        )
+        wanted = min(together, len(fits) - first)
+        start.extend(values[:wanted])
+        error.extend(errors[:wanted])
+    shape = len(policies), selecting.fits
+    return Fitted(np.stack(start).reshape(*shape, -1), np.asarray(error).reshape(shape))
+
+
+def _keys(seed: int, fits: list[int]) -> Array:
+    base = jax.random.key(seed)
+    return jnp.stack([jax.random.fold_in(base, fit) for fit in fits])
+
+
+def _one_batch(
+    programs: tuple[Callable[..., list[Any]], ...],
+    given: list[Any],
+    log: Replay,
+    updates: int,
+    pace: Pace,
+    clock: Clock,
+    display: Display,
+    before: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The fits that run at the same time, to their end. before: how many fits are done."""
+    begin, learn, estimate = programs
+    [fit], done, error = begin(given), 0, jnp.zeros(())
+    together = given[0][0].shape[0]
+    while done < updates:
+        some = min(pace.amount(), updates - done)
+        with clock.measure("fitting") as chunk:
+            [(fit, error)] = jax.block_until_ready(learn([fit], log, jnp.int32(some)))
+            chunk.updates = some * together
+        pace.note(some, chunk)
+        done += some
+        display.advance(before * updates + done * together, clock)
+    [values] = estimate([fit], log)
+    # a fit that came to a halt has no values
+    return np.where(np.isfinite(error)[:, None], values, np.nan), np.asarray(error)

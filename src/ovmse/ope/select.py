@@ -1,0 +1,62 @@
+"""Choose among teams by a log alone: candidates, what they would do, what that would earn, the order, the files."""
+
+import numpy as np
+
+from ovmse.core.errors import UserError
+from ovmse.data.dataset import Dataset
+from ovmse.learning.replay import from_flat
+from ovmse.ope.agreement import agreement, discounted_returns, matching_return
+from ovmse.ope.candidates import candidates, judged
+from ovmse.ope.fqe import evaluate_policies
+from ovmse.ope.results import Row, Selected, compare, ranked
+from ovmse.ope.settings import Selecting
+from ovmse.ope.write import write
+from ovmse.runs import directory
+from ovmse.stats import ranking
+from ovmse.system import jax_setup
+from ovmse.training.display import Display
+
+
+def select(selecting: Selecting, display: Display | None = None) -> Selected:
+    """Rank the teams of several runs by a log, without any play, and write what was found.
+
+    Raises `UserError` on bad input, before anything is computed or written.
+    """
+    jax_setup.use()
+    display = display or Display()
+    assert selecting.data is not None
+    dataset = Dataset.open(selecting.data)
+    those, spec = candidates(selecting, dataset), dataset.spec
+    out = directory.create(selecting.out or directory.next_free("selection"))
+    display.say(f"{len(those)} teams, judged by {len(dataset.length)} episodes of {dataset.path.name}")
+    data = from_flat(dataset.flat, dataset.spec)
+    seen = judged(those, data, spec)
+    with display:
+        fitted = evaluate_policies(selecting, spec, data, seen.policies, display)
+    if not np.isfinite(fitted.start).all():
+        broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
+        raise UserError(f"the fit of {broken.name} is no longer a number; try a tenth of --learning-rate.")
+    low, high = ranking.interval(ranking.bootstrap_means(fitted.start, seed=selecting.seed))
+    returns = discounted_returns(dataset, selecting.gamma)
+    rows = []
+    for i, one in enumerate(those):
+        agreed = agreement(dataset, seen.policies[i])
+        matching = matching_return(returns, agreed.followed, selecting.match, selecting.least_matches, selecting.seed)
+        rows.append(
+            Row(
+                candidate=one,
+                rank=0,
+                fqe=float(fitted.start[i].mean()),
+                fqe_low=float(low[i]),
+                fqe_high=float(high[i]),
+                td_error=float(fitted.error[i].mean()),
+                own_value=seen.own[i],
+                agreement=agreed,
+                matching=matching,
+                covered=agreed.coverage is None or agreed.coverage >= selecting.least_coverage,
+            )
+        )
+    rows = ranked(rows, selecting.score)
+    selected = Selected(out, rows, compare(rows) if selecting.truth else [], float(returns.mean()))
+    write(selecting, selected)
+    return selected

@@ -1,0 +1,88 @@
+"""What a selection is: the runs, the log, how policies are evaluated on it, and by what they are ranked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from ovmse.config import Config, LearnerConfig
+from ovmse.core.errors import UserError, check_positive, check_share
+
+Evaluator = Literal["free", "qmix", "linear", "vdn"]
+SCORES = ("fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return")
+
+
+@dataclass(frozen=True)
+class Selecting:
+    """A selection among the teams of several runs, by a log alone."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """the runs whose teams are candidates; every seed is one of its own"""
+    data: str | None = None
+    """the dataset to judge by: a directory, or the name of one that comes with the package; best one not trained on"""
+    checkpoints: Literal["all", "offline", "last"] = "all"
+    """the teams at the end of the offline phase (offline), those kept on the way too (all), or at a run's end (last)"""
+    score: Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"] = "fqe_low"
+    """what to rank by: the lower end of the interval of fitted Q evaluation, or a column of the table"""
+    updates: int = 1_000
+    """gradient updates of every fit"""
+    fits: int = 1
+    """fits of each policy, from other first networks and with other batches"""
+    mixer: Evaluator = "free"
+    """how the evaluating network mixes utilities: free (weights of either sign), or qmix, linear, vdn"""
+    gamma: float = 0.99
+    """discount factor γ per environment step, of the estimates and of matching returns"""
+    learning_rate: float = 5e-4
+    """step size of the optimiser, per update"""
+    target_rate: float = 0.05
+    """share of the fitted network mixed into its target network at every update"""
+    batch_episodes: int = 32
+    """episodes in a training batch"""
+    hidden: int = 64
+    """units of the evaluating network's recurrent layer"""
+    match: float = 1.0
+    """an episode follows a policy if so large a share of its joint choices is the policy's"""
+    least_matches: int = 20
+    """episodes that must follow a policy, else there is no matching return"""
+    least_coverage: float = 0.05
+    """a policy is marked, and ranked behind the others, if a smaller share of the joint choices is the policy's"""
+    seed: int = 0
+    """seed of the fits and of the bootstrap"""
+    truth: bool = False
+    """compare with the greedy scores that the runs recorded; no part of the choice, to measure what it is worth"""
+    allow_version_mismatch: bool = False
+    """accept runs of another version of the environment, or of other settings, than the dataset's"""
+    trust_code: bool = False
+    """import and run the environments or methods of somebody's own that the runs name"""
+    out: Path | None = None
+    """the directory to write into; by default the next free runs/selection"""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("name at least one run's directory, such as runs/smax-3m-ovmse.")
+        if self.data is None:
+            raise UserError("policies are judged by a log: give --data (such as smax-3m-medium).")
+        for name in ("updates", "fits", "learning_rate", "target_rate", "batch_episodes", "hidden", "least_matches"):
+            check_positive(name.replace("_", "-"), getattr(self, name))
+        for name in ("gamma", "target_rate", "match", "least_coverage"):
+            check_share(name.replace("_", "-"), getattr(self, name))
+        for name, known in (
+            ("score", SCORES),
+            ("mixer", ("free", "qmix", "linear", "vdn")),
+            ("checkpoints", ("all", "offline", "last")),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}.")
+
+    def fit(self) -> Config:
+        """What the updates of a fit read: one-step targets, since a λ-return would follow the log's policy."""
+        learner = LearnerConfig(
+            hidden=self.hidden,
+            mixer=None if self.mixer == "free" else self.mixer,
+            gamma=self.gamma,
+            td_lambda=0.0,
+            learning_rate=self.learning_rate,
+            target_rate=self.target_rate,
+        )
+        return Config(learner=learner, batch_episodes=self.batch_episodes)

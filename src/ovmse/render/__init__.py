@@ -1,0 +1,1 @@
+"""What pages and figures are drawn with."""

@@ -1,0 +1,131 @@
+"""How figures look and how they are written: palette, axes, SVG and PNG files, inline SVG for the page."""
+
+import io
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from ovmse.stats.estimates import Curve
+
+INK, MUTED, GRID = "#1f2328", "#59636e", "#d8dee4"
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe & Ito, colour-blind safe
+DASHES = ("-", "--", "-.", ":")
+PAGE_COLOURS = {INK: "ink", MUTED: "muted", GRID: "grid"} | {c: f"c{i}" for i, c in enumerate(PALETTE)}
+THEME: dict[Any, Any] = {
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9.5,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "svg.hashsalt": "ovmse",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+
+def style_of(i: int) -> dict[str, Any]:
+    """Colour and dash of the i-th line: colours first, then a new dash for each round of them."""
+    return {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
+
+
+def compact(value: float, _position: int | None = None) -> str:
+    """A tick label without trailing zeros: 950, 20k, 1.5M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{unit}"
+    return f"{value:.4g}"
+
+
+def draw_curve(ax: Axes, curve: Curve, **style: Any) -> None:
+    """A line with its interval as a band; few points are also marked."""
+    marks: dict[str, Any] = {"marker": "o", "markersize": 3.5} if curve.x.size <= 12 else {}
+    ax.plot(curve.x, curve.middle, **(marks | style), zorder=3)
+    if curve.low is not None and curve.high is not None:
+        ax.fill_between(curve.x, curve.low, curve.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
+
+
+def progress_axis(ax: Axes, label: str, ticks: int) -> None:
+    """An x axis of counts that starts at 0."""
+    ax.set_xlabel(label)
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(compact))
+
+
+def score_axis(ax: Axes, score: str) -> None:
+    """A y axis for win rates (0 to 100 %), shares (0 to 1) or plain numbers."""
+    if score == "return":
+        ax.margins(y=0.08)
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(FuncFormatter(compact))
+        return
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_yticks(np.linspace(0, 1, 5))
+    if score == "win_rate":
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place everything once: the layout costs a third of each drawing, and a figure is drawn three times."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Write `stem`.svg and `stem`.png on white, text as outlines; return both paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    _lay_out(figure)
+    svg, png = stem.with_name(stem.name + ".svg"), stem.with_name(stem.name + ".png")
+    with matplotlib.rc_context(THEME | {"svg.fonttype": "path"}):
+        figure.savefig(svg, facecolor="white", metadata={"Date": None, "Creator": None})
+        figure.savefig(png, facecolor="white", dpi=180, metadata={"Software": None})
+    return svg, png
+
+
+def inline_svg(figure: Figure, prefix: str, description: str, themed: bool = True) -> str:
+    """A figure as an ``<svg>`` element for a page: text stays text and every id starts with `prefix`.
+
+    themed: colours of the palette become the page's variables, so that they follow its light or dark scheme.
+    """
+    buffer = io.StringIO()
+    _lay_out(figure)
+    with matplotlib.rc_context(THEME | {"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", facecolor="none" if themed else "white", metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}-', svg).replace("url(#", f"url(#{prefix}-")
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    if themed:
+        for colour, name in PAGE_COLOURS.items():
+            svg = svg.replace(colour, f"var(--{name})")
+    text = escape(description, quote=True)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{text}"', 1).strip()

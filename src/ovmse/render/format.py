@@ -1,0 +1,112 @@
+"""Numbers as words: one way of writing scores, intervals and counts on the page and in tables."""
+
+import math
+from typing import Any
+
+from ovmse.stats.estimates import Estimate
+
+SCORE_NAMES = {"win_rate": "win rate", "return": "return"}
+
+
+def number(value: float | int) -> str:
+    """Three significant digits, thousands separated, a true minus sign."""
+    if not math.isfinite(value):
+        return "not finite"
+    if value and not 1e-3 <= abs(value) < 1e12:
+        text = f"{value:.2e}"
+    elif abs(value) >= 100:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.3g}"
+    return text.replace("-", "−") if value < 0 else text
+
+
+def score(value: float | int | None, name: str, unit: bool = True) -> str:
+    """A win rate as a percentage, a return as a number, nothing as a dash."""
+    if value is None:
+        return "–"
+    if name == "win_rate":
+        return f"{100 * value:.0f}{' %' if unit else ''}"
+    return number(value)
+
+
+def difference(value: float | int | None, name: str) -> str:
+    """A distance between scores: percentage points for win rates."""
+    if value is None:
+        return "–"
+    points = f"{100 * value:.0f}"
+    return f"{points} point{'' if points == '1' else 's'}" if name == "win_rate" else number(value)
+
+
+def interval(estimate: Estimate | None, name: str) -> str:
+    """An interval such as ``79–88 %`` or ``−1.2 to 3.4``; empty without one."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    low, high = score(estimate.low, name, unit=False), score(estimate.high, name)
+    return f"{low}–{high}" if name == "win_rate" else f"{low} to {high}"
+
+
+def with_interval(estimate: Estimate | None, name: str) -> str:
+    """A score with its interval in square brackets."""
+    if estimate is None:
+        return "–"
+    brackets = interval(estimate, name)
+    return f"{score(estimate.value, name)} [{brackets}]" if brackets else score(estimate.value, name)
+
+
+def chance(estimate: Estimate | None) -> str:
+    """A probability with its interval, such as ``0.64 [0.20–1.00]``; nothing as a dash."""
+    if estimate is None:
+        return "–"
+    span = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.2f}–{estimate.high:.2f}]"
+    return f"{estimate.value:.2f}{span}"
+
+
+def steps(value: float | int | None) -> str:
+    """A whole count with separators."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def recovery(value: float | int | None, applies: bool) -> str:
+    """When the score was back: ``at once`` if it never fell, ``never`` if it did not come back."""
+    if not applies:
+        return "–"
+    if value is None:
+        return "never"
+    return "did not fall" if value == 0 else f"{value:,.0f}"
+
+
+def seeds(n: int) -> str:
+    return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def plain(value: Any) -> str:
+    """Any JSON value as short text."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(v) for v in value) if len(value) <= 8 else f"{len(value)} values"
+    return str(value)
+
+
+def size(n_bytes: float | int) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(n_bytes) < 1024:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.3g} TiB"
+
+
+def duration(seconds: float | int) -> str:
+    """Seconds as seconds, minutes, or hours and minutes."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

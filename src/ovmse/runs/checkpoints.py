@@ -1,0 +1,202 @@
+"""Checkpoints of a run: written whole or not at all, verified when they are read, the newest kept.
+
+``checkpoints/000007/`` holds everything that a run carries on: ``seed-N.safetensors`` (networks, optimiser, replay and
+what is remembered beside it, random state), ``metrics.jsonl`` (all rows so far), ``about.json`` (where the run is, and
+what it ran on), and ``SHA256SUMS`` of them all, which ``sha256sum -c`` reads, too.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ovmse import config
+from ovmse.core.errors import Unwritable, UserError
+from ovmse.system import files
+
+FOLDER, SUMS, ABOUT, ROWS = "checkpoints", "SHA256SUMS", "about.json", "metrics.jsonl"
+HANDOVER = "-handover"
+"""Ends the name of the checkpoint that is written at the handover and kept beside the newest ones."""
+FORMAT = 2
+NAME = re.compile(r"\d{6,}(-handover)?")
+HALF_WRITTEN = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.\d+")
+HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
+KEYS = {"phase", "rows_in_use", "experience", "clock", "ran_on"}
+
+
+class Inexact(UserError):
+    """A run that could go on, but not bit for bit."""
+
+
+class Saved(NamedTuple):
+    """A checkpoint that was read and found whole. about: its JSON; rows: the metrics so far."""
+
+    path: Path
+    about: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
+def write(
+    out: Path,
+    about: dict[str, Any],
+    rows: list[dict[str, Any]],
+    seeds: Callable[[Path], None],
+    *,
+    keep: int,
+    handover: bool = False,
+) -> Path:
+    """Write a checkpoint of the run in `out`, then remove all but the newest `keep` and the handover's.
+
+    seeds: writes the seeds' files into a directory. Raises `Unwritable` where that can't be; what was there stays.
+    """
+    folder = out / FOLDER
+    number = max((_number(path) for path in names(folder)), default=0) + 1
+    final = folder / f"{number:06d}{HANDOVER if handover else ''}"
+    part = folder / f".{final.name}.{os.getpid()}"
+    try:
+        if not (out / "config.json").exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out))
+        folder.mkdir(exist_ok=True)  # no parents: where the run's directory has vanished, nothing may take its place
+        part.mkdir()
+        seeds(part)
+        files.write_json(part / ABOUT, {"format": FORMAT, **about})
+        files.rewrite(part / ROWS, rows)
+        lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
+        (part / SUMS).write_text("".join(lines))
+        for path in (*part.iterdir(), part):
+            files.sync(path)
+        part.rename(final)
+        files.sync(folder)
+        files.sync(out)
+    except OSError as error:
+        there = names(folder) if folder.is_dir() else []
+        last = f"the last checkpoint, {there[-1]}, is intact" if there else "no checkpoint was written before"
+        raise Unwritable(
+            f"{final} can't be written: {error.strerror or error}; {last}. When that is mended, go on with: "
+            f"ovmse train --resume {out}"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # it has another name where all went well
+    prune(folder, keep)
+    return final
+
+
+def drop_damaged(out: Path, found: Saved) -> None:
+    """Remove the checkpoints after the one that was found whole."""
+    for path in names(out / FOLDER):
+        if _number(path) > _number(found.path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the handover's."""
+    for path in [path for path in names(folder) if not path.name.endswith(HANDOVER)][:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def names(folder: Path) -> list[Path]:
+    """The checkpoints in a directory, oldest first, unread."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir()), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[0])
+
+
+def newest(out: Path, say: Callable[[str], None]) -> Saved | None:
+    """The newest checkpoint that is whole; `say` tells of damaged ones. None where none was ever written.
+
+    Raises `UserError` where there are checkpoints and all are damaged.
+    """
+    there = names(out / FOLDER)
+    for path in reversed(there):
+        try:
+            return read(path)
+        except UserError as error:
+            say(f"{error} Looking for an earlier one.")
+    if there:
+        raise UserError(f"{out}: all of its checkpoints are damaged. Begin again in another directory.")
+    return None
+
+
+def read(path: Path) -> Saved:
+    """A checkpoint, every byte of it verified. Raises `UserError` where one is not as written."""
+    try:
+        verify(path)
+        about, rows = files.read_json(path / ABOUT), files.read_rows(path / ROWS)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {error}.") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not set(about) >= KEYS:
+        raise UserError(f"checkpoint {path} was written by another version of ovmse.")
+    return Saved(path, about, rows)
+
+
+def verify(path: Path) -> None:
+    """Raise `UserError` unless a checkpoint has exactly the files that were written, and each has its checksum."""
+    sums = dict(_sums(path))
+    there = {file.name for file in path.iterdir()} - {SUMS}
+    if not sums or set(sums) != there:
+        raise UserError(f"checkpoint {path} is damaged: its files are not those in {SUMS}.")
+    for name, expected in sums.items():
+        if checksum(path / name) != expected:
+            raise UserError(f"checkpoint {path} is damaged: {name} is not what was written.")
+
+
+def _sums(path: Path) -> Iterator[tuple[str, str]]:
+    text = (path / SUMS).read_bytes().decode("ascii")
+    if not text.endswith("\n"):
+        raise UserError(f"checkpoint {path} is damaged: {SUMS} is cut off.")
+    for line in text[:-1].split("\n"):
+        expected, separator, name = line.partition("  ")
+        if not separator or Path(name).name != name:
+            raise UserError(f"checkpoint {path} is damaged: {SUMS} can't be read.")
+        yield name, expected
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tidy(out: Path) -> None:
+    """Remove what a process that was killed left half-written in a run's directory, and a finished run's checkpoints;
+    nothing in a directory that is no run's. Only for the holder of the lock."""
+    if not is_run(out):
+        return
+    for path in (*out.glob(".*.*"), *(out / "teams").glob(".*.*")):
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    for path in (out / FOLDER).glob(".*.*"):
+        if HALF_CHECKPOINT.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+    if (out / "summary.json").exists():
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+
+
+def is_run(out: Path) -> bool:
+    """Whether a directory is a run's."""
+    found = files.read_json(out / "config.json")
+    return isinstance(found, dict) and found.get("type") == "Config"
+
+
+def is_unfinished(out: Path) -> bool:
+    """Whether a directory holds a run that began and did not end."""
+    return is_run(out) and not (out / "summary.json").exists()
+
+
+def check_same(saved: Saved, now: dict[str, Any], allow: bool, say: Callable[[str], None]) -> None:
+    """Raise `Inexact` where a run would not go on bit for bit, unless that is allowed; then `say` what differs."""
+    differ = "; ".join(config.differences(saved.about["ran_on"], now))
+    if differ and not allow:
+        raise Inexact(
+            f"{saved.path} can't be gone on with bit for bit: {differ}. To go on all the same: --allow-inexact-resume."
+        )
+    if differ:
+        say(f"not bit for bit as it would have been: {differ}")

@@ -1,0 +1,52 @@
+"""The configuration that a run was started with, read back from its directory."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.runs import trusted_code
+from ovmse.system.files import read_json
+
+NEWER = {
+    "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
+    "env_seconds", "env_restarts",
+}  # fmt: skip
+"""Settings that the `config.json` of an older run lacks."""
+
+
+def need_runs(runs: tuple[Path, ...]) -> None:
+    """Raise `UserError` unless there is a run and each is a directory."""
+    if not runs:
+        raise UserError("name at least one run's directory, such as runs/smax-3m-ovmse.")
+    for run in runs:
+        if not run.is_dir():
+            raise UserError(f"{run} is not there; a run's directory is what `ovmse train` writes.")
+
+
+def read_config(run: Path, trusted: bool = False) -> Config:
+    """The configuration that a run was started with, `out` being where it lies now.
+
+    Raises `UserError` if there is none, if it is damaged, or if it names code of somebody's own and is not `trusted`.
+    """
+    need_runs((run,))
+    path = run / "config.json"
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is missing: {run} is not a run's directory.")
+    if missing := [name for name in Config.__dataclass_fields__ if name not in found and name not in NEWER]:
+        raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}.")
+    try:
+        config = msgspec.convert({**found, "out": str(run)}, Config, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
+    trusted_code.check(run, config, trusted)
+    return config
+
+
+def _path(kind: type, value: Any) -> Path:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a path, got {value!r:.60}")
+    return Path(value)

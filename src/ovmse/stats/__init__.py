@@ -1,0 +1,1 @@
+"""Statistics of scores: estimates with intervals, aggregates over tasks, rankings."""

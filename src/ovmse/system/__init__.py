@@ -1,0 +1,1 @@
+"""The computer, and nothing of learning: files, locks, signals, clocks, JAX's set-up, provenance, progress."""

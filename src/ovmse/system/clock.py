@@ -1,0 +1,129 @@
+"""Wall time, compile time and memory of a process."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+
+@dataclass
+class Chunk:
+    """One measured stretch of work. seconds: its wall time; compiling: the part of it that compiled."""
+
+    updates: int = 0
+    env_steps: int = 0
+    seconds: float = 0.0
+    compiling: float = 0.0
+
+
+@dataclass
+class Clock:
+    """Wall time, compile time and work done, by kind of work."""
+
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    spent: dict[str, Chunk] = field(default_factory=dict)
+    before_compiling: dict[str, float] = field(default_factory=dict)
+
+    def elapsed(self) -> float:
+        """Seconds since the run began, earlier parts of a resumed run included."""
+        return self.before + time.monotonic() - self.started
+
+    @contextmanager
+    def measure(self, kind: str) -> Iterator[Chunk]:
+        """Add a stretch of work; the caller notes in the chunk how much was done."""
+        chunk, began, compiled = Chunk(), time.monotonic(), _compiling.seconds
+        yield chunk
+        chunk.seconds, chunk.compiling = time.monotonic() - began, _compiling.seconds - compiled
+        total = self.spent.setdefault(kind, Chunk())
+        for name, value in vars(chunk).items():
+            setattr(total, name, getattr(total, name) + value)
+
+    def saved(self) -> dict[str, Any]:
+        """The clock as JSON, for a run that will be resumed."""
+        return {"before": self.elapsed(), "spent": {kind: vars(chunk) for kind, chunk in self.spent.items()}}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a saved clock."""
+        self.before = saved["before"]
+        self.spent = {kind: Chunk(**chunk) for kind, chunk in saved["spent"].items()}
+        self.before_compiling = {kind: chunk.compiling for kind, chunk in self.spent.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Speed and memory as `summary.json` holds them; rates leave compile time out."""
+
+        def rate(kind: str, unit: str) -> float | None:
+            chunk = self.spent.get(kind)
+            busy = chunk.seconds - chunk.compiling if chunk else 0.0
+            return round(getattr(chunk, unit) / busy, 2) if busy > 0 else None
+
+        seconds = {f"{kind}_s": round(chunk.seconds, 3) for kind, chunk in self.spent.items()}
+        return {
+            "wall_s": round(self.elapsed(), 3),
+            "compile_s": round(sum(c.compiling for c in self.spent.values()), 3),
+            **seconds,
+            "offline_updates_per_s": rate("offline", "updates"),
+            "online_updates_per_s": rate("online", "updates"),
+            "online_env_steps_per_s": rate("online", "env_steps"),
+            "peak_memory_bytes": peak_memory(),
+        }
+
+
+@dataclass
+class _Compiling:
+    """Seconds that JAX has spent on tracing and compiling in this process."""
+
+    seconds: float = 0.0
+
+    def __call__(self, event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self.seconds += duration_secs
+
+
+_compiling = _Compiling()
+jax.monitoring.register_event_duration_secs_listener(_compiling)
+
+
+class Interval:
+    """Time that passes until something is due again."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.began = seconds, time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether it is due."""
+        return time.monotonic() - self.began >= self.seconds
+
+    def restart(self) -> None:
+        """It was done; count anew."""
+        self.began = time.monotonic()
+
+
+class Pace:
+    """How much work makes a chunk of about the wanted seconds, learned from the chunks so far."""
+
+    def __init__(self, seconds: float, first: int):
+        self.seconds, self.next, self.runs = seconds, float(first), 0
+
+    def amount(self) -> int:
+        """Units of work for the next chunk."""
+        return max(1, int(self.next))
+
+    def note(self, done: int, chunk: Chunk) -> None:
+        """Learn from a chunk; compiling does not count."""
+        busy = max(chunk.seconds - chunk.compiling, 1e-3)
+        self.next = min(done * self.seconds / busy, self.next * 4)
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held: on the device if it is an accelerator, else in main memory."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu" and (stats := device.memory_stats()):
+        return int(stats["peak_bytes_in_use"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,1 @@
+"""The host's loop around the compiled part: set up, pretrain, hand over, fine-tune, finish."""

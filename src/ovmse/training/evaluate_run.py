@@ -1,0 +1,104 @@
+"""Judge the teams of a finished run on fresh episodes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ovmse import envs, methods
+from ovmse.config import Config
+from ovmse.core.errors import UserError, check_positive
+from ovmse.core.networks import Parts, Team
+from ovmse.core.types import EnvSpec
+from ovmse.envs.settings import parse_settings
+from ovmse.learning import learner
+from ovmse.learning.evaluation import evaluate
+from ovmse.learning.parallel import padded_seeds, split
+from ovmse.learning.play import make_collect
+from ovmse.learning.rollout import Teams
+from ovmse.methods.method import Method
+from ovmse.methods.overrides import change_method
+from ovmse.system import files, jax_setup, pytree_files
+from ovmse.training import metrics
+from ovmse.training.display import Display
+
+Which = Literal["last", "offline", "safe"]
+FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
+
+
+def evaluate_run(
+    config: Config, run: Path, episodes: int, seed: int, teams: Which, display: Display
+) -> list[dict[str, Any]]:
+    """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
+
+    teams: `safe` are the last ones, but the offline one of each seed whose last one the guard found below it.
+    Raises `UserError` if the run has no such teams, or had no guard to choose safe ones by, or another version of the
+    environment is installed.
+    """
+    jax_setup.use()
+    check_positive("episodes", float(episodes))
+    config = replace(config, evaluate_episodes=episodes)
+    env = envs.make(config.env, **parse_settings(config.env_settings))
+    made = files.read_json(run / "config.json").get("env_spec", env.spec._asdict())
+    if made["version"] != env.spec.version and not config.allow_version_mismatch:
+        raise UserError(f"{run} was trained in {made['name']} ({made['version']}); installed is {env.spec.version}.")
+    method = change_method(methods.find(config.method), config.change)
+    names, team = choose_teams(run, config, env.spec, method, teams)
+    guide = restore_teams(run / FILES["offline"], config, env.spec, method.parts) if method.uses_offline_team else None
+    collect_episodes = make_collect(config, env, method)
+    fill = np.resize(np.arange(config.seeds), padded_seeds(config.seeds))
+    fresh = jax.random.fold_in(jax.random.key(seed), 2**20)  # training folds in 0 and 1, collecting 2 and on
+    keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
+    display.say(f"playing {episodes} episodes with each of {config.seeds} teams …")
+    playing = split(jax.tree.map(lambda x: x[fill], Teams(team, guide)), config.seeds)
+    scores = evaluate(config, collect_episodes, playing, split(keys, config.seeds))
+    rows = [
+        {"seed": config.seed + i, "episodes": episodes, "teams": teams, "team": names[i], "episodes_seed": seed}
+        | metrics.score_row(scores, i, env.spec.has_win)
+        for i in range(config.seeds)
+    ]
+    files.write_json(run / "evaluation.json", rows)
+    return rows
+
+
+def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams: Which) -> tuple[list[str], Team]:
+    """Which team of each seed plays, `last` or `offline`, and those teams (leading axis: seed).
+
+    Raises `UserError` as `evaluate_run`.
+    """
+    names = safe_names(run) if teams == "safe" else [str(teams)] * config.seeds
+    found = {}
+    for name, file in FILES.items():
+        if name not in names:
+            continue
+        if not (path := run / file).exists():
+            raise UserError(
+                f"{path} is missing: the run did not get there. Was it interrupted? ovmse train --resume {run}"
+            )
+        found[name] = restore_teams(path, config, spec, method.parts if name == "offline" else method.parts_online)
+    picked = [jax.tree.map(lambda x: x[i], found[name]) for i, name in enumerate(names)]  # noqa: B023
+    return names, jax.tree.map(lambda *x: jnp.stack(x), *picked)
+
+
+def safe_names(run: Path) -> list[str]:
+    """For each seed the team that the guard would deploy. Raises `UserError` where no guard left a verdict."""
+    verdicts = (files.read_json(run / "summary.json") or {}).get("guard")
+    if verdicts is None:
+        raise UserError(
+            f"{run} has no verdict of a guard in summary.json: train with --guard-margin, let the run end, or choose "
+            "--teams last or offline."
+        )
+    return ["offline" if seed["below"] else "last" for seed in sorted(verdicts, key=lambda seed: seed["seed"])]
+
+
+def restore_teams(path: Path, config: Config, spec: Any, parts: Parts) -> Team:
+    """The networks of all seeds (leading axis) in a file."""
+
+    def one(key: Any) -> Team:
+        return learner.init(config.learner, spec, key, parts).team
+
+    like = jax.eval_shape(lambda keys: jax.vmap(one)(keys), jax.random.split(jax.random.key(0), config.seeds))
+    return pytree_files.restore(path, like)

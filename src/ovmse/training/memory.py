@@ -1,0 +1,75 @@
+"""The machine that a run is on: its cores, its memory, its clock, and JAX's compilation cache."""
+
+import jax
+import psutil
+
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec
+from ovmse.data.dataset import Dataset
+from ovmse.learning import phases, replay
+from ovmse.learning.lengths import group_size
+from ovmse.learning.parallel import batched, padded_seeds, seeds_per_batch
+from ovmse.methods.method import Method
+
+GIB = 2**30
+# Measured on SMAX maps, on a CPU:
+PROGRAM_BYTES = int(0.4 * GIB)  # JAX's own memory and the loaded programs
+COMPILING_BYTES = int(0.4 * GIB)  # what the compiler takes, and keeps, to play and to evaluate
+COMPILING_PHASE_BYTES = int(0.17 * GIB)  # and for the updates of each phase
+
+
+def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method: Method) -> dict[str, int]:
+    """What a run will hold at its peak, in bytes.
+
+    program: Python, JAX, the environment's library and the compiled programs. dataset: its padded copy, one for all
+    seeds. replay: every seed's. learning: what the seeds that run at the same time need for an update and a round of
+    play. compiling: what the compiler takes beside, where the programs are not yet in the cache. In the main memory
+    `program` begins with what this process holds already, less the dataset as it was read.
+    """
+    row, together = replay.row_bytes(spec), seeds_per_batch(config.seeds)
+    read = 0 if dataset is None else dataset.nbytes
+    data = 0 if dataset is None else (len(dataset.obs) + spec.episode_limit + 1) * row
+    size, rows = config.learner, spec.episode_limit + 1
+    inputs = spec.obs_size + spec.n_agents + spec.n_actions
+    group = group_size(config.batch_episodes, spec.n_agents)
+    # measured: an update keeps about 3 numbers per input and 18 per recurrent unit, for each agent and row
+    update = 4 * group * rows * spec.n_agents * (3 * inputs + 18 * size.hidden)
+    online = method.online_target is not None
+    play = 2 * config.episodes_per_collect * rows * row
+    stored = phases.replay_rows(config, spec) if online else 0
+    learned_phases = online + (method.offline_loss is not None and config.pretrained is None)
+    return {
+        "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
+        "dataset": data,
+        "replay": padded_seeds(config.seeds) * stored * row,
+        "learning": together * update + padded_seeds(config.seeds) * play,
+        "compiling": 0 if batched() else COMPILING_BYTES + learned_phases * COMPILING_PHASE_BYTES,
+    }
+
+
+def check_memory(config: Config, spec: EnvSpec, dataset: Dataset | None, method: Method) -> dict[str, int]:
+    """The bytes that a run needs. Raises `UserError` where the machine has less, what compiling takes left out."""
+    needed = needed_bytes(config, spec, dataset, method)
+    held = psutil.Process().memory_info().rss
+    if batched():
+        stats = jax.local_devices()[0].memory_stats() or {"bytes_limit": sum(needed.values()), "bytes_in_use": 0}
+        available = stats["bytes_limit"] - stats["bytes_in_use"]
+    else:
+        available = psutil.virtual_memory().available + held
+    # a dataset is there twice while it is prepared
+    total = max(sum(needed.values()) - needed["compiling"], held + needed["dataset"])
+    if total > available:
+        parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in needed.items())
+        raise UserError(
+            f"this run needs about {total / GIB:.1f} GiB ({parts}) and {available / GIB:.1f} GiB are available. "
+            f"Lower --replay-env-steps (now {config.replay_env_steps}) or --seeds (now {config.seeds})."
+        )
+    return needed
+
+
+def in_words(needed: dict[str, int]) -> str:
+    """What a run will hold at its peak, for its user to read."""
+    all_in_all, compiling = sum(needed.values()) / GIB, needed["compiling"] / GIB
+    more = f", {all_in_all:.2f} where programs have to be compiled first" if compiling else ""
+    return f"about {all_in_all - compiling:.2f} GiB of memory will be needed{more}"

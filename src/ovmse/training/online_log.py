@@ -1,0 +1,107 @@
+"""The online experience of a run, kept as one dataset per seed: what the next offline round can learn from."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec
+from ovmse.data.dataset import Dataset
+from ovmse.data.raw_episode import RawEpisode
+from ovmse.data.writer import DatasetWriter
+from ovmse.learning.rollout import Rollout
+from ovmse.system import provenance
+
+
+def open_writers(out: Path, config: Config, spec: EnvSpec, kept: Sequence[int] | None = None) -> list[DatasetWriter]:
+    """One writer per seed, of ``experience/seed-N`` in a run's directory.
+
+    kept: the episodes of each seed that a resumed run goes on from; those after them are forgotten. A run that was
+    stopped while it ended has the first seeds' datasets closed already: they are left out.
+    Raises `UserError` where fewer are there.
+    """
+    writers: list[DatasetWriter] = []
+    for i in range(config.seeds):
+        seed = config.seed + i
+        if kept is not None and (closed := out / "experience" / f"seed-{seed}").exists():
+            if Dataset.open(closed).metadata.episodes != kept[i]:
+                raise UserError(
+                    f"{closed} was closed already, with more than the checkpoint knows. Run anew elsewhere."
+                )
+            shutil.rmtree(closed.with_name(f".{closed.name}.unfinished"), ignore_errors=True)
+            continue
+        writers.append(
+            DatasetWriter(
+                out / "experience" / f"seed-{seed}",
+                spec=spec,
+                resume=kept is not None,
+                about={
+                    "behaviour": f"the online phase of {config.method!r}, seed {seed}, exploring as it learned",
+                    "quality": "experience",
+                    "seed": seed,
+                    "git_revision": provenance.git_revision(),
+                    "command": provenance.command_line(),
+                },
+            )
+        )
+        if kept is not None:
+            writers[-1].keep(kept[i])
+    return writers
+
+
+def episodes_kept(out: Path, config: Config, writers: Sequence[DatasetWriter]) -> list[int]:
+    """How many episodes of each seed are written, closed datasets included; none where none are kept."""
+    counts = {writer.path.name: writer.episodes for writer in writers}
+    names = [f"seed-{config.seed + i}" for i in range(config.seeds)] if config.keep_experience else []
+    return [counts[x] if x in counts else Dataset.open(out / "experience" / x).metadata.episodes for x in names]
+
+
+Turn = tuple[int, Any, Any, Any]
+"""The number of a round, what its seeds played (axes [seed, episode]), and their environment steps before and after
+learning from it."""
+
+
+def keep(writers: Sequence[DatasetWriter], turns: list[Turn]) -> None:
+    """Write what was learned from, and empty `turns`. A seed that waits for the others plays, but its count does not
+    move; seeds that only fill up the devices are nobody's."""
+    for place, played, before, after in turns:
+        played, before, after = jax.tree.map(np.asarray, (played, before, after))
+        for i in np.flatnonzero(after > before):
+            if (seed := place * len(before) + int(i)) < len(writers):
+                writers[seed].add(episodes_of(jax.tree.map(lambda x: x[i], played)))  # noqa: B023
+    turns.clear()
+
+
+def episodes_of(played: Rollout) -> list[RawEpisode]:
+    """The episodes of a rollout (leading axis: episode), without their padding."""
+    episodes, won = played
+    logged = []
+    for e, length in enumerate(episodes.valid.sum(axis=1)):
+        obs, state, avail = (getattr(episodes, name)[e, : length + 1] for name in ("obs", "state", "avail"))
+        action, reward, terminal = (getattr(episodes, name)[e, :length] for name in ("action", "reward", "terminal"))
+        logged.append(RawEpisode(*(obs, action, reward, terminal, state, avail), bool(won[e]), f"online episode {e}"))
+    return logged
+
+
+@contextlib.contextmanager
+def kept_on_failure(writers: Sequence[DatasetWriter]) -> Iterator[None]:
+    """Close the files where something is raised, so that a resumed run finds them whole and unlocked."""
+    try:
+        yield
+    except BaseException:
+        for writer in writers:
+            writer.stop()
+        raise
+
+
+def write_all(writers: Sequence[DatasetWriter]) -> list[Path]:
+    """Close the writers; the datasets that they leave."""
+    for writer in writers:
+        writer.close()
+    return [writer.path for writer in writers]

@@ -1,0 +1,70 @@
+"""An earlier run's offline phase in place of one's own (`--pretrained`): what must fit, and how it is taken over."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ovmse.config import Config, describe
+from ovmse.core.errors import UserError
+from ovmse.core.networks import PLAIN, Team
+from ovmse.core.types import EnvSpec
+from ovmse.learning import learner
+from ovmse.learning.parallel import SeedBatches, join, over_seeds, padded_seeds, split
+from ovmse.learning.phases import SeedState, begin
+from ovmse.methods.method import Method
+from ovmse.system import files, pytree_files
+from ovmse.training import metrics
+from ovmse.training.run import Run
+
+
+def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
+    """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own."""
+    config, state = run.task.config, join(states)
+    assert config.pretrained is not None
+    rows = [row for row in files.read_rows(config.pretrained / "metrics.jsonl") if row["phase"] == "offline"]
+    there = sorted({row["seed"] for row in rows})
+    wanted = [config.seed + i for i in range(config.seeds)]
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), state.learner.team)
+    found = pytree_files.restore(config.pretrained / "offline.safetensors", like)
+    order = np.asarray([there.index(seed) for seed in wanted])
+    order = np.resize(order, padded_seeds(config.seeds))  # the extra seeds that fill the devices repeat the first
+    team = jax.tree.map(lambda x: x[order], found)
+    pytree_files.save(run.out / "offline.safetensors", metrics.first_seeds(team, config.seeds))
+    rows = [row for row in rows if row["seed"] in wanted]
+    files.append(run.out / "metrics.jsonl", rows)
+    run.rows.extend(rows)
+    updates = np.full_like(state.learner.updates, max(row["updates"] for row in rows))
+
+    def start(team: Team, state: SeedState, updates: jax.Array) -> SeedState:
+        return begin(learner.restart(config.learner, team)._replace(updates=updates), state.key)
+
+    begin_anew = over_seeds(lambda x: start(*x), config.seeds, keep=True)  # one program, so that no arrays are shared
+    return begin_anew(list(zip(split(team, config.seeds), states, split(updates, config.seeds), strict=True)))
+
+
+def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
+    """Raise `UserError` unless the run to take over has an offline phase of these seeds, in this environment, with
+    these networks."""
+    other = config.pretrained
+    assert other is not None
+    if method.offline_loss is None:
+        raise UserError(f"the method {config.method!r} has no offline phase that --pretrained could stand for.")
+    found = files.read_json(other / "config.json")
+    if not isinstance(found, dict) or not (other / "offline.safetensors").is_file():
+        raise UserError(f"{other} holds no finished offline phase (config.json and offline.safetensors).")
+    if (name := found.get("env_spec", {}).get("name")) != spec.name:
+        raise UserError(f"{other} was trained in {name!r}; this run is in {spec.name!r}.")
+    their_parts = found.get("method_value", {}).get("parts", describe(PLAIN))
+    theirs = networks_of(found.get("learner", {}), their_parts)
+    ours = networks_of(describe(config.learner), describe(method.parts))
+    if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
+        raise UserError(f"{other} has another learner: {'; '.join(differ)}.")
+    there = {row["seed"] for row in files.read_rows(other / "metrics.jsonl") if row["phase"] == "offline"}
+    if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
+        raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
+
+
+def networks_of(learner: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """The described learner and parts as one; the mixer is the method's where the learner names none."""
+    return {**parts, **learner, "mixer": learner.get("mixer") or parts["mixer"]}

@@ -1,0 +1,105 @@
+"""What of a run goes into a checkpoint, when, and how it comes back: everything that its seeds carry on."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ovmse.learning import phases
+from ovmse.learning import replay as replays
+from ovmse.learning.parallel import SeedBatches, join, padded_seeds, seeds_per_batch, split
+from ovmse.learning.phases import Phase, SeedState
+from ovmse.learning.replay import Replay, first_rows, with_rows
+from ovmse.runs import checkpoints
+from ovmse.runs.checkpoints import Saved
+from ovmse.system import files, pytree_files
+from ovmse.system.signals import Interrupted
+from ovmse.training import online_log
+from ovmse.training.run import Run
+
+
+def save_when_due(run: Run, states: SeedBatches) -> None:
+    """Write a checkpoint where it is time for one; where the run was asked to stop, then raise `Interrupted`."""
+    if run.stop.asked or run.due.is_over():
+        save(run, states)
+    if run.stop.asked:
+        raise Interrupted(run.out, code=run.stop.code)
+
+
+def save(run: Run, states: SeedBatches, handover: bool = False) -> None:
+    """Write a checkpoint."""
+    for writer in run.online_logs:
+        writer.sync()
+    about = {
+        "phase": str(states[0].phase),
+        "rows_in_use": rows_in_use(run, states),
+        "experience": online_log.episodes_kept(run.out, run.task.config, run.online_logs),
+        "clock": run.clock.saved(),
+        "ran_on": run.ran_on,
+    }
+
+    def seeds(folder: Path) -> None:
+        for i, state in each_seed(run, states):
+            pytree_files.save(folder / f"seed-{run.task.config.seed + i}.safetensors", state)
+
+    checkpoints.write(run.out, about, run.rows, seeds, keep=run.task.config.checkpoints_kept, handover=handover)
+    run.due.restart()
+
+
+def each_seed(run: Run, states: SeedBatches) -> Iterator[tuple[int, SeedState]]:
+    """Every seed's state on the host, one batch of seeds at a time; of a replay the rows that were ever written."""
+    together, used = seeds_per_batch(run.task.config.seeds), rows_in_use(run, states)
+    for place, state in enumerate(states):
+        whole = pytree_files.to_host(state)
+        for i in range(place * together, min((place + 1) * together, run.task.config.seeds)):
+            one = jax.tree.map(lambda x: x[i - place * together], whole)  # noqa: B023
+            yield i, with_replay(one, lambda replay: first_rows(replay, used[i]))  # noqa: B023
+
+
+def rows_in_use(run: Run, states: SeedBatches) -> list[int]:
+    """How many rows of each seed's replay were ever written; nothing in the offline phase."""
+    if states[0].phase is Phase.OFFLINE:
+        return []
+    limit, size = run.task.env.spec.episode_limit, states[0].replay.offline_value.shape[1]
+    index = join([state.replay.index for state in states])
+    each = [jax.tree.map(lambda x: x[i], index) for i in range(run.task.config.seeds)]  # noqa: B023
+    return [replays.rows_in_use(one, size, limit) for one in each]
+
+
+def with_replay(state: SeedState, change: Callable[[Replay], Replay]) -> SeedState:
+    """The state with its replay changed, where it has one."""
+    return state if state.replay is None else state._replace(replay=change(state.replay))
+
+
+def restore(run: Run, found: Saved, like: SeedState) -> SeedBatches:
+    """The states of a checkpoint; `like` is one seed's at the beginning. Puts the run's files back to where it was."""
+    config, about, out = run.task.config, found.about, run.out
+    if about["phase"] == Phase.ONLINE:
+        like = jax.eval_shape(
+            lambda state, data: phases.handover(config, run.task.env.spec, run.task.method, state, data), like, run.data
+        )
+    size = 0 if like.replay is None else like.replay.offline_value.shape[0]
+
+    def one(i: int) -> SeedState:
+        used = 0 if like.replay is None else about["rows_in_use"][i]
+        shapes = with_replay(like, lambda replay: jax.eval_shape(lambda x: first_rows(x, used), replay))
+        state = pytree_files.restore(found.path / f"seed-{config.seed + i}.safetensors", shapes)
+        return with_replay(state, lambda replay: with_rows(replay, size))
+
+    states = [one(i) for i in range(config.seeds)]
+    states = [states[i] for i in np.resize(np.arange(config.seeds), padded_seeds(config.seeds))]  # see `padded_seeds`
+    files.rewrite(out / "metrics.jsonl", found.rows)
+    run.rows.extend(found.rows)
+    run.clock.restore(about["clock"])
+    if config.keep_experience:
+        run.online_logs.extend(online_log.open_writers(out, config, run.task.env.spec, about["experience"]))
+    return split(jax.tree.map(lambda *x: jnp.stack(x), *states), config.seeds)
+
+
+def state_checksum(run: Run, states: SeedBatches) -> str:
+    """SHA-256 of everything that the seeds carry on: equal runs end with equal ones."""
+    digests = "".join(pytree_files.digest(state) for _, state in each_seed(run, states))
+    return hashlib.sha256(digests.encode()).hexdigest()

@@ -1,0 +1,171 @@
+"""A run under way: what it holds fixed, what it carries on, and how it is evaluated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.core.networks import Team
+from ovmse.data.dataset import Dataset
+from ovmse.data.writer import DatasetWriter
+from ovmse.envs.protocol import AnyEnvironment
+from ovmse.learning import evaluation
+from ovmse.learning.evaluation import Scores
+from ovmse.learning.parallel import SeedBatches, join
+from ovmse.learning.phases import Phase, SeedState
+from ovmse.learning.play import Actor, CollectFn
+from ovmse.learning.replay import Replay
+from ovmse.learning.rollout import Teams
+from ovmse.methods.method import Method
+from ovmse.system import files, pytree_files
+from ovmse.system.clock import Clock, Interval
+from ovmse.system.signals import Stop
+from ovmse.training import metrics, rollback
+from ovmse.training.display import Display
+from ovmse.training.monitor import MonitorReading
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checked configuration with everything that it names; in a run under way the dataset is in `Run.data` alone."""
+
+    config: Config
+    env: AnyEnvironment
+    method: Method
+    dataset: Dataset | None
+    needed_bytes: dict[str, int]
+
+
+class Run(NamedTuple):
+    """A run's fixed parts and its record under way.
+
+    task: what to run. out: its directory. ran_on: all that its bits depend on.
+    collect: plays a round of episodes with every seed's team. evaluation_keys: whose episodes evaluations play.
+    data: the dataset, as a replay that is full.
+    watch: the monitor, for batches of (team, frozen team) and the dataset.
+    send_back: the guard's return to the offline team, for batches of states beside batches of flags.
+    rows: the metrics so far. online_logs: one writer per seed, if any.
+    due: when a checkpoint is. clock, display, stop: time, what the user sees, and whether to stop.
+    """
+
+    task: Task
+    out: Path
+    ran_on: dict[str, Any]
+    collect: CollectFn
+    evaluation_keys: SeedBatches
+    data: Replay | None
+    watch: Callable[[SeedBatches, Replay], SeedBatches]
+    send_back: Callable[..., SeedBatches]
+    rows: list[dict[str, Any]]
+    online_logs: list[DatasetWriter]
+    due: Interval
+    clock: Clock
+    display: Display
+    stop: Stop
+
+
+def evaluate(run: Run, states: SeedBatches) -> SeedBatches:
+    """Evaluate every seed, write a row for each, start new sums, and send back the seeds that the guard says."""
+    config = run.task.config
+    rows = new_rows(run, states)
+    online, done = states[0].phase is Phase.ONLINE, int(env_steps(run, states).min())
+    guarded = online and config.guard_margin is not None
+    back = rollback.check_rollback(config, run.rows, rows, over=done >= config.online_env_steps) if guarded else []
+    files.append(run.out / "metrics.jsonl", rows)
+    run.rows.extend(rows)
+    run.display.rows(rows)
+    if config.keep_teams:
+        kept = run.out / "teams" / f"{rows[0]['phase']}-{done if online else rows[0]['updates']:09d}.safetensors"
+        kept.parent.mkdir(exist_ok=True)
+        pytree_files.save(kept, teams(run, states))
+    if guarded:
+        files.write_json(run.out / "guard.json", rollback.events(config, run.rows))
+    if back:
+        run.display.rolled_back(back, run.rows)
+        states = run.send_back(states, beside=rollback.flags(config, back))
+    return [state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums)) for state in states]
+
+
+def new_rows(run: Run, states: SeedBatches) -> list[dict[str, Any]]:
+    """One row of metrics per seed (docs/metrics.md). Raises `UserError` where the rewards are not finite."""
+    config, spec, method = run.task.config, run.task.env.spec, run.task.method
+    phase, online = states[0].phase, states[0].phase is Phase.ONLINE
+    scores, reading = play(run, states), read_monitor(run, states)
+    if len(bad := np.flatnonzero(~np.isfinite(scores.returns[: config.seeds]).all(axis=1))):
+        raise UserError(
+            f"halted: in an evaluation of seed {config.seed + int(bad[0])} the rewards are not finite. Try "
+            f"mending the environment. What was saved before is in {run.out}."
+        )
+    steps, updates, episodes, sums = join([(s.env_steps, s.learner.updates, s.episodes, s.sums) for s in states])
+    remembers = online and method.offline_loss is not None and method.memory is not None
+    rows = []
+    for i in range(config.seeds):
+        row: dict[str, Any] = {
+            "phase": str(phase),
+            "seed": config.seed + i,
+            "env_steps": int(steps[i]),
+            "updates": int(updates[i]),
+            "episodes": int(episodes[i]),
+            "wall_s": round(run.clock.elapsed(), 3),
+        }
+        row |= metrics.score_row(scores, i, spec.has_win) | metrics.sums_row(sums, i, remembers)
+        row |= metrics.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
+        row |= metrics.monitor_row(reading, i, method, online)
+        rows.append(row | {"rolled_back": None})
+    return rows
+
+
+def teams(run: Run, states: SeedBatches) -> Team:
+    """The teams of all seeds (leading axis), on the host."""
+    return metrics.first_seeds(join([state.learner.team for state in states]), run.task.config.seeds)
+
+
+def teams_of(method: Method, state: SeedState) -> Teams:
+    """The team as it plays now, with the offline team beside it (before the handover itself) if that has a say."""
+    team = state.learner.team
+    return Teams(team, frozen_team(state)) if method.uses_offline_team else Teams(team)
+
+
+def frozen_team(state: SeedState) -> Team:
+    """The team as it left the offline phase; before that, and without such a phase, the team itself."""
+    return state.learner.team if state.offline_team is None else state.offline_team
+
+
+def actor_of(method: Method, state: SeedState) -> Actor:
+    """Who plays the next episodes."""
+    return Actor(teams_of(method, state), state.key, state.env_steps)
+
+
+def play(run: Run, states: SeedBatches) -> Scores:
+    """Greedy scores of every seed, always on the same episodes."""
+    playing = [teams_of(run.task.method, state) for state in states]
+    with run.clock.measure("evaluation"):
+        return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys)
+
+
+def read_monitor(run: Run, states: SeedBatches) -> MonitorReading | None:
+    """What the monitor reads, by seed; None without a dataset. Before the handover a team is its own frozen one."""
+    if run.data is None:
+        return None
+    return join(run.watch([(state.learner.team, frozen_team(state)) for state in states], run.data))
+
+
+def env_steps(run: Run, states: SeedBatches) -> np.ndarray:
+    """Online environment steps of every seed so far."""
+    return join([state.env_steps for state in states])[: run.task.config.seeds]
+
+
+def updates_of(run: Run, states: SeedBatches) -> np.ndarray:
+    """Gradient updates of every seed so far."""
+    return join([state.learner.updates for state in states])[: run.task.config.seeds]
+
+
+def has_halted(run: Run, states: SeedBatches) -> bool:
+    """Whether a seed's learning came to a halt (those that only fill up the devices do not count)."""
+    return bool(join([state.sums.halt.cause for state in states])[: run.task.config.seeds].any())

@@ -1,0 +1,129 @@
+"""How a run begins, or goes on: its directory, its fixed parts, and its first states."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, PRNGKeyArray
+
+from ovmse.config import Config, describe, differences
+from ovmse.core.errors import UserError
+from ovmse.data.dataset import Dataset
+from ovmse.data.profile import profile
+from ovmse.learning import learner
+from ovmse.learning.parallel import SeedBatches, over_seeds, padded_seeds, shared, split
+from ovmse.learning.phases import SeedState, begin
+from ovmse.learning.play import make_collect
+from ovmse.learning.replay import from_flat
+from ovmse.runs import checkpoints, directory, trusted_code
+from ovmse.system import files, provenance
+from ovmse.system.clock import Clock, Interval
+from ovmse.system.signals import Stop
+from ovmse.training import memory, monitor, online_log, rollback
+from ovmse.training.display import Display
+from ovmse.training.resume import restore
+from ovmse.training.run import Run, Task
+
+
+def goes_on(described: dict[str, Any], out: Path, resume: bool) -> bool:
+    """Whether a run goes on in `out`, asked to or because the same run began there, rather than begins.
+
+    Raises `UserError` where it can do neither.
+    """
+    if (out / "summary.json").exists():
+        raise UserError(f"{out} is in use: it holds a run that has ended (ovmse report {out}). Choose another --out.")
+    if not checkpoints.is_unfinished(out):
+        if resume:
+            raise UserError(f"{out} holds no interrupted run: none began there.")
+        return False
+    there = files.read_json(out / "config.json") | {"out": str(out)}
+    differ = [] if resume else differences(there, described | {"out": str(out)})
+    if differ:
+        raise UserError(
+            f"{out} is in use: it holds an unfinished run with other settings: {'; '.join(differ)}. Choose another "
+            f"--out, or go on with that run: ovmse train --resume {out}"
+        )
+    return True
+
+
+def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: bool) -> tuple[Run, SeedBatches]:
+    """Make the first states of a run in `task.config.out`, or restore those of its newest checkpoint.
+
+    inexact: whether it may go on elsewhere than it ran before. The caller holds the lock of the directory.
+    """
+    config, method, spec, out = task.config, task.method, task.env.spec, task.config.out
+    assert out is not None
+    described = json.loads(
+        json.dumps(describe(config) | {"method_value": describe(method), "env_spec": spec._asdict()})
+    )
+    checkpoints.tidy(out)
+    again = goes_on(described, out, resume)
+    saved = checkpoints.newest(out, display.say) if again else None
+    run = make_run(task, out, described, display, stop)
+    if saved is not None:
+        checkpoints.check_same(saved, run.ran_on, inexact, display.say)
+        checkpoints.drop_damaged(out, saved)
+        display.say(f"going on from {saved.path}")
+        like = jax.eval_shape(lambda key: first_state(task, key), jax.random.key(0))
+        return run, restore(run, saved, like)
+    if again:
+        display.say(f"{out}: the run ended before its first checkpoint; it begins anew")
+    else:
+        directory.create(out)
+    write_first_files(run, task.dataset, described)
+    if config.keep_experience:
+        run.online_logs.extend(online_log.open_writers(out, config, spec, [0] * config.seeds if again else None))
+    display.say(memory.in_words(task.needed_bytes))
+    keys = split(seed_keys(config), config.seeds)
+    return run, over_seeds(lambda key: first_state(task, key), config.seeds, keep=True)(keys)
+
+
+def make_run(task: Task, out: Path, described: dict[str, Any], display: Display, stop: Stop) -> Run:
+    """What a run holds fixed, with nothing in its record yet."""
+    config, spec, dataset = task.config, task.env.spec, task.dataset
+    same = {
+        "own_code": trusted_code.checksums(config),
+        "method": described["method_value"],
+        "env": described["env_spec"],
+        "data": None if dataset is None else dataset.metadata.checksum,
+    }
+    keys = seed_keys(config)
+    return Run(
+        task=replace(task, dataset=None),
+        out=out,
+        ran_on=provenance.run_conditions() | same,
+        collect=make_collect(config, task.env, task.method, display.say),
+        evaluation_keys=split(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), config.seeds),
+        data=None if dataset is None else shared(from_flat(dataset.flat, dataset.spec), config.seeds),
+        watch=over_seeds(lambda pair, data: monitor.watch(pair[0], pair[1], data, spec), config.seeds, keep=True),
+        send_back=over_seeds(lambda state, back: rollback.send_back(config, state, back), config.seeds),
+        rows=[],
+        online_logs=[],
+        due=Interval(60 * config.checkpoint_minutes),
+        clock=Clock(),
+        display=display,
+        stop=stop,
+    )
+
+
+def write_first_files(run: Run, dataset: Dataset | None, described: dict[str, Any]) -> None:
+    """What was asked, what it runs on, what it learns from, and metrics without a row."""
+    files.write_json(run.out / "config.json", described)
+    files.write_json(run.out / "versions.json", provenance.run_versions())
+    files.rewrite(run.out / "metrics.jsonl", [])
+    if dataset is not None:
+        files.write_json(run.out / "dataset.json", profile(dataset))
+
+
+def seed_keys(config: Config) -> Key[Array, " seeds"]:
+    """One key per seed, those that only fill up the devices included."""
+    return jnp.stack([jax.random.key(config.seed + i) for i in range(padded_seeds(config.seeds))])
+
+
+def first_state(task: Task, key: PRNGKeyArray) -> SeedState:
+    """One seed's state before its first update."""
+    k_init, k_learn = jax.random.split(jax.random.fold_in(key, 0))
+    return begin(learner.init(task.config.learner, task.env.spec, k_init, task.method.parts), k_learn)

@@ -1,0 +1,141 @@
+"""One run, top to bottom: set up, pretrain, hand over, fine-tune, finish."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ovmse.config import Config
+from ovmse.core.networks import Team
+from ovmse.learning.parallel import SeedBatches, over_seeds
+from ovmse.learning.phases import Phase, handover
+from ovmse.runs import checkpoints, directory
+from ovmse.system import files, lock, pytree_files
+from ovmse.system.signals import Interrupted, Stop
+from ovmse.training import metrics, online_log, rollback
+from ovmse.training.display import Display
+from ovmse.training.loop import run_phase
+from ovmse.training.offline_phase import offline_phase
+from ovmse.training.online_phase import online_phase
+from ovmse.training.pretrained import load_pretrained
+from ovmse.training.resume import save, state_checksum
+from ovmse.training.run import Run, play, teams
+from ovmse.training.setup import Task, setup
+from ovmse.training.start import start_run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves.
+
+    out: its directory. rows: the metrics, one per evaluation and seed (docs/metrics.md). handover: the check at the
+    switch, where there was one. teams: the networks at the end, leading axis seed.
+    """
+
+    out: Path
+    rows: list[dict[str, Any]]
+    handover: dict[str, Any] | None
+    teams: Team
+
+
+def train(
+    config: Config, display: Display | None = None, resume: bool = False, allow_inexact_resume: bool = False
+) -> Result:
+    """Run a configuration to its end and write everything into ``config.out``.
+
+    A run that was stopped, or whose process was killed, goes on from its newest checkpoint: with `resume`, or where
+    the same configuration is run again.
+
+    Args:
+        config: what to run.
+        display: where progress is shown; None: nowhere.
+        resume: go on with the run that is in ``config.out``.
+        allow_inexact_resume: go on also on another machine or with other versions, where it can't be bit for bit.
+
+    Returns:
+        The rows of metrics and the last teams, which are in the run's directory, too.
+
+    Raises:
+        UserError: on bad input, before anything is written; where learning came to a halt; where a file can't be
+            written.
+        Interrupted: after Ctrl-C or SIGTERM, with the run saved.
+    """
+    out = config.out or directory.next_free(f"{config.env}-{config.method}")
+    task, display = setup(replace(config, out=out)), display or Display()
+    if not checkpoints.is_run(out):
+        directory.create(out)
+    with directory.writable(out), lock.held(out, display.say), stopped_at_once(out):
+        return finish(*run_phases(task, display, resume, allow_inexact_resume))
+
+
+def run_phases(
+    task: Task, display: Display, resume: bool = False, allow_inexact_resume: bool = False
+) -> tuple[Run, SeedBatches]:
+    """All phases of a run in `task.config.out`, up to its last states; a resumed run goes on in the middle."""
+    with Stop(display.stopping) as stop:
+        run, states = start_run(task, display, stop, resume, allow_inexact_resume)
+        with display, online_log.kept_on_failure(run.online_logs):
+            if task.method.offline_loss is not None and states[0].phase is Phase.OFFLINE:
+                states = load_pretrained(run, states) if task.config.pretrained else pretrain(run, states)
+            if task.method.online_target is not None:
+                if states[0].phase is Phase.OFFLINE:
+                    states = hand_over(run, states)
+                states = fine_tune(run, states)
+    return run, states
+
+
+def pretrain(run: Run, states: SeedBatches) -> SeedBatches:
+    """The offline phase: gradient updates on the dataset, evaluated every so often."""
+    states = run_phase(run, states, offline_phase(run))
+    pytree_files.save(run.out / "offline.safetensors", teams(run, states))
+    return states
+
+
+def hand_over(run: Run, states: SeedBatches) -> SeedBatches:
+    """The switch: the same greedy episodes just before and just after must agree exactly."""
+    config, spec, method = run.task.config, run.task.env.spec, run.task.method
+    pretrained = method.offline_loss is not None and not method.reinitialise_online
+    before = play(run, states) if pretrained else None
+    switch = over_seeds(lambda state, data: handover(config, spec, method, state, data), config.seeds)
+    states = switch(states, run.data)
+    if before is not None:
+        found = metrics.handover_report(before, play(run, states), config, spec.has_win)
+        files.write_json(run.out / "handover.json", found)
+        run.display.handover(found)
+    save(run, states, handover=True)
+    return states
+
+
+def fine_tune(run: Run, states: SeedBatches) -> SeedBatches:
+    """The online phase: play and learn, evaluated every so many environment steps."""
+    return run_phase(run, states, online_phase(run))
+
+
+def finish(run: Run, states: SeedBatches) -> Result:
+    """Write the teams, the online logs and, last of all, the summary; the checkpoints have had their time then."""
+    with run.stop:  # too late to stop: it ends
+        save(run, states)
+        last = teams(run, states)
+        pytree_files.save(run.out / "teams.safetensors", last)
+        kept = online_log.write_all(run.online_logs)
+        summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
+        summary["state_sha256"] = state_checksum(run, states)
+        if run.task.config.guard_margin is not None:
+            summary["guard"] = rollback.verdicts(run.task.config, run.rows)
+        files.write_json(run.out / "summary.json", summary)
+        checkpoints.tidy(run.out)
+    found = files.read_json(run.out / "handover.json")
+    run.display.finish(run.out, run.rows, summary)
+    if kept:
+        run.display.say(f"      ovmse inspect {kept[0]} (what was played online, to learn from next time)")
+    return Result(run.out, run.rows, found, last)
+
+
+@contextmanager
+def stopped_at_once(out: Path) -> Iterator[None]:
+    """A second Ctrl-C within says what is left to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(out, at_once=True) from stop

@@ -1,0 +1,329 @@
+"""Choosing offline: fitted Q evaluation against values known by hand, agreement, intervals, ranks, the command."""
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from support.episodes import (
+    SPEC,
+    as_jax,
+    play_plan,
+    random_episode,
+    random_team,
+    replay_of,
+    small_run,
+    write_dataset,
+    write_two_step,
+)
+
+import ovmse
+from ovmse import envs
+from ovmse.cli.main import main
+from ovmse.core.action_selection import greedy
+from ovmse.core.errors import UserError
+from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
+from ovmse.core.networks import Team, unroll
+from ovmse.learning.replay import from_flat
+from ovmse.ope.agreement import agreement, discounted_returns, matching_return
+from ovmse.ope.fqe import evaluate_policies, joint_actions
+from ovmse.ope.results import Agreed, agree
+from ovmse.ope.settings import Selecting
+from ovmse.stats import ranking
+from ovmse.training.display import Display
+
+GAMMA = 0.9
+
+
+def selecting(**changes) -> Selecting:
+    """Settings of a small fit."""
+    settings = {
+        "runs": (Path("run"),),
+        "data": "data",
+        "gamma": GAMMA,
+        "updates": 600,
+        "learning_rate": 0.01,
+        "target_rate": 0.1,
+        "batch_episodes": 16,
+        "hidden": 8,
+    }
+    return Selecting(**{**settings, **changes})
+
+
+def every_plan(path, game):
+    """A log with every joint plan of a game once."""
+    spec = envs.make(f"matrix:{game}").spec
+    joint = list(itertools.product(range(spec.n_actions), repeat=2))
+    plans = [list(plan) for plan in itertools.product(joint, repeat=spec.episode_limit)]
+    episodes, won = zip(*[play_plan(game, plan) for plan in plans], strict=True)
+    return write_dataset(path, spec, episodes, won)
+
+
+def by_stage(dataset, at):
+    """The joint action of a policy at every row of a log: `at` gives one for each stage (the observation)."""
+    data = from_flat(dataset.flat, dataset.spec)
+    stage = np.asarray(data.rows.state).argmax(axis=-1)
+    return np.asarray(at, np.uint8)[stage]
+
+
+def true_value(game, at):
+    """The discounted return of a policy in a matrix game, played out."""
+    env = envs.make(f"matrix:{game}")
+    state, view = env.reset(jax.random.key(0))
+    value, discount, over = 0.0, 1.0, False
+    while not over:
+        action = np.asarray(at)[int(np.asarray(view.state).argmax())]
+        state, view, outcome = env.step(jax.random.key(0), state, jnp.asarray(action))
+        value, discount, over = value + discount * float(outcome.reward), discount * GAMMA, bool(outcome.terminal)
+    return value
+
+
+# Fitted Q evaluation
+
+
+def test_the_value_of_policies_in_the_two_step_game(tmp_path):
+    dataset = every_plan(tmp_path / "log", "two_step")
+    at = [[(0, 0), (0, 1), (1, 1)], [(1, 0), (0, 0), (1, 1)], [(1, 1), (1, 0), (0, 1)], [(1, 0), (0, 0), (0, 0)]]
+    true = [7 * GAMMA, 8 * GAMMA, 1 * GAMMA, 0.0]
+    assert [true_value("two_step", one) for one in at] == pytest.approx(true)
+    policies = np.stack([by_stage(dataset, one) for one in at])
+    found = evaluate_policies(selecting(), dataset.spec, from_flat(dataset.flat, dataset.spec), policies, Display())
+    assert found.start.shape == (4, 1, 16)
+    assert found.start.mean(axis=(1, 2)) == pytest.approx(true, abs=0.3)
+
+
+def test_the_value_of_policies_in_the_climbing_game(tmp_path):
+    dataset = every_plan(tmp_path / "log", "climbing")
+    policies = np.stack([by_stage(dataset, [one]) for one in ((0, 0), (0, 1), (2, 0), (2, 2))])
+    settings = selecting(updates=2000, learning_rate=0.005, hidden=16)
+    found = evaluate_policies(settings, dataset.spec, from_flat(dataset.flat, dataset.spec), policies, Display())
+    assert found.start.mean(axis=(1, 2)) == pytest.approx([11, -30, 0, 5], abs=1.5)
+
+
+def test_a_sum_of_utilities_misjudges_the_climbing_game(tmp_path):
+    dataset = every_plan(tmp_path / "log", "climbing")
+    policies = np.stack([by_stage(dataset, [one]) for one in ((0, 0), (2, 2))])
+    settings = selecting(mixer="vdn", updates=2000, learning_rate=0.005, hidden=16)
+    found = evaluate_policies(settings, dataset.spec, from_flat(dataset.flat, dataset.spec), policies, Display())
+    # the best sum has row and column means: (0, 0) is worth -19/3 - 19/3 + 31/9
+    assert found.start[0].mean() == pytest.approx(2 * (11 - 30 + 0) / 3 - (11 - 60 + 7 + 6 + 5) / 9, abs=2.0)
+
+
+def test_padding_changes_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    episodes = [random_episode(rng, length) for length in (3, 6, 1, 4)]
+    longer = SPEC._replace(episode_limit=9)
+    settings, found = selecting(updates=20, batch_episodes=4, hidden=8), []
+    for name, spec in (("short", SPEC), ("long", longer)):
+        more = spec.episode_limit - SPEC.episode_limit
+        grown = [jax.tree.map(lambda x: np.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), e) for e in episodes]  # noqa: B023
+        data = replay_of(write_dataset(tmp_path / name, spec, grown))
+        policy = np.asarray(joint_actions(random_team(1), as_jax(data), spec))
+        rows = int(data.index.start[-1] + data.index.length[-1] + 1)
+        found.append((policy[:rows], evaluate_policies(settings, spec, data, policy[None], Display()).start))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [{}, {"policy": True}, {"critics": 2}])
+def test_what_a_team_would_do_is_its_greedy_action_in_every_episode(tmp_path, parts):
+    rng = np.random.default_rng(1)
+    dataset = write_dataset(tmp_path / "log", SPEC, [random_episode(rng, n) for n in (2, 6, 5)])
+    team, data = random_team(0, **parts), from_flat(dataset.flat, dataset.spec)
+    policy = np.asarray(joint_actions(team, as_jax(data), SPEC))
+    for i in range(3):
+        episode, start = as_jax(dataset.episode(i)), int(data.index.start[i])
+        expected = greedy(unroll(team.agent, episode).acting, episode.avail)
+        np.testing.assert_array_equal(policy[start : start + len(expected)], expected)
+
+
+def test_a_free_mixer_need_not_increase():
+    team = random_team(0)
+    assert isinstance(team.mixer, QMIX)
+    free, state = Team(team.agent, FreeMixer(team.mixer)), jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)))
+    q = jnp.zeros((50, 3))
+    for one, signs in ((team, {1.0}), (free, {-1.0, 1.0})):
+        slope = jax.grad(lambda q: mix(weights_at(one.mixer, state), q).sum())(q)  # noqa: B023
+        assert set(np.unique(np.sign(slope))) == signs
+
+
+# Agreement
+
+
+def test_coverage_by_hand(tmp_path):
+    dataset = every_plan(tmp_path / "log", "two_step")
+    one = agreement(dataset, by_stage(dataset, [(1, 0), (0, 0), (1, 1)]))
+    # first: 4 of 16 episodes. Then: (0, 0) after agent 0's action 0, (1, 1) after 1: again a quarter
+    assert one.coverage == pytest.approx(0.25)
+    assert one.agent_coverage == pytest.approx(0.5) and one.by_agent == pytest.approx((0.5, 0.5))
+    assert sorted(one.followed)[-1] == 1.0 and (one.followed == 1.0).sum() == 1
+
+
+def test_steps_without_a_choice_do_not_count(tmp_path):
+    rng = np.random.default_rng(0)
+    episode = random_episode(rng, 4)
+    only = np.zeros_like(episode.avail)
+    np.put_along_axis(only[:-1], episode.action[..., None], True, axis=-1)
+    only[:, :, 0] |= ~only.any(axis=-1)
+    dataset = write_dataset(tmp_path / "log", SPEC, [episode._replace(avail=only)])
+    found = agreement(dataset, np.zeros((8, 3), np.uint8))
+    assert found.coverage is None and found.agent_coverage is None and found.by_agent == (None, None, None)
+    assert found.followed.tolist() == [1.0]
+
+
+def test_matching_returns_are_refused_where_too_few_episodes_follow():
+    returns, followed = np.array([1.0, 2.0, 6.0]), np.array([1.0, 0.5, 1.0])
+    refused = matching_return(returns, followed, share=1.0, least=3)
+    assert refused.value is None and refused.episodes == 2 and "2 episodes follow" in refused.reason
+    found = matching_return(returns, followed, share=1.0, least=2)
+    assert found.value == 3.5 and found.reason is None and (found.low, found.high) == (1.0, 6.0)
+
+
+def test_matching_in_a_uniform_log_is_the_true_value(tmp_path):
+    dataset = every_plan(tmp_path / "log", "two_step")
+    at = [(1, 0), (0, 0), (1, 1)]
+    returns = discounted_returns(dataset, GAMMA)
+    found = matching_return(returns, agreement(dataset, by_stage(dataset, at)).followed, share=1.0, least=1)
+    assert found.value == pytest.approx(true_value("two_step", at))
+
+
+# Intervals and ranks
+
+
+def test_the_bootstrap_is_that_of_all_resamples():
+    values = np.array([[[0.0, 1.0, 5.0], [2.0, 2.0, 8.0]]])
+    fits, episodes = list(itertools.product(range(2), repeat=2)), list(itertools.product(range(3), repeat=3))
+    every = [values[0][np.ix_(f, e)].mean() for f in fits for e in episodes]
+    means = ranking.bootstrap_means(values, resamples=20_000)
+    assert means.mean() == pytest.approx(np.mean(every), abs=0.03)
+    for value in np.unique(np.round(every, 6)):
+        assert (means <= value + 1e-5).mean() == pytest.approx(np.mean(np.array(every) <= value + 1e-5), abs=0.015)
+
+
+def test_one_fit_and_equal_rows_have_no_width():
+    low, high = ranking.interval(ranking.bootstrap_means(np.full((1, 1, 4), 3.0), resamples=50))
+    assert low == pytest.approx(3.0) and high == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rank_correlations_are_scipys(seed):
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 6, size=(2, 12)).astype(float)
+    assert ranking.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert ranking.kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
+
+
+def test_a_constant_has_no_rank_correlation():
+    x = np.arange(3.0)
+    assert ranking.spearman(x, np.ones(3)) is None and ranking.kendall(np.ones(3), x) is None
+
+
+def test_order_and_regret():
+    assert ranking.order([1.0, None, 5.0, 3.0], [False, False, True, False]) == [3, 0, 2, 1]
+    scores, truth = np.array([2.0, 7.0, 7.0]), np.array([0.9, 0.2, 0.4])
+    assert ranking.regret_at_1(scores, truth, best=1.0) == pytest.approx(0.7)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs of two methods on the two-step game, with their teams on the way, and their log."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = write_two_step(folder / "data")
+    settings = {"seeds": 2, "data": data, "keep_teams": True, "change": ("online_target=None",)}
+    for method in ("finetune", "bc"):
+        ovmse.train(small_run(folder / method, method=method, **settings))
+    return folder
+
+
+def small_selection(folder, **changes) -> Selecting:
+    """A selection of seconds."""
+    given = {"runs": (folder / "finetune", folder / "bc"), "data": str(folder / "data"), "updates": 30, **changes}
+    return selecting(**given)
+
+
+def test_a_selection_ranks_every_team_and_its_choice_goes_on(runs, tmp_path, capsys):
+    words = [str(runs / "finetune"), str(runs / "bc"), "--data", str(runs / "data"), "--updates", "30"]
+    assert main(["select", *words, "--truth", "--hidden", "8", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "selection.json").read_text())
+    teams = record["teams"]
+    assert [team["rank"] for team in teams] == list(range(1, 13))  # 2 runs, 2 seeds, updates 0, 20 and 40
+    assert {team["updates"] for team in teams} == {0, 20, 40}
+    covered = [team["fqe_low"] for team in teams if team["covered"]]
+    assert covered == sorted(covered, reverse=True)
+    assert all((team["own_value"] is None) == (team["method"] == "bc") for team in teams)
+    assert {one["score"] for one in record["truth"]} >= {"fqe_low", "own_value", "coverage"}
+    assert f"Next: {record['next']}\n" in shown and "--pretrained" in record["next"]
+    assert f"Written: {tmp_path / 'out'}/selection.md" in shown
+    first, chosen = teams[0], tmp_path / "out" / "chosen"
+    kept = load_file(chosen / "offline.safetensors")
+    there = load_file(first["file"])
+    assert all(np.array_equal(kept[name][0], there[name][first["seed"]]) for name in kept)
+    settings = json.loads((chosen / "config.json").read_text())
+    assert (settings["seed"], settings["seeds"]) == (first["seed"], 1)
+    online = ovmse.train(
+        dataclasses.replace(
+            small_run(tmp_path / "on"),
+            **{"method": "finetune" if first["method"] == "finetune" else "jsrl+bc", "pretrained": chosen},
+            **{"seeds": 1, "seed": first["seed"], "data": str(runs / "data")},
+        )
+    )
+    assert online.rows[-1]["phase"] == "online"
+
+
+def test_a_policy_that_the_log_does_not_follow_is_marked_and_ranked_behind(runs, tmp_path):
+    found = ovmse.select(small_selection(runs, checkpoints="offline", least_coverage=1.0, out=tmp_path / "out"))
+    assert not any(row.covered for row in found.rows)
+    assert "Not covered (4)" in (found.out / "selection.md").read_text()
+
+
+def test_equal_policies_have_equal_estimates_whatever_else_is_judged(runs, tmp_path):
+    alone = ovmse.select(small_selection(runs, runs=(runs / "bc",), checkpoints="offline", out=tmp_path / "a"))
+    beside = ovmse.select(small_selection(runs, checkpoints="offline", out=tmp_path / "b"))
+    by_name = {row.candidate.name: row.fqe for row in beside.rows}
+    for row in alone.rows:
+        assert by_name[row.candidate.name] == pytest.approx(row.fqe, rel=1e-4)
+
+
+def test_the_last_teams_are_refused_or_ranked(runs, tmp_path):
+    found = ovmse.select(small_selection(runs, checkpoints="last", out=tmp_path / "out"))
+    assert {row.candidate.file.name for row in found.rows} == {"teams.safetensors"}
+
+
+def test_runs_of_other_environments_are_refused(runs, tmp_path):
+    other = write_dataset(tmp_path / "log", SPEC, [random_episode(np.random.default_rng(0), 3)])
+    with pytest.raises(UserError, match="finetune can't be judged by this dataset.*other sizes"):
+        ovmse.select(small_selection(runs, data=str(other.path), out=tmp_path / "out"))
+    climbing = every_plan(tmp_path / "climbing", "climbing")
+    with pytest.raises(UserError, match="other sizes"):
+        ovmse.select(small_selection(runs, data=str(climbing.path), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runs": ()}, "at least one run"),
+        ({"data": None}, "give --data"),
+        ({"gamma": 1.5}, "gamma must lie between"),
+        ({"fits": 0}, "fits must be greater"),
+    ],
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        selecting(**changes)
+
+
+def test_a_column_without_values_is_left_out(runs, tmp_path):
+    found = ovmse.select(small_selection(runs, runs=(runs / "bc",), checkpoints="offline", out=tmp_path / "out"))
+    assert agree(found.rows, "own_value", "return") is None
+    assert isinstance(agree(found.rows, "fqe", "return"), Agreed)

@@ -1,0 +1,92 @@
+"""What no load path may use, looked for in the source; what a run's directory may not bring along."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import ovmse
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.runs import trusted_code
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "copyreg"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_LOADS = {"torch.load", "yaml.load", "pd.read_pickle", "pandas.read_pickle"}
+FORBIDDEN_SETTINGS = {"allow_pickle", "pickled"}
+SOURCES = sorted(Path(ovmse.__file__).parent.rglob("*.py"))
+
+
+def breaches(source: str) -> list[str]:
+    """Everything in a source that could run code from data."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            names = []
+        found += [name for name in names if {*name.split(".")} & FORBIDDEN_MODULES]
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+                found.append(node.func.id)
+            if ast.unparse(node.func) in FORBIDDEN_LOADS:
+                found.append(ast.unparse(node.func))
+            for keyword in node.keywords:
+                if keyword.arg in FORBIDDEN_SETTINGS and not (
+                    isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                ):
+                    found.append(keyword.arg)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_no_source_can_run_code_from_data(path):
+    assert breaches(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import numpy._core.multiarray, joblib",
+        "from six.moves import cPickle",
+        "np.load(f, allow_pickle=True)",
+        "np.load(f, allow_pickle=trusted)",
+        "eval(text)",
+        "exec(text)",
+        "torch.load(path)",
+        "yaml.load(text)",
+    ],
+)
+def test_the_search_finds_what_it_is_for(source):
+    assert breaches(source)
+
+
+def test_the_search_lets_the_rest_pass():
+    assert breaches("np.load(f, allow_pickle=False); json.loads(text); ast.literal_eval(text); re.compile(x)") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, None),
+        ({"env": "matrix:climbing", "method": "ovmse+omiga"}, None),
+        ({"env": "pettingzoo:mpe2.simple_spread_v3"}, None),
+        ({"env": "pettingzoo:os"}, "environment 'pettingzoo:os'"),
+        ({"env": "os:system"}, "environment 'os:system'"),
+        ({"method": "mine:METHOD"}, "method 'mine:METHOD'"),
+        ({"method": "jsrl+mine:METHOD"}, "method 'mine:METHOD'"),
+    ],
+)
+def test_code_that_a_directory_names_takes_trust(settings, named):
+    config = Config(**settings)
+    trusted_code.check(Path("run"), config, trusted=True)
+    if named is None:
+        trusted_code.check(Path("run"), config, trusted=False)
+        return
+    with pytest.raises(UserError, match="--trust-code") as raised:
+        trusted_code.check(Path("run"), config, trusted=False)
+    assert named in str(raised.value)

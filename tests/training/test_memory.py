@@ -1,0 +1,55 @@
+"""What a run is said to need: it counts what grows, and refuses what does not fit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.episodes import SPEC, random_episode, small_run, write_dataset
+
+from ovmse.core.errors import UserError
+from ovmse.learning import phases, replay
+from ovmse.learning.parallel import padded_seeds
+from ovmse.methods import METHODS
+from ovmse.training import memory
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    return write_dataset(tmp_path_factory.mktemp("machine") / "data", SPEC, [random_episode(rng, 4) for _ in range(3)])
+
+
+def test_replays_are_counted_for_every_seed_and_the_dataset_once(dataset):
+    config = small_run(None, seeds=3, replay_env_steps=200, online_env_steps=10_000)
+    needed = memory.needed_bytes(config, SPEC, dataset, METHODS["ovmse"])
+    row = replay.row_bytes(SPEC)
+    assert needed["replay"] == padded_seeds(3) * replay.size_of(SPEC, 200) * row
+    assert needed["dataset"] == (3 * 5 + SPEC.episode_limit + 1) * row
+    more = memory.needed_bytes(dataclasses.replace(config, seeds=8), SPEC, dataset, METHODS["ovmse"])
+    assert more["replay"] == 2 * needed["replay"] and more["dataset"] == needed["dataset"]
+    assert more["learning"] > needed["learning"]  # what four more seeds play; as many learn at a time
+
+
+def test_a_replay_is_no_larger_than_what_a_run_plays(monkeypatch):
+    """Episodes of one step, two rows each, are the most rows that a run can play."""
+    config = small_run(None, replay_env_steps=10_000, online_env_steps=64, episodes_per_collect=4)
+    assert phases.replay_rows(config, SPEC) == 2 * (64 + 4 * SPEC.episode_limit) + SPEC.episode_limit + 1
+    smaller = dataclasses.replace(config, replay_env_steps=50)
+    assert phases.replay_rows(smaller, SPEC) == replay.size_of(SPEC, 50)
+    monkeypatch.setattr(phases, "batched", lambda: True)
+    assert phases.replay_rows(config, SPEC) == replay.size_of(SPEC, 10_000)
+
+
+def test_phases_that_a_run_leaves_out_need_nothing(dataset):
+    config = small_run(None)
+    offline = memory.needed_bytes(config, SPEC, dataset, METHODS["offline"])
+    scratch = memory.needed_bytes(config, SPEC, None, METHODS["scratch"])
+    both = memory.needed_bytes(config, SPEC, dataset, METHODS["ovmse"])
+    assert offline["replay"] == 0 and scratch["dataset"] == 0
+    assert offline["compiling"] == scratch["compiling"] < both["compiling"]
+
+
+def test_what_does_not_fit_is_refused(dataset):
+    config = small_run(None, replay_env_steps=2**31 - 1, online_env_steps=2**31 - 1, seeds=64)
+    with pytest.raises(UserError, match=r"needs about [\d.]+ GiB .*replay.*Lower --replay-env-steps"):
+        memory.check_memory(config, SPEC, dataset, METHODS["ovmse"])
