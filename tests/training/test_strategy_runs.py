@@ -94,7 +94,7 @@ def test_an_update_renews_the_priorities_of_the_drawn_episodes_alone(tmp_path):
     share = jnp.float32(0.6)
 
     def often(inputs: LossInputs):
-        return 0.0 * inputs.target + inputs.drawn
+        return 0.0 * inputs.td_target + inputs.drawn
 
     objective = learner.Objective(often, lambda td, memory: td, priority=DensityRatio())
 
@@ -204,9 +204,18 @@ def test_every_pair_is_a_method_or_refused_in_a_sentence(strategy):
             continue
         ours, theirs = METHODS[strategy], METHODS[objective]
         assert isinstance(found, Method) and found.offline_loss == theirs.offline_loss
-        for name in ("online_target", "explore", "compose", "offline_share", "priority", "warm_up", "fresh", "memory"):
+        for name in (
+            "online_target",
+            "explore",
+            "acting_utilities",
+            "offline_share",
+            "priority",
+            "warm_up",
+            "reinitialise_online",
+            "memory",
+        ):
             assert getattr(found, name) == getattr(ours, name)
-        if ours.fresh:
+        if ours.reinitialise_online:
             assert (found.parts, found.parts_online) == (theirs.parts, ours.parts_online)
             assert found.online_loss == ours.online_loss
 

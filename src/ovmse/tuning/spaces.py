@@ -17,7 +17,7 @@ from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
 
 ONLINE = (
-    "online_target", "online_loss", "explore", "compose", "offline_share", "memory", "priority", "warm_up", "fresh",
+    "online_target", "online_loss", "explore", "acting_utilities", "offline_share", "memory", "priority", "warm_up", "reinitialise_online",
     "online_parts",
 )  # fmt: skip
 """The fields of a `Method` that are first read after the offline phase."""
