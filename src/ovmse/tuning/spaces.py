@@ -17,8 +17,8 @@ from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
 
 ONLINE = (
-    "online_target", "online_loss", "explore", "acting_utilities", "offline_share", "memory", "priority", "warm_up", "reinitialise_online",
-    "online_parts",
+    "online_target", "online_loss", "explore", "acting_utilities", "offline_share", "memory", "priority", "warm_up",
+    "reinitialise_online", "online_parts",
 )  # fmt: skip
 """The fields of a `Method` that are first read after the offline phase."""
 
