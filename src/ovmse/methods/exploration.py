@@ -37,7 +37,7 @@ class EpsilonGreedy(_Exploration):
 
 @dataclass(frozen=True)
 class Sequential(_Exploration):
-    """Sequential Exploration (OVMSE, Zhong et al. 2024): with probability ε one agent acts at random, the others greedily.
+    """Sequential Exploration (OVMSE, Zhong et al. 2024): with probability ε one agent acts at random, others greedily.
 
     The agents share a seed per episode, so that each derives without a message whether it is its turn.
 
