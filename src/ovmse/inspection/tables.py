@@ -100,9 +100,10 @@ def spread(data: dict[str, Any], text: Callable[[float], str]) -> dict[str, list
     return {"": names, "return": returns, "steps": steps}
 
 
-def sizes(facts: dict[str, Any]) -> str:
+def sizes(facts: dict[str, Any], digits: int = 3) -> str:
     """How large a dataset is."""
-    return f"{fmt.size(facts['bytes_on_disk'])} on disk, {fmt.size(facts['bytes_in_memory'])} in memory"
+    disk, memory = (fmt.size(facts[f"bytes_{where}"], digits) for where in ("on_disk", "in_memory"))
+    return f"{disk} on disk, {memory} in memory"
 
 
 def _overview(data: dict[str, Any]) -> Table:
@@ -114,7 +115,7 @@ def _overview(data: dict[str, Any]) -> Table:
         "steps": f"{data['steps']:,} ({data['steps'] * data['agents']:,} choices of {data['agents']} agents)",
         "win rate": "none: cannot be won" if data["win_rate"] is None else f"{data['win_rate']:.1%}",
         "ended by the task": f"{data['ended_by_task']:.1%} of episodes (the rest were cut)",
-        "size": sizes(data),
+        "size": sizes(data, digits=4),
     }
     return _pairs(escape(data["environment"]), rows)
 

@@ -87,13 +87,13 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def size(n_bytes: float | int) -> str:
+def size(n_bytes: float | int, digits: int = 3) -> str:
     """Bytes in binary units."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(n_bytes) < 1024:
-            return f"{n_bytes:.3g} {unit}"
+            return f"{n_bytes:.{digits}g} {unit}"
         n_bytes /= 1024
-    return f"{n_bytes:.3g} TiB"
+    return f"{n_bytes:.{digits}g} TiB"
 
 
 def duration(seconds: float | int) -> str:
