@@ -1,4 +1,4 @@
-"""The figures of the doctor's page, in the look of the reports."""
+"""The figures of the doctor's page, and one of a profile, in the look of the reports."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,124 +7,146 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ovmse.render.draw import INK, MUTED, PALETTE, THEME, compact
+from ovmse.inspection.tables import names_of
+from ovmse.render.draw import INK, MUTED, PALETTE, THEME, compact, lay_out, percent_axis, shortened
 
 BLUE, RED = PALETTE[0], PALETTE[1]
 
 
-def _pair(title_left: str, title_right: str, width_ratios: Sequence[float] = (1, 1)) -> tuple[Figure, Any]:
-    """A figure of two panels with titles, to be drawn within `THEME`."""
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.subplots(1, 2, width_ratios=width_ratios)
-    for ax, title in zip(axes, (title_left, title_right), strict=True):
-        ax.set_title(title, loc="left", pad=22)
-    return figure, axes
+def plot_profile(profile: dict[str, Any], action_names: Sequence[str] | None = None) -> Figure:
+    """Four panels of a profile: returns, lengths, action use, and wins (or returns) in the order of episodes.
+
+    Raises `UserError` on a wrong number of names.
+    """
+    names = names_of(len(profile["actions"]["share"]), action_names)
+    with matplotlib.rc_context(THEME):
+        figure = Figure(figsize=(10, 7.2), dpi=120, facecolor="white", layout="constrained")
+        (returns, lengths), (use, along) = figure.subplots(2, 2)
+        _episodes(returns, profile, "return")
+        _episodes(lengths, profile, "length")
+        _actions(use, profile, names, room=44)
+        _order(along, profile, "mean return" if profile["win_rate"] is None else "win rate")
+        label = " – ".join(filter(None, (profile["environment"], profile["quality"])))
+        figure.suptitle(f"{label}: {profile['episodes']:,} episodes, {profile['steps']:,} steps", fontsize=13)
+        lay_out(figure)
+    return figure
 
 
-def _legend(ax: Axes) -> None:
-    """One line between the title and the panel, where it covers nothing."""
+def page_figures(profile: dict[str, Any], names: Sequence[str]) -> dict[str, Figure]:
+    """The figures of the doctor's page: episodes, actions, play (where a policy was cloned), and order."""
+    averages = ["mean return"] if profile["win_rate"] is None else ["mean return", "win rate"]
+    heights = {"episodes": 3.2, "actions": 3.4, "play": 3.2, "order": 2.8}
+    if profile["clone"] is None or profile["held_out"] is None:
+        del heights["play"]
+    with matplotlib.rc_context(THEME):
+        found = {name: Figure(figsize=(9, height), layout="constrained") for name, height in heights.items()}
+        left, right = found["episodes"].subplots(1, 2)
+        _episodes(left, profile, "return")
+        _episodes(right, profile, "length")
+        left.margins(y=0.12)
+        for part in profile["return_components"]:
+            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "top"}
+            left.annotate("▾", (part["mean"], 1.02), fontsize=13, color=INK, **place)
+        _actions(found["actions"].subplots(), profile, names, room=70)
+        if "play" in found:
+            left, right = found["play"].subplots(1, 2)
+            _clones(left, profile["clone"]["agents"])
+            _held_out(right, profile["held_out"])
+        for ax, name in zip(found["order"].subplots(1, len(averages), squeeze=False)[0], averages, strict=True):
+            _order(ax, profile, name)
+    return found
+
+
+def _clones(ax: Axes, agents: Sequence[dict[str, Any] | None]) -> None:
+    """The cloned policy's entropy and accuracy, by agent; nothing of an agent that never had a choice."""
+    found = [(i, agent) for i, agent in enumerate(agents) if agent is not None]
+    x = [i for i, _ in found]
+    ax.plot(x, [agent["entropy_share"] for _, agent in found], "o", color=BLUE, label="entropy, of uniform play's")
+    ax.plot(x, [agent["accuracy"] for _, agent in found], "D", color=RED, label="accuracy")
+    chance = [agent["uniform_accuracy"] for _, agent in found]
+    ax.plot(x, chance, "_", color=MUTED, markersize=12, label="by chance")
+    ax.set(xlabel="agent", ylim=(-0.03, 1.03), xlim=(-0.5, len(agents) - 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    ax.grid(axis="x", visible=False)
+    percent_axis(ax.yaxis)
+    _legend(ax, "Cloned policy, by agent")
+
+
+def _held_out(ax: Axes, held: dict[str, Any]) -> None:
+    """The held-out episodes' z against their return."""
+    ax.axhspan(-2, 2, color=MUTED, alpha=0.15, linewidth=0, label="95 % of one policy's, well fitted")
+    ax.plot(held["returns"], held["z"], ".", color=BLUE, markersize=4, alpha=0.6, label="episode")
+    ax.set(xlabel="undiscounted return", ylabel="z: surprise beyond the expected")
+    _legend(ax, "Held-out episodes")
+
+
+def _legend(ax: Axes, title: str) -> None:
+    """A title, and a legend in one line between it and the panel, where it covers nothing."""
+    ax.set_title(title, loc="left", pad=22)
     ax.legend(
         loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=3, borderaxespad=0.2, handlelength=1.4, columnspacing=1.2
     )
 
 
-def _percent(axis: Any) -> None:
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+def _episodes(ax: Axes, profile: dict[str, Any], name: str) -> None:
+    """Bars of episodes by their return or length, won ones at the bottom; a line at the mean."""
+    part, wins = profile[name], profile["win_rate"] is not None
+    edges, counts, won = (np.asarray(part[key]) for key in ("edges", "counts", "won"))
+    style: dict[str, Any] = {"width": np.diff(edges), "align": "edge"}
+    if wins:
+        ax.bar(edges[:-1], won, color=BLUE, label="won", **style)
+    rest, label = (counts - won, "not won") if wins else (counts, "episodes")
+    ax.bar(edges[:-1], rest, bottom=won if wins else 0, color=RED if wins else BLUE, label=label, **style)
+    ax.axvline(part["mean"], color=INK, linestyle="--", linewidth=1.2, label=f"mean {part['mean']:.3g}")
+    ax.set(xlabel="undiscounted return" if name == "return" else "steps", ylabel="episodes")
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(compact))
+    _legend(ax, "Returns" if name == "return" else "Episode lengths")
 
 
-def episodes(profile: dict[str, Any]) -> Figure:
-    """Histograms of returns, with the components of their mixture, and of lengths."""
-    with matplotlib.rc_context(THEME):
-        figure, (left, right) = _pair("Returns", "Episode lengths")
-        wins = profile["win_rate"] is not None
-        for ax, part, unit in ((left, profile["return"], "undiscounted return"), (right, profile["length"], "steps")):
-            edges, counts, won = (np.asarray(part[name]) for name in ("edges", "counts", "won"))
-            style: dict[str, Any] = {"width": np.diff(edges), "align": "edge"}
-            if wins:
-                ax.bar(edges[:-1], won, color=BLUE, label="won", **style)
-            rest, label = (counts - won, "not won") if wins else (counts, "episodes")
-            ax.bar(edges[:-1], rest, bottom=won if wins else 0, color=RED if wins else BLUE, label=label, **style)
-            ax.axvline(part["mean"], color=INK, linestyle="--", linewidth=1.2, label=f"mean {part['mean']:.3g}")
-            ax.set(xlabel=unit, ylabel="episodes")
-            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-            ax.yaxis.set_major_formatter(FuncFormatter(compact))
-            _legend(ax)
-        left.margins(y=0.12)
-        for part in profile["return_components"]:
-            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "top"}
-            left.annotate("▾", (part["mean"], 1.02), fontsize=13, color=INK, **place)
-    return figure
+def _actions(ax: Axes, profile: dict[str, Any], names: Sequence[str], room: int) -> None:
+    """Bars of how often each action was taken, dots for each agent's, diamonds for how often when legal.
+
+    room: about so many characters fit under the panel; longer names are slanted, and of many every k-th is named.
+    """
+    use, place = profile["actions"], np.arange(len(names))
+    by_agent = np.asarray(use["by_agent"])
+    ax.bar(place, use["share"], color=BLUE, width=0.7, alpha=0.85, label="share of all choices")
+    offset = np.linspace(-0.22, 0.22, len(by_agent)) if len(by_agent) > 1 else np.zeros(1)
+    x, y = (place + offset[:, None]).ravel(), by_agent.ravel()
+    ax.plot(x, y, "o", color=INK, markersize=3, label="share of each agent's")
+    legal = [np.nan if share is None else share for share in use["share_when_legal"]]
+    ax.plot(place, legal, "D", color=RED, markersize=5, label="where legal")
+    every = max(1, -(-len(names) // 20))
+    shown = [shortened(name, 14) for name in names[::every]]
+    slanted = sum(len(name) + 1 for name in shown) > room
+    ax.set_xticks(place[::every], shown, rotation=40 if slanted else 0, ha="right" if slanted else "center")
+    ax.set(xlabel="action", ylabel="share", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))
+    percent_axis(ax.yaxis)
+    ax.grid(axis="x", visible=False)
+    _legend(ax, "Actions")
 
 
-def actions(profile: dict[str, Any], names: Sequence[str]) -> Figure:
-    """How often each action was taken, by agent, and when it was legal."""
-    use = profile["actions"]
-    by_agent, place = np.asarray(use["by_agent"]), np.arange(len(names))
-    with matplotlib.rc_context(THEME):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        ax = figure.subplots()
-        ax.set_title("Actions", loc="left", pad=22)
-        ax.bar(place, use["share"], color=BLUE, width=0.7, alpha=0.85, label="share of all choices")
-        offset = np.linspace(-0.22, 0.22, len(by_agent)) if len(by_agent) > 1 else np.zeros(1)
-        x, y = (place + offset[:, None]).ravel(), by_agent.ravel()
-        ax.plot(x, y, "o", color=INK, markersize=3, label="share of each agent's")
-        legal = [np.nan if share is None else share for share in use["share_when_legal"]]
-        ax.plot(place, legal, "D", color=RED, markersize=5, label="where legal")
-        every = max(1, -(-len(names) // 20))
-        shown = [n if len(n) <= 14 else n[:13] + "…" for n in names[::every]]
-        slanted = sum(len(n) + 1 for n in shown) > 70
-        ax.set_xticks(place[::every], shown, rotation=40 if slanted else 0, ha="right" if slanted else "center")
-        ax.set(xlabel="action", ylabel="share", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))
-        _percent(ax.yaxis)
-        ax.grid(axis="x", visible=False)
-        _legend(ax)
-    return figure
-
-
-def order(profile: dict[str, Any]) -> Figure:
-    """Returns, and wins where there are any, along the dataset."""
-    blocks = profile["blocks"]
-    edges = np.asarray([*blocks["first"], profile["examined"]])
-    series = [("mean return", blocks["return_mean"], profile["return"]["mean"])]
-    if blocks["win_rate"] is not None:
-        series.append(("win rate", blocks["win_rate"], profile["win_rate"]))
-    with matplotlib.rc_context(THEME):
-        figure = Figure(figsize=(9, 2.8), layout="constrained")
-        panels = figure.subplots(1, len(series), squeeze=False)[0]
-        for ax, (label, values, mean) in zip(panels, series, strict=True):
-            ax.stairs(values, edges, baseline=None, color=BLUE, linewidth=1.8)
-            ax.axhline(mean, color=INK, linestyle="--", linewidth=1.2)
-            ax.set_title(f"{label.capitalize()} along the dataset", loc="left")
-            ax.set(xlabel="episode", xlim=(0, profile["examined"]))
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            ax.xaxis.set_major_formatter(FuncFormatter(compact))
-            if label == "win rate":
-                ax.set_ylim(-0.03, 1.03)
-                _percent(ax.yaxis)
-    return figure
-
-
-def play(profile: dict[str, Any]) -> Figure | None:
-    """The cloned policy: entropy and accuracy by agent, and the held-out episodes' z against their return."""
-    clone, held = profile["clone"], profile["held_out"]
-    if clone is None or held is None:
-        return None
-    with matplotlib.rc_context(THEME):
-        figure, (left, right) = _pair("Cloned policy, by agent", "Held-out episodes")
-        agents = [(i, found) for i, found in enumerate(clone["agents"]) if found is not None]
-        x = [i for i, _ in agents]
-        left.plot(x, [a["entropy_share"] for _, a in agents], "o", color=BLUE, label="entropy, of uniform play's")
-        left.plot(x, [a["accuracy"] for _, a in agents], "D", color=RED, label="accuracy")
-        left.plot(x, [a["uniform_accuracy"] for _, a in agents], "_", color=MUTED, markersize=12, label="by chance")
-        left.set(xlabel="agent", ylim=(-0.03, 1.03), xlim=(-0.5, len(clone["agents"]) - 0.5))
-        left.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-        left.grid(axis="x", visible=False)
-        _percent(left.yaxis)
-        _legend(left)
-        right.axhspan(-2, 2, color=MUTED, alpha=0.15, linewidth=0, label="95 % of one policy's, well fitted")
-        right.plot(held["returns"], held["z"], ".", color=BLUE, markersize=4, alpha=0.6, label="episode")
-        right.set(xlabel="undiscounted return", ylabel="z: surprise beyond the expected")
-        _legend(right)
-    return figure
+def _order(ax: Axes, profile: dict[str, Any], name: str) -> None:
+    """The mean return or the win rate of equal parts of the dataset; dashed: of all."""
+    blocks, last = profile["blocks"], profile.get("examined", profile["episodes"])
+    wins = name == "win rate"
+    ax.stairs(
+        blocks["win_rate" if wins else "return_mean"],
+        [*blocks["first"], last],
+        baseline=None,
+        color=BLUE,
+        linewidth=1.8,
+        label="equal parts",
+    )
+    mean = profile["win_rate"] if wins else profile["return"]["mean"]
+    ax.axhline(mean, color=INK, linestyle="--", linewidth=1.2, label="all episodes")
+    ax.set(xlabel="episode", ylabel=name, xlim=(0, last))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_formatter(FuncFormatter(compact))
+    if wins:
+        ax.set_ylim(-0.03, 1.03)
+        percent_axis(ax.yaxis)
+    _legend(ax, f"{name.capitalize()} along the dataset")

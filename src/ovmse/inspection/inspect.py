@@ -16,8 +16,8 @@ from ovmse.data.profile import profile
 from ovmse.data.stream import scan_dataset
 from ovmse.inspection import tables
 from ovmse.inspection.examination import about, contradictions, gather, odd, profile_of
+from ovmse.inspection.figures import plot_profile
 from ovmse.inspection.page import write_page
-from ovmse.inspection.panels import plot_profile
 from ovmse.inspection.recommendations import Statement, command, figures, verdict
 from ovmse.system.progress import say
 

@@ -2,13 +2,14 @@
 
 import io
 import re
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
@@ -77,6 +78,11 @@ def progress_axis(ax: Axes, label: str, ticks: int) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(compact))
 
 
+def percent_axis(axis: Axis) -> None:
+    """Ticks of an axis from 0 to 1 as percentages."""
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+
+
 def score_axis(ax: Axes, score: str) -> None:
     """A y axis for win rates (0 to 100 %), shares (0 to 1) or plain numbers."""
     if score == "return":
@@ -87,10 +93,20 @@ def score_axis(ax: Axes, score: str) -> None:
     ax.set_ylim(-0.03, 1.03)
     ax.set_yticks(np.linspace(0, 1, 5))
     if score == "win_rate":
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        percent_axis(ax.yaxis)
 
 
-def _lay_out(figure: Figure) -> None:
+def say_in(ax: Axes, text: str) -> None:
+    """Why a panel is empty, in its middle."""
+    ax.text(0.5, 0.5, text, color=MUTED, ha="center", va="center", transform=ax.transAxes)
+
+
+def shortened(label: str, most: int) -> str:
+    """A label of at most so many characters."""
+    return label if len(label) <= most else label[: most - 1] + "…"
+
+
+def lay_out(figure: Figure) -> None:
     """Place everything once: the layout costs a third of each drawing, and a figure is drawn three times."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -99,7 +115,7 @@ def _lay_out(figure: Figure) -> None:
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write `stem`.svg and `stem`.png on white, text as outlines; return both paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    _lay_out(figure)
+    lay_out(figure)
     svg, png = stem.with_name(stem.name + ".svg"), stem.with_name(stem.name + ".png")
     with matplotlib.rc_context(THEME | {"svg.fonttype": "path"}):
         figure.savefig(svg, facecolor="white", metadata={"Date": None, "Creator": None})
@@ -107,25 +123,29 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     return svg, png
 
 
-def inline_svg(figure: Figure, prefix: str, description: str, themed: bool = True) -> str:
-    """A figure as an ``<svg>`` element for a page: text stays text and every id starts with `prefix`.
+class Picture(NamedTuple):
+    """A figure on a page: its ``<svg>`` element, and its files by their paths from the page."""
 
-    themed: colours of the palette become the page's variables, so that they follow its light or dark scheme.
+    svg: Markup
+    files: tuple[Path, ...]
+
+
+def picture(figure: Figure, folder: Path, name: str) -> Picture:
+    """Write a figure into ``figures/`` beside the page, and return what the page shows.
+
+    In the SVG text stays text, every id starts with `name`, and the palette's colours are the page's variables, so that
+    they follow its light or dark scheme.
     """
     buffer = io.StringIO()
-    _lay_out(figure)
+    lay_out(figure)
     with matplotlib.rc_context(THEME | {"svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", facecolor="none" if themed else "white", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+    _, start, svg = buffer.getvalue().partition("<svg")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", start + svg.rstrip(), flags=re.DOTALL)
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg).replace("url(#", f"url(#{prefix}-")
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    if themed:
-        for colour, name in PAGE_COLOURS.items():
-            svg = svg.replace(colour, f"var(--{name})")
-    text = escape(description, quote=True)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{text}"', 1).strip()
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
+    svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # of the <svg> itself: it fills the page's width
+    for colour, variable in PAGE_COLOURS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return Picture(Markup(svg), tuple(file.relative_to(folder) for file in save(figure, folder / "figures" / name)))

@@ -22,28 +22,28 @@ def number(value: float | int) -> str:
 
 
 def score(value: float | int | None, name: str, unit: bool = True) -> str:
-    """A win rate as a percentage, a return as a number, nothing as a dash."""
+    """A win rate as a percentage, a chance with two decimals, a return as a number, nothing as a dash."""
     if value is None:
         return "–"
     if name == "win_rate":
         return f"{100 * value:.0f}{' %' if unit else ''}"
-    return number(value)
+    return f"{value:.2f}" if name == "chance" else number(value)
 
 
 def difference(value: float | int | None, name: str) -> str:
     """A distance between scores: percentage points for win rates."""
-    if value is None:
-        return "–"
+    if value is None or name != "win_rate":
+        return score(value, name)
     points = f"{100 * value:.0f}"
-    return f"{points} point{'' if points == '1' else 's'}" if name == "win_rate" else number(value)
+    return f"{points} point{'' if points == '1' else 's'}"
 
 
 def interval(estimate: Estimate | None, name: str) -> str:
     """An interval such as ``79–88 %`` or ``−1.2 to 3.4``; empty without one."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    low, high = score(estimate.low, name, unit=False), score(estimate.high, name)
-    return f"{low}–{high}" if name == "win_rate" else f"{low} to {high}"
+    between = " to " if name == "return" else "–"
+    return f"{score(estimate.low, name, unit=False)}{between}{score(estimate.high, name)}"
 
 
 def with_interval(estimate: Estimate | None, name: str) -> str:
@@ -51,15 +51,7 @@ def with_interval(estimate: Estimate | None, name: str) -> str:
     if estimate is None:
         return "–"
     brackets = interval(estimate, name)
-    return f"{score(estimate.value, name)} [{brackets}]" if brackets else score(estimate.value, name)
-
-
-def chance(estimate: Estimate | None) -> str:
-    """A probability with its interval, such as ``0.64 [0.20–1.00]``; nothing as a dash."""
-    if estimate is None:
-        return "–"
-    span = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.2f}–{estimate.high:.2f}]"
-    return f"{estimate.value:.2f}{span}"
+    return score(estimate.value, name) + (f" [{brackets}]" if brackets else "")
 
 
 def steps(value: float | int | None) -> str:
@@ -95,13 +87,13 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def size(n_bytes: float | int) -> str:
+def size(n_bytes: float | int, digits: int = 3) -> str:
     """Bytes in binary units."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(n_bytes) < 1024:
-            return f"{n_bytes:.3g} {unit}"
+            return f"{n_bytes:.{digits}g} {unit}"
         n_bytes /= 1024
-    return f"{n_bytes:.3g} TiB"
+    return f"{n_bytes:.{digits}g} TiB"
 
 
 def duration(seconds: float | int) -> str:

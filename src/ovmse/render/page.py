@@ -1,12 +1,38 @@
-"""Pages that open without a network."""
+"""Pages that open without a network: jinja2 templates, with every value from a file escaped."""
 
+import re
 from pathlib import Path
+from typing import Any
 
-from ovmse.render import html
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-CSS = Path(__file__).with_name("page.css")
+from ovmse.render import format as fmt
 
 
-def wrap_main(markup: str) -> str:
-    """The page's main part."""
-    return html.wrap("main", markup)
+def render(template: str, **values: Any) -> str:
+    """A whole document from a file in ``templates/``; the style sheet and the figures are inside it."""
+    return _ENVIRONMENT.get_template(template).render(values)
+
+
+def _keep_percent(value: Any) -> Any:
+    """A percent sign stays on its number's line."""
+    return value.replace(" %", "\N{NO-BREAK SPACE}%") if isinstance(value, str) else value
+
+
+def _code(text: str) -> Markup:
+    """Escaped text, `code` in backticks."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+_HERE = Path(__file__).parent
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader([_HERE / "templates", _HERE]),
+    autoescape=True,
+    undefined=StrictUndefined,
+    finalize=_keep_percent,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {"plain": fmt.plain, "code": _code}
+_ENVIRONMENT.globals |= {"fmt": fmt, "zip": zip}

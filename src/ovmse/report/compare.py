@@ -1,20 +1,23 @@
 """Several runs in one table and a few figures, judged by the same score."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from ovmse.analysis.comparison import Comparison, compare_runs
 from ovmse.core.errors import UserError
 from ovmse.render import format as fmt
+from ovmse.render.draw import save
 from ovmse.report import marl_eval
+from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.runs.metrics_file import load_run
-from ovmse.stats.estimates import Estimate
 
 BEST = "best (optimistic)"
 HEADER = ("run", "seeds", "before", "dip", "recovered", "mean", "final", "regret", "beats first", BEST)
@@ -25,12 +28,38 @@ CAPTION = (
     "Beats first: chance that a seed of the run ends above a seed of the first run in the same environment. "
     f"{BEST.capitalize()}: the highest evaluation; not for ranking."
 )
-TOTAL_HEADER = ("method", "runs", "IQM", "median", "mean", "optimality gap", "beats first")
 TOTAL_CAPTION = (
     "Final scores over all environments [95 % interval, stratified bootstrap]. IQM: interquartile mean of all runs. "
     "Median, mean: of the environments' means. Optimality gap: what is missing to 1 on average. "
     "Beats first: chance that a run ends above one of the first method, averaged over environments."
 )
+
+
+class Column(NamedTuple):
+    """A column: its heading (empty: only in the CSV file), its name there (empty: only shown), and its values by row.
+
+    show: how an estimate is written as text; without it the values are plain ones.
+    """
+
+    heading: str
+    name: str
+    values: Sequence[Any]
+    show: Callable[[Any], str] | None = None
+
+
+class Table(NamedTuple):
+    """A table of a comparison. columns: in the order of the CSV file; header: the headings in the order shown."""
+
+    file: str
+    title: str
+    caption: str
+    header: Sequence[str]
+    columns: Sequence[Column]
+
+    def texts(self) -> dict[str, list[str]]:
+        """Heading to one text per row."""
+        found = {column.heading: list(map(column.show or str, column.values)) for column in self.columns}
+        return {heading: found[heading] for heading in self.header}
 
 
 def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, reference: float | None = None) -> Path:
@@ -49,117 +78,98 @@ def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, refere
         raise UserError(f"{folder}: give a folder; the comparison is several files.")
     found = compare_runs([load_run(d) for d in dirs], reference)
     folder.mkdir(parents=True, exist_ok=True)
-    tables: list[tuple[Sequence[str], list[list[str]], str]] = [(HEADER, table_rows(found), CAPTION)]
-    if len(found.distinct_tasks()) > 1:
-        tables.append((TOTAL_HEADER, total_rows(found), TOTAL_CAPTION))
-        _write_total_csv(folder / "total.csv", found)
-    titles = (f"Judged by {fmt.SCORE_NAMES[found.score]} (interquartile mean over seeds)", "Over all environments")
-    for title, (header, rows, caption) in zip(titles, tables, strict=False):
-        shown = len(header) - (header[-1] == BEST)  # room for what counts: a narrow terminal drops the last column
-        _print(
-            title, header[:shown], [row[:shown] for row in rows], caption.partition(f" {BEST.capitalize()}")[0], console
-        )
-    notes = [*found.notes, *marl_eval.unfit(found)]
+    tables, notes = tables_of(found), [*found.notes, *marl_eval.unfit(found)]
+    for table in tables:
+        _print(table, console)
+        _write_csv(folder / table.file, table.columns)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     (folder / "compare.md").write_text(_markdown(tables, notes), encoding="utf-8")
-    _write_csv(folder / "compare.csv", found)
     marl_eval.write(found, folder / "marl_eval.json")
-
-    from ovmse.render.draw import save
-    from ovmse.report.plots_compare import compare_figure, profiles_figure
-
     save(compare_figure(found), folder / "compare")
     save(profiles_figure(found), folder / "profiles")
     return folder
 
 
-def table_rows(found: Comparison) -> list[list[str]]:
-    """One row of text per run, in the order of `HEADER`."""
-    return [
-        [
-            name,
-            str(r.final.n),
-            fmt.with_interval(r.before, r.score),
-            fmt.difference(r.dip.value if r.dip else None, r.score),
-            fmt.recovery(r.recovered, r.dip is not None),
-            fmt.with_interval(r.auc, r.score),
-            fmt.with_interval(r.final, r.score),
-            fmt.plain(r.regret.value if r.regret else None),
-            fmt.chance(better),
-            fmt.score(r.best.value, r.score),
-        ]
-        for name, r, better in zip(found.names, found.results, found.better, strict=True)
+def tables_of(found: Comparison) -> list[Table]:
+    """A row for each run and, over several environments, a row for each method that was run in all of them."""
+    return [_runs(found)] if len(found.distinct_tasks()) == 1 else [_runs(found), _totals(found)]
+
+
+def _runs(found: Comparison) -> Table:
+    results, score = found.results, found.score
+    span, chance = (partial(fmt.with_interval, name=name) for name in (score, "chance"))
+    columns = [
+        Column("run", "label", found.names),
+        Column("", "path", [run.path for run in found.runs]),
+        Column("", "environment", found.tasks),
+        Column("", "score", [score] * len(results)),
+        Column("seeds", "seeds", [r.final.n for r in results]),
+        Column("recovered", "", [fmt.recovery(r.recovered, r.dip is not None) for r in results]),
+        Column("", "recovered_env_steps", [r.recovered for r in results]),
+        Column("", "regret_reference", [r.reference for r in results]),
+        Column("before", "before", [r.before for r in results], span),
+        Column("dip", "dip", [r.dip for r in results], lambda dip: fmt.difference(dip and dip.value, score)),
+        Column("mean", "auc", [r.auc for r in results], span),
+        Column("regret", "regret", [r.regret for r in results], lambda regret: fmt.plain(regret and regret.value)),
+        Column("final", "final", [r.final for r in results], span),
+        Column(BEST, "best_optimistic", [r.best for r in results], lambda best: fmt.score(best.value, score)),
+        Column("beats first", "p_better_than_first", found.better, chance),
     ]
+    title = f"Judged by {fmt.SCORE_NAMES[score]} (interquartile mean over seeds)"
+    return Table("compare.csv", title, CAPTION, HEADER, columns)
 
 
-def total_rows(found: Comparison) -> list[list[str]]:
-    """One row of text per method that was run in every environment, in the order of `TOTAL_HEADER`."""
-    return [
-        [
-            t.method,
-            str(t.iqm.n),
-            *(fmt.with_interval(e, found.score) for e in (t.iqm, t.median, t.mean, t.gap)),
-            fmt.chance(t.better),
-        ]
-        for t in found.totals
+def _totals(found: Comparison) -> Table:
+    """Returns are scaled to [0, 1] in each environment."""
+    totals = found.totals
+    span, chance = (partial(fmt.with_interval, name=name) for name in (found.score, "chance"))
+    columns = [
+        Column("method", "method", [t.method for t in totals]),
+        Column("", "environments", [len(t.finals) for t in totals]),
+        Column("runs", "runs", [t.iqm.n for t in totals]),
+        Column("IQM", "iqm", [t.iqm for t in totals], span),
+        Column("median", "median", [t.median for t in totals], span),
+        Column("mean", "mean", [t.mean for t in totals], span),
+        Column("optimality gap", "optimality_gap", [t.gap for t in totals], span),
+        Column("beats first", "p_better_than_first", [t.better for t in totals], chance),
     ]
+    header = [column.heading for column in columns if column.heading]
+    return Table("total.csv", "Over all environments", TOTAL_CAPTION, header, columns)
 
 
-def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, console: Console) -> None:
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for i, name in enumerate(header):
-        # words stay whole
-        table.add_column(
-            name, justify="left" if i == 0 else "right", overflow="fold", min_width=max(len(w) for w in name.split())
-        )
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+def _print(table: Table, console: Console) -> None:
+    """Without the best evaluation: room for what counts, since a narrow terminal drops the last column."""
+    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    columns = {heading: texts for heading, texts in table.texts().items() if heading != BEST}
+    for i, heading in enumerate(columns):
+        whole_words = max(map(len, heading.split()))
+        shown.add_column(heading, justify="right" if i else "left", overflow="fold", min_width=whole_words)
+    for row in zip(*columns.values(), strict=True):
+        shown.add_row(*map(escape, row))
+    console.print(shown)
+    caption, _, _ = table.caption.partition(f" {BEST.capitalize()}")
     console.print(f"{caption}\n", highlight=False, markup=False)
 
 
-def _markdown(tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]], str]], notes: Sequence[str]) -> str:
+def _markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
     parts = []
-    for header, rows, caption in tables:
-        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-        table = "\n".join("| " + " | ".join(c.replace("|", r"\|") for c in line) + " |" for line in lines)
-        parts.append(f"{table}\n\n{caption}\n")
+    for table in tables:
+        texts = table.texts()
+        lines = [texts, ["---"] + ["---:"] * (len(texts) - 1), *zip(*texts.values(), strict=True)]
+        rows = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+        parts.append(f"{rows}\n\n{table.caption}\n")
     return "\n".join(parts) + "".join(f"\n- {note}" for note in notes) + ("\n" if notes else "")
 
 
-def _write_csv(path: Path, found: Comparison) -> None:
-    """Full precision, one row per run; scores are shares in [0, 1] or returns, an empty cell means none."""
-    estimates = ("before", "dip", "auc", "regret", "final", "best")
-    names = [*estimates[:-1], "best_optimistic"]
-    header = ["label", "path", "environment", "score", "seeds", "recovered_env_steps", "regret_reference"]
-    header += [f"{n}{part}" for n in (*names, "p_better_than_first") for part in ("", "_low", "_high")]
+def _write_csv(path: Path, columns: Sequence[Column]) -> None:
+    """Full precision: an estimate is three columns (value, low, high), an empty cell means none."""
+    cells: dict[str, Sequence[Any]] = {}
+    for column in columns:
+        if column.show:
+            for part, field in (("", "value"), ("_low", "low"), ("_high", "high")):
+                cells[column.name + part] = [getattr(value, field, None) for value in column.values]
+        elif column.name:
+            cells[column.name] = column.values
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        rows = zip(found.names, found.runs, found.tasks, found.results, found.better, strict=True)
-        for name, run, task, r, better in rows:
-            cells = [cell for e in (*(getattr(r, n) for n in estimates), better) for cell in _cells(e)]
-            writer.writerow([name, str(run.path), task, r.score, r.final.n, r.recovered, r.reference, *cells])
-
-
-def _write_total_csv(path: Path, found: Comparison) -> None:
-    """Full precision, one row per method; returns are scaled to [0, 1] in each environment."""
-    header = ["method", "environments", "runs"]
-    names = ("iqm", "median", "mean", "optimality_gap", "p_better_than_first")
-    header += [f"{n}{part}" for n in names for part in ("", "_low", "_high")]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for t in found.totals:
-            cells = [cell for e in (t.iqm, t.median, t.mean, t.gap, t.better) for cell in _cells(e)]
-            writer.writerow([t.method, len(t.finals), t.iqm.n, *cells])
-
-
-def _cells(estimate: Estimate | None) -> list[float | None]:
-    return [None] * 3 if estimate is None else [estimate.value, estimate.low, estimate.high]
+        csv.writer(file).writerows([cells, *zip(*cells.values(), strict=True)])

@@ -50,14 +50,10 @@ def algorithm_name(method: str) -> str:
 
 def unfit(found: Comparison) -> list[str]:
     """A sentence if marl-eval could not stack these runs: it needs the same seeds and evaluations everywhere."""
-    sizes = {
-        len(steps) for tasks in tree(found).values() for a in tasks.values() for r in a.values() for steps in r.values()
-    }
-    seeds = {len(runs) for tasks in tree(found).values() for a in tasks.values() for runs in a.values()}
-    methods = {
-        frozenset(m for m, t in zip(found.methods, found.tasks, strict=True) if t == task) for task in found.tasks
-    }
-    if len(sizes) == len(seeds) == len(methods) == 1:
+    runs = [seeds for tasks in tree(found).values() for algorithms in tasks.values() for seeds in algorithms.values()]
+    sizes = {(len(seeds), len(steps)) for seeds in runs for steps in seeds.values()}
+    methods = {frozenset(found.methods[i] for i in found.of_task(task)) for task in found.tasks}
+    if len(sizes) == len(methods) == 1:
         return []
     return [
         "marl_eval.json: the runs differ in the number of seeds or evaluations, or in the methods by environment; "
@@ -69,9 +65,9 @@ def _seeds(run: RunRecord, result: RunSummary, metrics: tuple[str, ...]) -> dict
     seeds = {}
     for trace in counted(run.online if result.phase == "online" else run.offline):
         there = np.all([np.isfinite(trace.columns[m]) for m in metrics], axis=0)
-        columns = {name: values[there] for name, values in trace.columns.items()}
         if not there.any():
             continue
+        columns = {name: values[there] for name, values in trace.columns.items()}
         rows = [{m: [float(columns[m][k])] for m in metrics} for k in range(int(there.sum()))]
         clock = np.nan_to_num(columns["wall_s"] - columns["wall_s"][0])
         counts = columns[PROGRESS[trace.phase]]

@@ -1,7 +1,5 @@
 """A run's result in plain sentences, and what to do next."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ovmse.analysis.results import RunSummary
@@ -21,7 +19,7 @@ def reading(run: RunRecord, result: RunSummary) -> str:
         return f"{name} {end}, after {_budget(result)} offline gradient updates. There was no online phase."
     after = f"after {_budget(result)} online environment steps"
     if result.before is None:
-        start = _first_online(run, result)
+        start = float(np.mean([y[0] for _, _, y in _online(run, result.score)]))
         at_start = f"{name} {fmt.score(start, result.score)} at the start"
         return f"{at_start}, {end}, {after}. No offline phase came before."
     before, dip = fmt.score(result.before.value, result.score), result.dip
@@ -30,12 +28,12 @@ def reading(run: RunRecord, result: RunSummary) -> str:
     return text + " ".join(filter(None, (_recovery(result), guarded(run), _handover(result))))
 
 
+def _online(run: RunRecord, name: str) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    return series(counted(run.online), name)
+
+
 def _budget(result: RunSummary) -> str:
     return fmt.steps(float(np.median([s.last for s in result.seeds if s.counts])))
-
-
-def _first_online(run: RunRecord, result: RunSummary) -> float:
-    return float(np.mean([y[0] for _, _, y in series(counted(run.online), result.score)]))
 
 
 def _recovery(result: RunSummary) -> str:
@@ -111,40 +109,31 @@ def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
 
 def _still_rising(run: RunRecord, result: RunSummary) -> bool:
     """Whether the last fifth of the online phase gained more than a tenth of the whole phase's range."""
-    found: Sequence[tuple[int, np.ndarray, np.ndarray]] = series(counted(run.online), result.score)
-    gains, ranges = [], []
-    for _, x, y in found:
-        gains.append(y[-1] - np.interp(0.8 * x[-1], x, y))
-        ranges.append(y.max() - y.min())
-    return bool(found) and float(np.mean(gains)) > 0.1 * float(np.mean(ranges)) > 0
-
-
-def learning_alt(run: RunRecord, result: RunSummary) -> str:
-    """Alternative text of the learning figure."""
-    name = fmt.SCORE_NAMES[result.score]
-    return f"Line chart of {name} over training. {reading(run, result)}"
+    found = _online(run, result.score)
+    gains = [y[-1] - np.interp(0.8 * x[-1], x, y) for _, x, y in found]
+    return bool(found) and float(np.mean(gains)) > 0.1 * float(np.mean([np.ptp(y) for _, _, y in found])) > 0
 
 
 def q_value_reading(run: RunRecord) -> str:
     """How far Q_tot drifted from the frozen offline value on the fixed dataset steps."""
-    q, memory = (series(counted(run.online), n) for n in ("monitor_q_tot", "monitor_offline_value"))
-    wins = series(counted(run.online), "memory_active_share")
+
+    def at(end: int, name: str) -> float | None:
+        """The mean over seeds of a field at the first (0) or last (-1) evaluation that has it."""
+        found = _online(run, name)
+        return float(np.mean([y[end] for _, _, y in found])) if found else None
+
     parts = []
-    if q:
-        first, last = (float(np.mean([y[i] for _, _, y in q])) for i in (0, -1))
-        moved = f"from {fmt.number(first)} to {fmt.number(last)}"
-        parts.append(f"Mean Q_tot on the fixed dataset steps went {moved} online")
-        if memory:
-            frozen = float(np.mean([y[-1] for _, _, y in memory]))
-            parts[-1] += f"; the frozen offline value there is {fmt.number(frozen)}"
-        parts[-1] += "."
-    if same := series(counted(run.online), "monitor_agreement"):
-        lowest, last = min(float(y.min()) for _, _, y in same), float(np.mean([y[-1] for _, _, y in same]))
+    first, last = at(0, "monitor_q_tot"), at(-1, "monitor_q_tot")
+    if first is not None and last is not None:
+        moved = f"Mean Q_tot on the fixed dataset steps went from {fmt.number(first)} to {fmt.number(last)} online"
+        frozen = at(-1, "monitor_offline_value")
+        parts.append(moved + ("." if frozen is None else f"; the frozen offline value there is {fmt.number(frozen)}."))
+    if (same := at(-1, "monitor_agreement")) is not None:
+        lowest = min(float(y.min()) for _, _, y in _online(run, "monitor_agreement"))
         parts.append(
-            f"There {100 * last:.0f} % of the agents' greedy actions are still the offline team's at the end (at the "
+            f"There {100 * same:.0f} % of the agents' greedy actions are still the offline team's at the end (at the "
             f"lowest, in any seed, {100 * lowest:.0f} %)."
         )
-    if wins:
-        share = float(np.mean([y[-1] for _, _, y in wins]))
+    if (share := at(-1, "memory_active_share")) is not None:
         parts.append(f"At the end the memory decides {100 * share:.0f} % of the targets.")
     return " ".join(parts) or "Mean Q_tot over training."
