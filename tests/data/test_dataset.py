@@ -409,7 +409,7 @@ def test_a_killed_write_leaves_nothing_that_opens(tmp_path):
 import sys, time, numpy as np
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from ovmse.data import zarr_files
-from test_store import write
+from test_dataset import write
 rows = []
 class Slow(dict):
     def __getitem__(self, field):

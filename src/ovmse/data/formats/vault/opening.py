@@ -83,10 +83,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def open_arrays(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], int, list[str]]:
     """The arrays by field, the number of real time steps, and the names of other arrays."""
     ts = tensorstore()
-    inputs = ts.LossInputs({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+    context = ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
     kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path.absolute()}/"}}
     try:
-        keys = {key.decode() for key in ts.KvStore.open(kvstore, inputs=inputs).result().list().result()}
+        keys = {key.decode() for key in ts.KvStore.open(kvstore, context=context).result().list().result()}
     except Exception as error:
         raise unreadable(path, "the list of its arrays", error) from error
     names = {key.split("/")[0] for key in keys}
@@ -100,7 +100,7 @@ def open_arrays(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], i
     def opened(name: str) -> Any:
         try:
             spec = {"driver": "zarr", "kvstore": kvstore | {"path": name}}
-            return ts.open(spec, open=True, read=True, inputs=inputs).result()
+            return ts.open(spec, open=True, read=True, context=context).result()
         except Exception as error:
             raise unreadable(path, name, error) from error
 
