@@ -213,8 +213,7 @@ def pack(episodes: Episode, won: np.ndarray) -> Flat:
     Padding (where `valid` is false) is left out. Raises `UserError` where valid steps have a gap.
     """
     valid = np.asarray(episodes.valid, bool)
-    length = valid.sum(axis=1)
-    gap = (valid != (np.arange(valid.shape[1]) < length[:, None])).any(axis=1)
+    length, gap = leading(valid)
     if gap.any():
         raise UserError(f"episode {int(gap.argmax())}: expected its valid steps first and padding after, got a gap.")
     rows = np.arange(valid.shape[1] + 1) <= length[:, None]
@@ -228,6 +227,12 @@ def pack(episodes: Episode, won: np.ndarray) -> Flat:
         length=length.astype(np.int32),
         won=np.asarray(won, bool),
     )
+
+
+def leading(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many entries of each row of (E, T) are true, and whether others stand before them, both of shape (E,)."""
+    length = valid.sum(axis=1)
+    return length, (valid != (np.arange(valid.shape[1]) < length[:, None])).any(axis=1)
 
 
 def shipped() -> tuple[str, ...]:
