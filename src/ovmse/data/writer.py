@@ -4,13 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
-from ovmse.data.dataset import plain_settings, statistics, today
+from ovmse.data.dataset import joined, plain_settings, statistics, today
 from ovmse.data.formats.episodes import check_actions, one
 from ovmse.data.journal import Journal
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, RawEpisode, complete_episode
@@ -231,13 +231,3 @@ def _about(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("recipe") is not None:
         given["recipe"] = plain_settings(given["recipe"])
     return typed("about", {name: hints[name] for name in given}, given)
-
-
-def joined(parts: Sequence[Flat]) -> Flat:
-    """The arrays of several sets of episodes end to end. Raises `UserError` where their sizes differ."""
-    if len(parts) == 1:
-        return parts[0]
-    try:
-        return cast("Flat", {name: np.concatenate([cast("dict", part)[name] for part in parts]) for name in KINDS})
-    except ValueError as error:
-        raise UserError(f"episodes of different sizes: {error}.") from error
