@@ -167,10 +167,12 @@ def write(stream: io.BufferedIOBase, target: Path, size: int, budget: UnpackBudg
     """Write one member and flush it to disk; it must have the size that its header claims."""
     written = 0
     with target.open("xb") as file:
-        while written <= size and (piece := stream.read(PIECE)):
+        while piece := stream.read(PIECE):
             written += len(piece)
             budget.spend(len(piece))
-            file.write(piece[: size - written + len(piece)])
+            if written > size:
+                break
+            file.write(piece)
         file.flush()
         os.fsync(file.fileno())
     if written != size:
