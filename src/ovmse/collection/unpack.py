@@ -58,18 +58,14 @@ class UnpackBudget:
             raise refused(self.archive, f"more than {self.limits.members} members")
         if size < 0 or self.bytes + size > self.most:
             raise refused(self.archive, f"{name!r} brings it to more than {self.most} bytes unpacked")
-        self._claim(path, is_folder)
-        return path
-
-    def _claim(self, path: PurePosixPath, is_folder: bool) -> None:
-        """Take a name, which no other member may have, on file systems that ignore case either."""
-        key = path.as_posix().casefold()
+        key = path.as_posix().casefold()  # no other member may have the name, where case is ignored either
         if key in self.names and not (is_folder and self.names[key]):
             raise refused(self.archive, f"{path.as_posix()!r} comes twice")
         self.names[key] = is_folder
         for parent in path.parents[:-1]:
             if not self.names.setdefault(parent.as_posix().casefold(), True):
                 raise refused(self.archive, f"{parent.as_posix()!r} is a file and a folder")
+        return path
 
     def spend(self, count: int) -> None:
         """Count bytes that were unpacked."""

@@ -143,7 +143,7 @@ def detect(path: Path) -> str:
     pickles.refuse(path)
     names = [path.name] if path.is_file() else sorted(entry.name for entry in path.iterdir())
     inside = [name.lower() for name in names]
-    if path.is_dir() and ((path / "data" / "metadata.json").is_file() or (path / "data" / "main_data.hdf5").is_file()):
+    if any((path / "data" / name).is_file() for name in ("metadata.json", "main_data.hdf5")):
         return "minari"
     if path.is_dir() and (_is_vault(path) or any(_is_vault(path / name) for name in names)):
         return "vault"
