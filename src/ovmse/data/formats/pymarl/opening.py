@@ -148,10 +148,10 @@ def _dataset(path: Path, file: Any, key: Layout) -> Any:
 
 def _sizes(path: Path, sets: dict[str, Any]) -> dict[str, int]:
     """The size of every axis. Raises `UserError` where an array has other axes, or two disagree."""
-    arrays = []
+    arrays, n_agents = [], sets["obs"].shape[2] if sets["obs"].ndim > 2 else 0
     for field, values in sets.items():
         shape = tuple(values.shape)
-        layout = layout_of(field, shape, sets["obs"].shape[2])  # obs comes first and has been checked
+        layout = layout_of(field, shape, n_agents)
         axes = len(layout.axes)
         if len(shape) != axes and shape != (*shape[:axes], 1) or 0 in shape:
             hint = f" {DISCRETE_ONLY}" if field == "action" else ""
