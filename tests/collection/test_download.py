@@ -270,7 +270,7 @@ def test_a_download_that_is_killed_leaves_no_dataset(offer, server, tmp_path):
 
     offer(slowly(), headers={"Content-Length": str(2**26)})
     code = (
-        "import sys; from pathlib import Path; from ovmse.data import download, public\n"
+        "import sys; from pathlib import Path; from ovmse.collection import download, public\n"
         f"public.DOWNLOADS['toy'] = public.Download({DOWNLOADS['toy'].url!r}, '', 'vault', '', '')\n"
         "download.get('toy', Path(sys.argv[1]), opener=download.https_opener(('127.0.0.1',)))"
     )

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,7 @@ from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.core.networks import Team
 from ovmse.core.types import Flat
-from ovmse.data.dataset import Dataset, pack
-from ovmse.data.schema import KINDS
+from ovmse.data.dataset import Dataset, joined, pack
 from ovmse.envs.settings import parse_settings
 from ovmse.learning import learner
 from ovmse.learning import replay as replays
@@ -60,9 +59,8 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
 
     if collecting.quality == "random":
         fresh = learner.init(config.learner, env.spec, jax.random.key(collecting.seed)).team
-        parts = record(
-            collect_episodes, jax.tree.map(lambda x: x[None], fresh), collecting, 0, collecting.episodes, 1.0, display
-        )
+        one_seed = jax.tree.map(lambda x: x[None], fresh)
+        parts = record(collect_episodes, one_seed, collecting, 0, collecting.episodes, 1.0, display)
         text = "uniformly random legal actions"
     else:
         with TemporaryDirectory() as scratch:
@@ -73,9 +71,10 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
             except Interrupted:
                 raise KeyboardInterrupt from None  # a dataset is collected in one go
             medium, expert, score = choose(run.out, config, env.spec, state.learner.team)
+        greedy = f"greedy {score.replace('_', ' ')}"
         display.say(
             f"expert: {expert.score:.3g} at {expert.env_steps} env steps; "
-            f"medium: {medium.score:.3g} at {medium.env_steps} (greedy {score.replace('_', ' ')})"
+            f"medium: {medium.score:.3g} at {medium.env_steps} ({greedy})"
         )
         if collecting.quality == "medium-replay":
             parts = [replayed(state.replay, medium.env_steps, collecting.episodes)]
@@ -88,9 +87,7 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
                 for i, (behaviour, count) in enumerate(zip(teams, counts, strict=True))
                 for part in record(collect_episodes, behaviour.team, collecting, i, count, collecting.epsilon, display)
             ]
-            text = "; ".join(
-                f"after {b.env_steps} env steps, greedy {score.replace('_', ' ')} {b.score:.4g}" for b in teams
-            )
+            text = "; ".join(f"after {b.env_steps} env steps, {greedy} {b.score:.4g}" for b in teams)
             text += f"; recorded with ε-greedy exploration at ε = {collecting.epsilon}"
         text = f"online QMIX ({BEHAVIOUR_METHOD}, seed {collecting.seed}): {text}"
 
@@ -110,13 +107,8 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
 
 def recipe(collecting: Collecting) -> dict[str, Any]:
     """What `ovmse datasets make` needs to collect the same again, as JSON: all settings but the paths, and what ran."""
-    settings_of = {name: value for name, value in asdict(collecting).items() if name not in PATHS}
-    return {
-        "made_by": "collect",
-        **settings_of,
-        "env_settings": list(collecting.env_settings),
-        "versions": dataset_versions(),
-    }
+    kept = {name: value for name, value in asdict(collecting).items() if name not in PATHS}
+    return {"made_by": "collect", **kept, "env_settings": list(collecting.env_settings), "versions": dataset_versions()}
 
 
 def behaviour_config(collecting: Collecting) -> Config:
@@ -196,8 +188,3 @@ def replayed(replay: Replay, env_steps: int, most: int) -> Flat:
     length = np.asarray(one.index.length)[: int(one.index.written)]
     count = int(np.searchsorted(np.cumsum(length), env_steps, side="right"))
     return replays.to_flat(one, range(max(0, count - most), count))
-
-
-def joined(parts: list[Flat]) -> Flat:
-    """Datasets' arrays end to end."""
-    return cast("Flat", {name: np.concatenate([dict(part)[name] for part in parts]) for name in KINDS})

@@ -192,12 +192,8 @@ def progress(console: Console, name: str) -> Iterator[Advance]:
 def next_commands(name: str, found: Download, target: Path) -> list[str]:
     """What to type next: an import of each vault that the archive held."""
     vaults = sorted(path.parent for path in target.rglob("metadata.json")) if found.format == "vault" else []
-    return [
-        f"ovmse import {path} --format {found.format} --out {root() / '-'.join([name, *_own(path, target)])}"
-        for path in vaults or [target]
-    ]
-
-
-def _own(path: Path, target: Path) -> list[str]:
-    """What tells a vault from the others in the same archive: the last folder's name."""
-    return [path.name.lower()] if path != target else []
+    commands = []
+    for path in vaults or [target]:
+        out = name if path == target else f"{name}-{path.name.lower()}"  # of several vaults, the last folder's name
+        commands.append(f"ovmse import {path} --format {found.format} --out {root() / out}")
+    return commands

@@ -15,6 +15,7 @@ import zarr
 from ovmse.core.errors import UserError, check_positive
 from ovmse.core.types import Flat
 from ovmse.data.dataset import Dataset
+from ovmse.data.raw_episode import ROWS
 from ovmse.data.schema import KINDS, starts
 from ovmse.system import provenance
 from ovmse.system.files import check_free
@@ -68,6 +69,7 @@ def mix(
     taken = counts(found, episodes)
     chosen = draw([part.eligible for part in found], taken, seed)
     flat = gather([part.dataset.flat for part in found], chosen, order(sum(taken), len(found), seed))
+    halved = (zarr.open_array(part.dataset.path / "obs", mode="r", zarr_format=3).dtype == np.float16 for part in found)
     alone = found[0].dataset.metadata if len(found) == 1 and return_range is None else None
     filtered = "" if return_range is None else f", of those with a return in {range_text(return_range)}"
     return Dataset.write(
@@ -82,7 +84,7 @@ def mix(
         seed=seed,
         git_revision=provenance.git_revision(),
         command=provenance.command_line(),
-        float_dtype="float16" if all(in_half_precision(part.dataset) for part in found) else "float32",
+        float_dtype="float16" if all(halved) else "float32",
         recipe=recipe(found, episodes, return_range, seed, allow_version_mismatch),
         source="; ".join(dict.fromkeys(s for part in found if (s := part.dataset.metadata.source))),
         assumptions=[f"{title(part)}: {text}" for part in found for text in part.dataset.metadata.assumptions],
@@ -142,16 +144,15 @@ def eligible(dataset: Dataset, return_range: Range | None) -> np.ndarray:
 
 def check_parts(parts: Sequence[MixPart], allow_version_mismatch: bool = False) -> None:
     """Raise `UserError` where two parts are the same data or come from environments that differ."""
-    first = parts[0]
     for i, part in enumerate(parts):
         for other in parts[:i]:
             same = other.dataset.metadata.checksum == part.dataset.metadata.checksum != ""
             if same or other.dataset.path.resolve() == part.dataset.path.resolve():
                 raise UserError(f"{other.name} and {part.name} are the same data: no episode may come twice.")
         try:
-            first.dataset.check_env(part.dataset.spec, allow_version_mismatch)
+            parts[0].dataset.check_env(part.dataset.spec, allow_version_mismatch)
         except UserError as error:
-            raise UserError(f"{part.name} can't be mixed with {first.name}: {error}") from error
+            raise UserError(f"{part.name} can't be mixed with {parts[0].name}: {error}") from error
 
 
 def counts(parts: Sequence[MixPart], episodes: int | None) -> list[int]:
@@ -180,7 +181,7 @@ def apportion(shares: Sequence[Fraction], total: int) -> list[int]:
     """Whole numbers with the given sum, each share's quota rounded by the largest remainders (the first of equals)."""
     quotas = [share * total for share in shares]
     whole = [int(quota) for quota in quotas]
-    by_remainder = sorted(range(len(shares)), key=lambda i: (whole[i] - quotas[i], i))
+    by_remainder = sorted(range(len(shares)), key=lambda i: whole[i] - quotas[i])  # stable: the first of equals
     extra = set(by_remainder[: total - sum(whole)])
     return [number + (i in extra) for i, number in enumerate(whole)]
 
@@ -212,14 +213,13 @@ def order(total: int, n_parts: int, seed: int) -> np.ndarray:
 def gather(flats: Sequence[Flat], chosen: Sequence[np.ndarray], place: np.ndarray) -> Flat:
     """The arrays of the chosen episodes, the k-th of them (counted over all parts) as episode `place[k]`."""
     own = np.split(place, np.cumsum([len(numbers) for numbers in chosen])[:-1])
-    arrays_of = [cast("dict[str, np.ndarray]", flat) for flat in flats]
-    sources = list(zip(arrays_of, chosen, own, strict=True))
+    sources = list(zip((cast("dict[str, np.ndarray]", flat) for flat in flats), chosen, own, strict=True))
     length = np.empty(len(place), np.int32)
     for arrays, numbers, places in sources:
         length[places] = arrays["length"][numbers]
     gathered = {}
     for field in KINDS:
-        like = arrays_of[0][field]
+        like = sources[0][0][field]
         gathered[field] = np.empty((int(_sizes(field, length).sum()), *like.shape[1:]), like.dtype)
         for arrays, numbers, places in sources:
             gathered[field][_entries(field, length, places)] = arrays[field][_entries(field, arrays["length"], numbers)]
@@ -230,7 +230,7 @@ def _sizes(field: str, length: np.ndarray) -> np.ndarray:
     """How many entries of a field each episode has, shape (E,)."""
     if field in ("length", "won"):
         return np.ones_like(length)
-    return length + (field in ("obs", "state", "avail"))
+    return length + (field in ROWS)
 
 
 def _entries(field: str, length: np.ndarray, episodes: np.ndarray) -> np.ndarray:
@@ -243,11 +243,6 @@ def _entries(field: str, length: np.ndarray, episodes: np.ndarray) -> np.ndarray
 def title(part: MixPart) -> str:
     """The part's name without the folders that it lies in."""
     return part.dataset.path.resolve().name
-
-
-def in_half_precision(dataset: Dataset) -> bool:
-    """Whether the dataset keeps its observations as float16 on disk."""
-    return zarr.open_array(dataset.path / "obs", mode="r", zarr_format=3).dtype == np.float16
 
 
 def recipe(

@@ -20,39 +20,26 @@ class Download(NamedTuple):
     sha256: str | None = None
 
 
-class _Shelf(NamedTuple):
+HOST = "https://huggingface.co/datasets/InstaDeepAI/og-marl/resolve/main"
+OG_MARL = "https://github.com/instadeepai/og-marl"
+APACHE = "Apache-2.0"
+
+
+def _shelf(prefix: str, folder: str, env: str, tasks: str, licence: str, page: str) -> dict[str, Download]:
     """A folder of archives, ``TASK.zip``, whose names begin alike."""
+    return {
+        f"{prefix}-{env}-{task}": Download(f"{HOST}/{folder}/{task}.zip", f"{env}:{task}", "vault", licence, page)
+        for task in tasks.split()
+    }
 
-    prefix: str
-    folder: str
-    env: str
-    tasks: tuple[str, ...]
-    licence: str
-    page: str
-
-
-_HOST = "https://huggingface.co/datasets/InstaDeepAI/og-marl/resolve/main"
-_OG_MARL = "https://github.com/instadeepai/og-marl"
-_APACHE = "Apache-2.0"
-_SHELVES = (
-    _Shelf("og-marl", "core/smac_v1", "smac", ("3m", "8m", "2s3z", "5m_vs_6m", "3s5z_vs_3s6z"), _APACHE, _OG_MARL),
-    _Shelf("og-marl", "core/smac_v2", "smacv2", ("terran_5_vs_5", "terran_10_vs_10", "zerg_5_vs_5"), _APACHE, _OG_MARL),
-    _Shelf("cfcql", "prior_work/cfcql/smac_v1", "smac", ("2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z"), "",
-           "https://github.com/thu-rllab/CFCQL"),
-    _Shelf("omiga", "prior_work/omiga/smac_v1", "smac", ("2c_vs_64zg", "5m_vs_6m", "6h_vs_8z", "corridor"), "",
-           "https://github.com/ZhengYinan-AIR/OMIGA"),
-    _Shelf("alberdice", "prior_work/alberdice/rware", "rware",
-           ("tiny-2ag", "tiny-4ag", "tiny-6ag", "small-2ag", "small-4ag", "small-6ag"), "", _OG_MARL),
-)  # fmt: skip
 
 DOWNLOADS = {
-    f"{shelf.prefix}-{shelf.env}-{task}": Download(
-        url=f"{_HOST}/{shelf.folder}/{task}.zip",
-        env=f"{shelf.env}:{task}",
-        format="vault",
-        licence=shelf.licence,
-        page=shelf.page,
-    )
-    for shelf in _SHELVES
-    for task in shelf.tasks
-}
+    **_shelf("og-marl", "core/smac_v1", "smac", "3m 8m 2s3z 5m_vs_6m 3s5z_vs_3s6z", APACHE, OG_MARL),
+    **_shelf("og-marl", "core/smac_v2", "smacv2", "terran_5_vs_5 terran_10_vs_10 zerg_5_vs_5", APACHE, OG_MARL),
+    **_shelf("cfcql", "prior_work/cfcql/smac_v1", "smac", "2s3z 3s_vs_5z 5m_vs_6m 6h_vs_8z", "",
+             "https://github.com/thu-rllab/CFCQL"),
+    **_shelf("omiga", "prior_work/omiga/smac_v1", "smac", "2c_vs_64zg 5m_vs_6m 6h_vs_8z corridor", "",
+             "https://github.com/ZhengYinan-AIR/OMIGA"),
+    **_shelf("alberdice", "prior_work/alberdice/rware", "rware",
+             "tiny-2ag tiny-4ag tiny-6ag small-2ag small-4ag small-6ag", "", OG_MARL),
+}  # fmt: skip

@@ -42,7 +42,24 @@ def record(env: Any, path: str | os.PathLike[str], **settings: Any) -> "Recorded
     )
 
 
-class RecordedHost:
+class _Recorded:
+    """What both wrappers do: all that they do not record is as of the environment itself."""
+
+    _env: Any
+    _tape: "_Tape"
+
+    def close(self) -> Metadata:
+        """Write the dataset, close the environment, and return the dataset's metadata."""
+        getattr(self._env, "close", lambda: None)()
+        return self._tape.finish()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._env, name)
+
+
+class RecordedHost(_Recorded):
     """A host environment that is recorded."""
 
     def __init__(self, env: HostEnvironment, path: str | os.PathLike[str], **about: Any) -> None:
@@ -61,19 +78,8 @@ class RecordedHost:
         self._tape.step(action, observation, result)
         return observation, result
 
-    def close(self) -> Metadata:
-        """Write the dataset, close the environment, and return the dataset's metadata."""
-        close = getattr(self._env, "close", lambda: None)
-        close()
-        return self._tape.finish()
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._env, name)
-
-
-class RecordedParallel:
+class RecordedParallel(_Recorded):
     """A PettingZoo parallel environment that is recorded."""
 
     def __init__(
@@ -89,11 +95,16 @@ class RecordedParallel:
         settings: Mapping[str, Any] | None = None,
         **about: Any,
     ) -> None:
-        name = name or str(getattr(env, "metadata", {}).get("name") or type(env).__name__)
-        limit = UNLIMITED if episode_limit is None else episode_limit
         self._env = env
-        own: dict[str, Any] = {"reward": reward, "win_key": win_key, "settings": settings}
-        self._team = ParallelTeam(env, name=name, version=version, episode_limit=limit, **own)
+        self._team = ParallelTeam(
+            env,
+            name=name or str(getattr(env, "metadata", {}).get("name") or type(env).__name__),
+            version=version,
+            episode_limit=UNLIMITED if episode_limit is None else episode_limit,
+            reward=reward,
+            win_key=win_key,
+            settings=settings,
+        )
         self._tape = _Tape(path, self._team.spec, about)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
@@ -107,16 +118,6 @@ class RecordedParallel:
         found = self._env.step(actions)
         self._tape.step(self._team.actions_of(actions), *self._team.stepped(*found))
         return found
-
-    def close(self) -> Metadata:
-        """Write the dataset, close the environment, and return the dataset's metadata."""
-        self._env.close()
-        return self._tape.finish()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._env, name)
 
 
 class _Tape:
@@ -138,8 +139,7 @@ class _Tape:
             raise UserError(f"{self._writer.path}: a step outside of an episode. Reset the environment first.")
         self._observations.append(jax.tree.map(np.array, observation))
         self._steps.append((np.array(action), result))
-        over = bool(result.terminal) or bool(result.truncated) or len(self._steps) >= self._spec.episode_limit
-        if over:
+        if result.terminal or result.truncated or len(self._steps) >= self._spec.episode_limit:
             self._end()
 
     def finish(self) -> Metadata:

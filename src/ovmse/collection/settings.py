@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ovmse.config import LearnerConfig
 from ovmse.core.errors import UserError, check_positive, check_share, unknown
 
 Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
-QUALITIES = ("random", "medium", "expert", "medium-replay", "mixed")
+QUALITIES = get_args(Quality)
 BEHAVIOUR_METHOD = "scratch"
 PATHS = ("out", "behaviour")
 """Settings that say where things go, and change nothing in the data."""

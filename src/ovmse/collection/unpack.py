@@ -49,25 +49,23 @@ class UnpackBudget:
         self.names: dict[str, bool] = {}
 
     def member(self, name: str, size: int, is_folder: bool) -> PurePosixPath:
-        """The path of a member, once it is allowed. size: in bytes, as the header claims."""
-        path = safe(self.archive, name)
+        """The path of a member, once it is allowed: nothing that points elsewhere on any system. size: as claimed."""
+        path = PurePosixPath(name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or FORBIDDEN.search(name):
+            raise refused(self.archive, f"the name {name!r} is not a plain relative path")
         self.members += 1
         if self.members > self.limits.members:
             raise refused(self.archive, f"more than {self.limits.members} members")
         if size < 0 or self.bytes + size > self.most:
             raise refused(self.archive, f"{name!r} brings it to more than {self.most} bytes unpacked")
-        self._claim(path, is_folder)
-        return path
-
-    def _claim(self, path: PurePosixPath, is_folder: bool) -> None:
-        """Take a name, which no other member may have, on file systems that ignore case either."""
-        key = path.as_posix().casefold()
+        key = path.as_posix().casefold()  # no other member may have the name, where case is ignored either
         if key in self.names and not (is_folder and self.names[key]):
             raise refused(self.archive, f"{path.as_posix()!r} comes twice")
         self.names[key] = is_folder
         for parent in path.parents[:-1]:
             if not self.names.setdefault(parent.as_posix().casefold(), True):
                 raise refused(self.archive, f"{parent.as_posix()!r} is a file and a folder")
+        return path
 
     def spend(self, count: int) -> None:
         """Count bytes that were unpacked."""
@@ -102,22 +100,17 @@ def kind_of(archive: Path) -> str:
     """zip, gz, bz2, xz or tar, by the first bytes."""
     with archive.open("rb") as file:
         head = file.read(512)
-    found = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
-    if found is None and head[257:262] != b"ustar":
+    found = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "tar")
+    if found == "tar" and head[257:262] != b"ustar":
         raise refused(archive, f"it is neither a zip nor a tar: it begins with {head[:40]!r}")
-    return found or "tar"
+    return found
 
 
-class ArchiveMember(NamedTuple):
-    """One member of an archive. size: in bytes, as its header claims; open: begins to read it."""
-
-    name: str
-    size: int
-    is_folder: bool
-    open: Callable[[], Any]
+Member = tuple[str, int, bool, Callable[[], Any]]
+"""A member's name, its size in bytes as its header claims, whether it is a folder, and what begins to read it."""
 
 
-def zipped(archive: Path) -> Iterator[ArchiveMember]:
+def zipped(archive: Path) -> Iterator[Member]:
     """The members of a zip, none of them a link, a device, or encrypted."""
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
@@ -126,10 +119,10 @@ def zipped(archive: Path) -> Iterator[ArchiveMember]:
                 raise refused(archive, f"{name!r} is a link or a device")
             if info.flag_bits & 1:
                 raise refused(archive, f"{name!r} is encrypted")
-            yield ArchiveMember(name, info.file_size, name.endswith("/"), partial(file.open, info))
+            yield name, info.file_size, name.endswith("/"), partial(file.open, info)
 
 
-def tarred(archive: Path, kind: str, budget: UnpackBudget) -> Iterator[ArchiveMember]:
+def tarred(archive: Path, kind: str, budget: UnpackBudget) -> Iterator[Member]:
     """The members of a tar, none of them a link, a device, or sparse; the tar must end as a tar does."""
     with OPENERS[kind](archive, "rb") as raw:
         guarded = Guarded(raw, budget)
@@ -137,7 +130,7 @@ def tarred(archive: Path, kind: str, budget: UnpackBudget) -> Iterator[ArchiveMe
             for info in file:
                 if not (info.isdir() or info.isreg()) or info.issparse():
                     raise refused(archive, f"{info.name!r} is a link, a device or a sparse file")
-                yield ArchiveMember(info.name, info.size, info.isdir(), partial(file.extractfile, info))
+                yield info.name, info.size, info.isdir(), partial(file.extractfile, info)
         if guarded.last != END_OF_TAR:  # tarfile takes a damaged header for the end
             raise refused(archive, "it is damaged (its end is missing)")
         while piece := raw.read(PIECE):  # to where the compression's own checksum is
@@ -180,14 +173,6 @@ def write(stream: io.BufferedIOBase, target: Path, size: int, budget: UnpackBudg
         os.fsync(file.fileno())
     if written != size:
         raise refused(budget.archive, f"{target.name!r} has {'more' if written > size else 'less'} than {size} bytes")
-
-
-def safe(archive: Path, name: str) -> PurePosixPath:
-    """The name as a relative path. Raises `UserError` if it could point anywhere else, on any system."""
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts or FORBIDDEN.search(name):
-        raise refused(archive, f"the name {name!r} is not a plain relative path")
-    return path
 
 
 def refused(archive: Path, why: str) -> UserError:

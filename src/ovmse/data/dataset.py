@@ -17,7 +17,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError, unknown
 from ovmse.core.types import EnvSpec, Episode, Flat
-from ovmse.data.schema import KINDS, SCHEMA_VERSION, Metadata, shapes, starts
+from ovmse.data.schema import KINDS, SCHEMA_VERSION, SIZES, Metadata, shapes, starts
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import digest, in_memory, read_array, read_metadata, write_whole
 from ovmse.system.files import check_free
@@ -71,7 +71,7 @@ class Dataset:
 
     def returns(self) -> np.ndarray:
         """The undiscounted sum of rewards of every episode, float64, shape (E,)."""
-        return np.add.reduceat(self.reward.astype(np.float64), self.step_start)
+        return episode_returns(self.reward, self.length)
 
     def episode(self, index: int) -> Episode:
         """Episode `index` (0 to E - 1), not padded: T is its length. Action is int32."""
@@ -90,13 +90,8 @@ class Dataset:
         Sizes and then the name must agree; `allow_version_mismatch` accepts another version and settings.
         """
         own = self.spec
-        sizes = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit")
-        wrong = [
-            f"{size}: expected {getattr(own, size)}, got {getattr(spec, size)}"
-            for size in sizes
-            if getattr(own, size) != getattr(spec, size)
-        ]
-        if wrong:
+        sizes = ((name, getattr(own, name), getattr(spec, name)) for name in SIZES if name in EnvSpec._fields)
+        if wrong := [f"{name}: expected {want}, got {have}" for name, want, have in sizes if want != have]:
             raise UserError(
                 f"{self.path}: {spec.name!r} has other sizes than {own.name!r}, where the play comes from: "
                 f"{'; '.join(wrong)}. Use that environment, or another dataset."
@@ -130,7 +125,8 @@ class Dataset:
         flat = conform(str(path), metadata.env, cast("Flat", stored))
         checksum = digest(stored) if metadata.checksum else ""
         del stored
-        for name, value in _statistics(flat, metadata.env).items():
+        returns = episode_returns(flat["reward"], flat["length"])
+        for name, value in statistics(returns, flat["won"], metadata.env).items():
             stated = getattr(metadata, name)
             if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
                 raise UserError(
@@ -196,7 +192,7 @@ class Dataset:
             created=created or today(),
             episodes=len(flat["length"]),
             steps=len(flat["reward"]),
-            **_statistics(flat, spec),
+            **statistics(episode_returns(flat["reward"], flat["length"]), flat["won"], spec),
             source=source,
             assumptions=list(assumptions),
             recipe=None if recipe is None else plain_settings(recipe),
@@ -213,8 +209,7 @@ def pack(episodes: Episode, won: np.ndarray) -> Flat:
     Padding (where `valid` is false) is left out. Raises `UserError` where valid steps have a gap.
     """
     valid = np.asarray(episodes.valid, bool)
-    length = valid.sum(axis=1)
-    gap = (valid != (np.arange(valid.shape[1]) < length[:, None])).any(axis=1)
+    length, gap = leading(valid)
     if gap.any():
         raise UserError(f"episode {int(gap.argmax())}: expected its valid steps first and padding after, got a gap.")
     rows = np.arange(valid.shape[1] + 1) <= length[:, None]
@@ -228,6 +223,22 @@ def pack(episodes: Episode, won: np.ndarray) -> Flat:
         length=length.astype(np.int32),
         won=np.asarray(won, bool),
     )
+
+
+def leading(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many entries of each row of (E, T) are true, and whether others stand before them, both of shape (E,)."""
+    length = valid.sum(axis=1)
+    return length, (valid != (np.arange(valid.shape[1]) < length[:, None])).any(axis=1)
+
+
+def joined(parts: Sequence[Flat]) -> Flat:
+    """The arrays of several sets of episodes end to end. Raises `UserError` where their sizes differ."""
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return cast("Flat", {name: np.concatenate([cast("dict", part)[name] for part in parts]) for name in KINDS})
+    except ValueError as error:
+        raise UserError(f"episodes of different sizes: {error}.") from error
 
 
 def shipped() -> tuple[str, ...]:
@@ -285,9 +296,9 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def _statistics(flat: Flat, spec: EnvSpec) -> dict[str, Any]:
-    """What the metadata says of the data: returns and the win rate."""
-    return statistics(np.add.reduceat(flat["reward"].astype(np.float64), starts(flat["length"])), flat["won"], spec)
+def episode_returns(reward: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """The undiscounted sum of rewards (M,) of every episode, float64, shape (E,)."""
+    return np.add.reduceat(reward.astype(np.float64), starts(length))
 
 
 def statistics(returns: np.ndarray, won: np.ndarray, spec: EnvSpec) -> dict[str, Any]:

@@ -17,6 +17,10 @@ class Kind(NamedTuple):
 
 FETCH = "Fetch the dataset again, or write it again from its source."
 SOURCE = "Correct the log or leave these episodes out, and write the dataset again."
+FINAL_ROW = (
+    "A learner bootstraps from the last row of an episode that was cut: record what was seen there, or drop these "
+    "episodes' last step."
+)
 
 KINDS_FOUND: dict[str, Kind] = {
     "metadata cannot be read": Kind("error", "Write the dataset again with this version of the library."),
@@ -42,16 +46,8 @@ KINDS_FOUND: dict[str, Kind] = {
     ),
     "terminal before the last step": Kind("error", "Split the log at its true ends: one episode ends once."),
     "win where nothing can be won": Kind("error", "Set has_win in the metadata, or won to false."),
-    "final row is all zeros": Kind(
-        "warning",
-        "A learner bootstraps from the last row of an episode that was cut: record what was seen there, or drop "
-        "these episodes' last step.",
-    ),
-    "final row repeats the one before": Kind(
-        "warning",
-        "A learner bootstraps from the last row of an episode that was cut: record what was seen there, or drop "
-        "these episodes' last step.",
-    ),
+    "final row is all zeros": Kind("warning", FINAL_ROW),
+    "final row repeats the one before": Kind("warning", FINAL_ROW),
     "time limit recorded as an end": Kind(
         "warning", "Where the time limit cut an episode, terminal is false: else the future counts for nothing there."
     ),

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ovmse.core.errors import UserError, unknown
 from ovmse.core.types import EnvSpec
-from ovmse.data.formats.episodes import check_actions
+from ovmse.data.formats import episodes
 from ovmse.data.raw_episode import ImportRules, RawEpisode, Source
 from ovmse.data.schema import Metadata
 from ovmse.data.writer import DatasetWriter, DiskError
@@ -65,21 +65,15 @@ def import_dataset(
     check_free(Path(out).resolve())
     if broken not in ("refuse", "skip"):
         raise unknown("value of broken", broken, ("refuse", "skip"))
-    if n_actions is not None:
-        check_actions("n_actions", n_actions)
+    episodes.check_actions("n_actions", n_actions)
     opened = open_source(source, format, n_actions if spec is None else spec.n_actions, options)
     rules = rules or ImportRules()
+    recipe = {"source": opened.name, "format": opened.format, "rules": dataclasses.asdict(rules), "facts": opened.facts}
     described = {
         "behaviour": "not told",
         "command": provenance.command_line(),
         "source": f"{opened.name} ({opened.format})",
-        "recipe": {
-            "made_by": "import",
-            "source": opened.name,
-            "format": opened.format,
-            "rules": dataclasses.asdict(rules),
-            "facts": opened.facts,
-        },
+        "recipe": {"made_by": "import"} | recipe,
     }
     new = [folder for folder in Path(out).resolve().parents if not folder.exists()]
     writer = DatasetWriter(
@@ -96,7 +90,9 @@ def import_dataset(
         _write(writer, opened, left_out if broken == "skip" else None, console)
         if left_out and not writer.episodes:
             raise UserError(f"{opened.name}: none of its {len(left_out)} episodes can be used. First: {left_out[0]}")
-        metadata = writer.close(_general(opened, spec, left_out))
+        taken = [] if spec is None else [f"taken to be play of {spec.name} as {spec.version} has it"]
+        lost = [f"broken episodes left out: {len(left_out)}, the first: {left_out[0]}"] if left_out else []
+        metadata = writer.close([*opened.assumed, *taken, *lost])
     except BaseException as error:
         writer.discard()
         for folder in new:
@@ -122,21 +118,17 @@ def open_source(
             raise UserError("episodes from Python have no format and no options.")
         if n_actions is None:
             raise UserError("episodes from Python: say how many actions an agent has (n_actions).")
-        return _reader("ovmse.data.formats.episodes")(source, n_actions=n_actions)
+        return episodes.read(source, n_actions=n_actions)
     path = Path(source)
     found = detect(path) if format == "auto" else format
     if found not in READERS:
         raise unknown("format", found, READERS)
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
-    read = _reader(READERS[found])
+    read = importlib.import_module(READERS[found]).read
     if strange := set(options or {}) - set(inspect.signature(read).parameters):
         raise UserError(f"{path}: the format {found} has no use for {', '.join(sorted(strange))}.")
     return read(path, n_actions=n_actions, **(options or {}))
-
-
-def _reader(module: str) -> Callable[..., Source]:
-    return importlib.import_module(module).read
 
 
 def detect(path: Path) -> str:
@@ -151,7 +143,7 @@ def detect(path: Path) -> str:
     pickles.refuse(path)
     names = [path.name] if path.is_file() else sorted(entry.name for entry in path.iterdir())
     inside = [name.lower() for name in names]
-    if path.is_dir() and ((path / "data" / "metadata.json").is_file() or (path / "data" / "main_data.hdf5").is_file()):
+    if any((path / "data" / name).is_file() for name in ("metadata.json", "main_data.hdf5")):
         return "minari"
     if path.is_dir() and (_is_vault(path) or any(_is_vault(path / name) for name in names)):
         return "vault"
@@ -195,10 +187,10 @@ def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, co
             progress.update(bar, completed=first)
 
 
-def groups(episodes: Iterator[RawEpisode]) -> Iterator[list[RawEpisode]]:
+def groups(logged: Iterator[RawEpisode]) -> Iterator[list[RawEpisode]]:
     """Episodes in groups of about `GROUP_BYTES`: arrays are checked and written faster together."""
     group, size = list[RawEpisode](), 0
-    for episode in episodes:
+    for episode in logged:
         group.append(episode)
         size += episode.obs.nbytes + (0 if episode.state is None else episode.state.nbytes)
         if size >= GROUP_BYTES:
@@ -206,11 +198,3 @@ def groups(episodes: Iterator[RawEpisode]) -> Iterator[list[RawEpisode]]:
             group, size = [], 0
     if group:
         yield group
-
-
-def _general(source: Source, spec: EnvSpec | None, left_out: list[str]) -> list[str]:
-    """Assumptions that concern the log as a whole."""
-    taken = [] if spec is None else [f"taken to be play of {spec.name} as {spec.version} has it"]
-    count = len(left_out)
-    broken = [f"broken episodes left out: {count}, the first: {left_out[0]}"] if count else []
-    return [*source.assumed, *taken, *broken]

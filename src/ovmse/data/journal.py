@@ -21,12 +21,13 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat, action_dtype
-from ovmse.data.schema import starts
+from ovmse.data.dataset import episode_returns
+from ovmse.data.raw_episode import ROWS
+from ovmse.data.schema import KINDS, shapes, starts
 from ovmse.data.zarr_files import Stored
 from ovmse.system.files import atomic_path
 
 VALUES = ("obs", "state", "avail", "action", "reward", "terminal")
-ROWS = ("obs", "state", "avail")  # one more per episode than steps
 FILES = (*VALUES, "assumptions", "records")
 RECORD = np.dtype([("length", "<i4"), ("won", "i1"), ("assumed", "<u8"), ("check", "<u4")])
 """won: 1, 0, or -1 where it is not known; assumed: one bit per line of ``assumptions``."""
@@ -82,8 +83,7 @@ class Journal:
     def begin(self, spec: EnvSpec) -> None:
         """Fix the sizes, before the first episode."""
         self.spec = spec
-        file = self.folder / "sizes.json"
-        with atomic_path(file) as partial:
+        with atomic_path(self.folder / "sizes.json") as partial:
             partial.write_text(json.dumps(spec._asdict()))
 
     def append(self, flat: Flat, won: Sequence[bool | None], assumed: Sequence[Sequence[str]]) -> None:
@@ -109,8 +109,8 @@ class Journal:
         records["won"] = [-1 if w is None else int(w) for w in won]
         records["assumed"] = [sum(1 << self._number(text) for text in texts) for texts in assumed]
         rows, steps = starts(length + 1), starts(length)
-        for e, n in enumerate(length):
-            spans = (arrays[field][_span(field, int(rows[e]), int(steps[e]), int(n))] for field in VALUES)
+        for e, n in enumerate(length.tolist()):
+            spans = (arrays[field][_span(field, int(rows[e]), int(steps[e]), n)] for field in VALUES)
             records["check"][e] = checksum(spans, records[e])
         for field in VALUES:
             _write(self._files[field], arrays[field].data)
@@ -181,7 +181,7 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _count(self, records: np.ndarray, reward: np.ndarray) -> None:
-        self._parts.append((records, np.add.reduceat(reward.astype(np.float64), starts(records["length"]))))
+        self._parts.append((records, episode_returns(reward, records["length"])))
         self.episodes += len(records)
 
     def _recover(self) -> None:
@@ -220,15 +220,8 @@ class Journal:
     def _layout(self, field: str) -> tuple[tuple[int, ...], np.dtype]:
         """Shape and dtype of one entry of a field."""
         assert self.spec is not None
-        n, a = self.spec.n_agents, self.spec.n_actions
-        return {
-            "obs": ((n, self.spec.obs_size), np.dtype(np.float32)),
-            "state": ((self.spec.state_size,), np.dtype(np.float32)),
-            "avail": ((n, a), np.dtype(bool)),
-            "action": ((n,), action_dtype(a)),
-            "reward": ((), np.dtype(np.float32)),
-            "terminal": ((), np.dtype(bool)),
-        }[field]
+        kind = {"f": np.dtype(np.float32), "b": np.dtype(bool), "iu": action_dtype(self.spec.n_actions)}[KINDS[field]]
+        return shapes(self.spec, 0, 0)[field][1:], kind
 
     def _entry_bytes(self, field: str) -> int:
         shape, dtype = self._layout(field)

@@ -9,12 +9,15 @@ Axes: T steps, N agents, A actions, O observation features, S state features.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from ovmse.core.errors import UserError, check_positive, unknown
 from ovmse.core.types import Flat
+
+ROWS = ("obs", "state", "avail")
+"""The fields that have a row more than an episode has steps."""
 
 
 class RawEpisode(NamedTuple):
@@ -55,8 +58,8 @@ class Source(NamedTuple):
     facts: dict[str, Any] = {}
 
 
-REWARDS = ("equal", "mean", "sum")
-FINAL_ROWS = ("repeat", "drop")
+Rewards = Literal["equal", "mean", "sum"]
+FinalRow = Literal["repeat", "drop"]
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,18 @@ class ImportRules:
 
     time_limit: int | None = None
     """episodes of this many steps were cut by the time limit, whatever the log calls their last step"""
-    rewards: Literal["equal", "mean", "sum"] = "equal"
+    rewards: Rewards = "equal"
     """rewards per agent: equal (they must agree, and count once), or their mean or sum"""
-    final_row: Literal["repeat", "drop"] = "repeat"
+    final_row: FinalRow = "repeat"
     """without a final observation: repeat the last one, or drop the last step of episodes that were cut"""
 
     def __post_init__(self) -> None:
         if self.time_limit is not None:
             check_positive("time-limit", self.time_limit)
-        if self.rewards not in REWARDS:
-            raise unknown("way to combine rewards", self.rewards, REWARDS)
-        if self.final_row not in FINAL_ROWS:
-            raise unknown("final-row", self.final_row, FINAL_ROWS)
+        if self.rewards not in get_args(Rewards):
+            raise unknown("way to combine rewards", self.rewards, get_args(Rewards))
+        if self.final_row not in get_args(FinalRow):
+            raise unknown("final-row", self.final_row, get_args(FinalRow))
 
 
 @dataclass
@@ -91,10 +94,9 @@ class AssumptionLog:
 
     def lines(self, episodes: int) -> list[str]:
         """One sentence per assumption; the number of episodes where it is not all of them."""
-        return [
-            *self.general,
-            *(text if n == episodes else f"{text} ({n:,} of {episodes:,} episodes)" for text, n in self.made.items()),
-        ]
+        made = self.made.items()
+        of_some = (text if n == episodes else f"{text} ({n:,} of {episodes:,} episodes)" for text, n in made)
+        return [*self.general, *of_some]
 
 
 def complete_episode(logged: RawEpisode, rules: ImportRules, n_actions: int, ledger: AssumptionLog) -> Flat:
@@ -147,18 +149,18 @@ def _whole(logged: RawEpisode, action: np.ndarray) -> np.ndarray:
     """The actions as integers, shape (T, N)."""
     if action.ndim != 2 or 0 in action.shape:
         raise UserError(f"{logged.where}: action: expected shape (steps, agents), got {action.shape}.")
+    if action.dtype.kind not in "iuf":
+        raise UserError(f"{logged.where}: action: expected whole numbers, got {action.dtype}.")
     if action.dtype.kind in "iu":
         return action
-    if action.dtype.kind == "f":
-        whole = np.isfinite(action) & (action == np.floor(action)) & (np.abs(action) < 2**31)
-        if whole.all():
-            return action.astype(np.int64)
+    whole = np.isfinite(action) & (action == np.floor(action)) & (np.abs(action) < 2**31)
+    if not whole.all():
         step, agent = np.argwhere(~whole)[0]
         raise UserError(
             f"{logged.where}: step {step}, agent {agent}: action: expected a whole number, got {action[step, agent]}. "
             "Only discrete actions are supported."
         )
-    raise UserError(f"{logged.where}: action: expected whole numbers, got {action.dtype}.")
+    return action.astype(np.int64)
 
 
 def _terminal(logged: RawEpisode, rules: ImportRules, steps: int, ledger: AssumptionLog) -> np.ndarray:
@@ -171,7 +173,7 @@ def _terminal(logged: RawEpisode, rules: ImportRules, steps: int, ledger: Assump
         raise UserError(f"{logged.where}: expected at most {rules.time_limit} steps, the time limit, got {steps}.")
     if steps == rules.time_limit and terminal[-1] and not logged.won:
         ledger.note(f"episodes of {rules.time_limit} steps are marked terminal: taken as cut by the time limit")
-        terminal = np.concatenate([terminal[:-1], [False]])
+        terminal = np.append(terminal[:-1], False)
     return terminal
 
 

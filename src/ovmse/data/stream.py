@@ -17,12 +17,13 @@ import zarr
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.findings import Finding
+from ovmse.data.raw_episode import ROWS
 from ovmse.data.schema import KIND_NAMES, KINDS, Metadata, shapes, starts
 from ovmse.data.zarr_files import read_metadata
 
 BLOCK_BYTES = 2**25
 CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
-ROWS, STEPS = ("obs", "state", "avail"), ("action", "reward", "terminal")
+STEPS = ("action", "reward", "terminal")
 READ_AS = {name: np.dtype(np.float32) for name in ("obs", "state", "reward")} | {
     name: np.dtype(bool) for name in ("avail", "terminal", "won")
 }
@@ -51,6 +52,15 @@ class DatasetScan:
     won: np.ndarray
     sound: np.ndarray
     findings: list[Finding] = field(default_factory=list)
+
+    def note(self, kind: str, text: str, file: str, episode: int | None = None, times: int = 1) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(kind, times, text, file, episode))
+
+    @property
+    def held(self) -> np.ndarray:
+        """The steps of every episode, none where its length makes no sense, shape (E,)."""
+        return np.maximum(self.length, 0)
 
     @property
     def step_bytes(self) -> int:
@@ -118,12 +128,12 @@ def _whole(path: Path, arrays: dict[str, Any], name: str, findings: list[Finding
     try:
         return np.asarray(array[...]).astype(np.int64)
     except Exception as error:
-        for coordinates, file in _chunks(path / name, array):
-            if (why := _failure(array, coordinates)) is not None:
-                text = f"{name}: {file.name}: {why!r}"
-                findings.append(Finding("damaged chunk file", 1, text, f"{name}/{file.name}"))
-                return np.zeros(0, np.int64)
-        findings.append(Finding("array cannot be opened", 1, f"{name}: {error!r}", name))
+        lost = ((file, why) for at, file in _chunks(path / name, array) if (why := _failure(array, at)) is not None)
+        if chunk := next(lost, None):
+            file, why = chunk
+            findings.append(Finding("damaged chunk file", 1, f"{name}: {file.name}: {why!r}", f"{name}/{file.name}"))
+        else:
+            findings.append(Finding("array cannot be opened", 1, f"{name}: {error!r}", name))
         return np.zeros(0, np.int64)
 
 
@@ -145,17 +155,15 @@ def _actual_spec(spec: EnvSpec | None, arrays: dict[str, Any], length: np.ndarra
 
 def _check_shapes(found: DatasetScan) -> None:
     """Sizes against the lengths and the metadata; episodes beyond the end of an array are not sound."""
-    length, findings = found.length, found.findings
+    length, held, meta = found.length, found.held, found.metadata
     if (bad := length < 1).any():
         episode = int(bad.argmax())
         text = f"episode {episode}: expected a length of at least 1, got {length[episode]}"
-        findings.append(Finding("episode without steps", int(bad.sum()), text, "length", episode))
-    held = np.maximum(length, 0)
+        found.note("episode without steps", text, "length", episode, int(bad.sum()))
     steps, episodes = int(held.sum()), len(length)
-    meta = found.metadata
     if meta is not None and (meta.episodes, meta.steps) != (episodes, steps):
         text = f"expected {meta.episodes} episodes and {meta.steps} steps, the lengths are {episodes} and {steps}"
-        findings.append(Finding("metadata contradicts the data", 1, text, "zarr.json"))
+        found.note("metadata contradicts the data", text, "zarr.json")
     expected = shapes(meta.env if meta else found.spec, episodes, steps)
     step_end, row_end = np.cumsum(held), np.cumsum(held + 1)
     for name, array in found.arrays.items():
@@ -166,10 +174,10 @@ def _check_shapes(found: DatasetScan) -> None:
             first = int(beyond.argmax()) if beyond.any() else None
             if first is not None:
                 text += f"; episodes from {first} on are cut short and left out"
-            findings.append(Finding("array does not fit the lengths", 1, text, name, first))
+            found.note("array does not fit the lengths", text, name, first)
             found.sound &= ~beyond
         elif shape != wanted:
-            findings.append(Finding("wrong shape", 1, f"{name}: expected {wanted}, got {shape}", name))
+            found.note("wrong shape", f"{name}: expected {wanted}, got {shape}", name)
 
 
 def _readable(found: DatasetScan) -> bool:
@@ -211,22 +219,14 @@ def _leave_out(found: DatasetScan, name: str, array: Any, at: tuple[int, ...], k
     """Note a lost chunk, and that the episodes in it cannot be read."""
     size = (array.shards or array.chunks)[0]
     first, end = at[0] * size, (at[0] + 1) * size
-    lost = _touching(found, name, first, end)
+    entries = found.held + 1 if name in ROWS else found.held if name in STEPS else np.ones_like(found.length)
+    begin = starts(entries)
+    lost = (begin < end) & (begin + entries > first)
     numbers = np.flatnonzero(lost)
     which = f"; episodes {numbers[0]} to {numbers[-1]} are left out" if len(numbers) else ""
     relative = file.relative_to(found.path).as_posix()
-    found.findings.append(
-        Finding(kind, 1, f"{relative}: {why}{which}", relative, int(numbers[0]) if len(numbers) else None)
-    )
+    found.note(kind, f"{relative}: {why}{which}", relative, int(numbers[0]) if len(numbers) else None)
     found.sound &= ~lost
-
-
-def _touching(found: DatasetScan, name: str, first: int, end: int) -> np.ndarray:
-    """The episodes with entries between `first` and `end` of an array, (E,) bool."""
-    held = np.maximum(found.length, 0)
-    size = held + 1 if name in ROWS else held if name in STEPS else np.ones_like(held)
-    begin = starts(size)
-    return (begin < end) & (begin + size > first)
 
 
 def blocks(found: DatasetScan) -> Iterator[Block]:
@@ -236,7 +236,7 @@ def blocks(found: DatasetScan) -> Iterator[Block]:
     """
     if not len(found.length):
         return
-    part = (np.cumsum(np.maximum(found.length, 0)) * found.step_bytes // BLOCK_BYTES).astype(np.int64)
+    part = (np.cumsum(found.held) * found.step_bytes // BLOCK_BYTES).astype(np.int64)
     edges = np.flatnonzero(np.diff(part, prepend=-1, append=-1))
     for first, end in itertools.pairwise([*edges[:-1].tolist(), len(found.length)]):
         yield from _sound_runs(found, first, end)
@@ -257,7 +257,7 @@ def _sound_runs(found: DatasetScan, first: int, end: int) -> Iterator[Block]:
 
 def _slices(found: DatasetScan, first: int, end: int) -> dict[str, slice]:
     """Where the episodes from `first` to before `end` lie in every array."""
-    step, stop = (int(np.maximum(found.length[:e], 0).sum()) for e in (first, end))
+    step, stop = (int(found.held[:e].sum()) for e in (first, end))
     rows, acts = slice(step + first, stop + end), slice(step, stop)
     return {name: rows if name in ROWS else acts for name in (*ROWS, *STEPS)}
 
@@ -279,11 +279,10 @@ def _find_damage(found: DatasetScan, first: int, end: int, error: Exception) -> 
         array = found.arrays[name]
         size = (array.shards or array.chunks)[0]
         for coordinates, file in _chunks(found.path / name, array):
-            if coordinates[0] * size < part.stop and (coordinates[0] + 1) * size > part.start:
-                why = _failure(array, coordinates)
-                if why is not None:
-                    _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
+            touched = coordinates[0] * size < part.stop and (coordinates[0] + 1) * size > part.start
+            if touched and (why := _failure(array, coordinates)) is not None:
+                _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
     if found.sound.sum() == before:
         text = f"episodes {first} to {end - 1} cannot be read: {error!r}"
-        found.findings.append(Finding("damaged chunk file", 1, text, "", first))
+        found.note("damaged chunk file", text, "", first)
         found.sound[first:end] = False

@@ -7,14 +7,14 @@ a `Fault` or nothing; a new one is one more function in `CHECKS`, and its kind a
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat, action_dtype
 from ovmse.data.findings import Finding
-from ovmse.data.schema import KIND_NAMES, KINDS, shapes, starts, step_rows
+from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, shapes, starts, step_rows
 
 
 class Log(NamedTuple):
@@ -27,7 +27,7 @@ class Log(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Where a check failed: a mask over rows, steps or episodes (its first axis) and what its other axes are.
+    """Where a check failed: a mask over the first axes of a field (`schema.DIMENSIONS`).
 
     words: an index of the mask → what was expected there and what came.
     """
@@ -35,8 +35,6 @@ class Fault(NamedTuple):
     kind: str
     field: str
     bad: np.ndarray
-    axis: Literal["row", "step", "episode"]
-    others: tuple[str, ...]
     words: Callable[[tuple[int, ...]], str]
 
 
@@ -45,43 +43,24 @@ def _not_finite(field: str, log: Log) -> Fault | None:
     # A NaN or an infinity shows in the extremes: sound data needs no mask of its own size.
     if np.isfinite(values.min()) and np.isfinite(values.max()):
         return None
-    others = {"obs": ("agent", "feature"), "state": ("feature",), "reward": ()}[field]
-    return Fault(
-        f"{field} is not finite",
-        field,
-        ~np.isfinite(values),
-        "step" if field == "reward" else "row",
-        others,
-        lambda index: f"expected a finite number, got {values[index]}",
-    )
+    bad = ~np.isfinite(values)
+    return Fault(f"{field} is not finite", field, bad, lambda index: f"expected a finite number, got {values[index]}")
 
 
 def _action_out_of_range(log: Log) -> Fault:
     action, n_actions = log.flat["action"], log.flat["avail"].shape[-1]
+    bad = (action < 0) | (action >= n_actions)
     return Fault(
-        "action out of range",
-        "action",
-        (action < 0) | (action >= n_actions),
-        "step",
-        ("agent",),
-        lambda index: f"expected 0 to {n_actions - 1}, got {action[index]}",
+        "action out of range", "action", bad, lambda index: f"expected 0 to {n_actions - 1}, got {action[index]}"
     )
 
 
 def _no_legal_action(log: Log) -> Fault:
     bad = np.asarray(~log.flat["avail"].any(axis=-1))
     bad[log.row_start + log.flat["length"]] = False  # after the last step nobody acts
-    return Fault(
-        "no legal action",
-        "avail",
-        bad,
-        "row",
-        ("agent",),
-        lambda index: (
-            "expected at least one true value in avail, got none "
-            "(an agent that is out of play needs one action that does nothing)"
-        ),
-    )
+    advice = "an agent that is out of play needs one action that does nothing"
+    text = f"expected at least one true value in avail, got none ({advice})"
+    return Fault("no legal action", "avail", bad, lambda index: text)
 
 
 def _illegal_action(log: Log) -> Fault:
@@ -96,7 +75,7 @@ def _illegal_action(log: Log) -> Fault:
         return f"action {action[index]}, legal are {', '.join(map(str, legal)) or 'none'}"
 
     bad = in_range & ~avail[rows[:, None], np.arange(n_agents), known]
-    return Fault("illegal recorded action", "action", bad, "step", ("agent",), words)
+    return Fault("illegal recorded action", "action", bad, words)
 
 
 def _early_terminal(log: Log) -> Fault:
@@ -104,21 +83,18 @@ def _early_terminal(log: Log) -> Fault:
     bad[log.step_start + length - 1] = False
 
     def words(index: tuple[int, ...]) -> str:
-        last = length[_episode(log.step_start, index[0])] - 1
-        return f"expected only at step {last}, the episode's last"
+        return f"expected only at step {length[_episode(log.step_start, index[0])] - 1}, the episode's last"
 
-    return Fault("terminal before the last step", "terminal", bad, "step", (), words)
+    return Fault("terminal before the last step", "terminal", bad, words)
 
 
 def _too_long(log: Log) -> Fault:
-    length = log.flat["length"]
+    length, limit = log.flat["length"], log.episode_limit
     return Fault(
         "episode longer than episode_limit",
         "length",
-        length > log.episode_limit,
-        "episode",
-        (),
-        lambda index: f"expected at most {log.episode_limit} steps, got {length[index]}",
+        length > limit,
+        lambda index: f"expected at most {limit} steps, got {length[index]}",
     )
 
 
@@ -148,28 +124,23 @@ def _episode(start: np.ndarray, index: int) -> int:
 
 
 def _start(log: Log, fault: Fault) -> np.ndarray:
-    """The first index of every episode on the axis of a fault."""
-    return {"row": log.row_start, "step": log.step_start, "episode": np.arange(len(log.flat["length"]))}[fault.axis]
+    """The first index of every episode on the first axis of a fault."""
+    starts_of = {"row": log.row_start, "step": log.step_start, "episode": np.arange(len(log.flat["length"]))}
+    return starts_of[DIMENSIONS[fault.field][0]]
 
 
 def _finding(log: Log, fault: Fault, first_episode: int) -> Finding:
     """A fault in words, its first place named."""
     index = tuple(int(i) for i in np.unravel_index(int(fault.bad.argmax()), fault.bad.shape))
-    start = _start(log, fault)
+    start, (axis, *others) = _start(log, fault), DIMENSIONS[fault.field][: len(index)]
     inside = _episode(start, index[0])
-    episode, step = first_episode + inside, index[0] - int(start[inside])
-    named = dict(zip(fault.others, index[1:], strict=True))
-    steps = {} if fault.axis == "episode" else {"step": step}
-    place = ", ".join(f"{name} {i}" for name, i in ({"episode": episode} | steps | named).items())
-    return Finding(
-        fault.kind,
-        int(fault.bad.sum()),
-        f"{place}: {fault.words(index)}",
-        fault.field,
-        episode,
-        steps.get("step"),
-        named.get("agent"),
-    )
+    place = {"episode": first_episode + inside}
+    if axis != "episode":
+        place["step"] = index[0] - int(start[inside])
+    place |= zip(others, index[1:], strict=True)
+    text = f"{', '.join(f'{name} {i}' for name, i in place.items())}: {fault.words(index)}"
+    named = (place["episode"], place.get("step"), place.get("agent"))
+    return Finding(fault.kind, int(fault.bad.sum()), text, fault.field, *named)
 
 
 def examine(flat: Flat, episode_limit: int, first_episode: int = 0) -> tuple[Finding, ...]:
@@ -190,42 +161,29 @@ def faulty(flat: Flat, episode_limit: int) -> np.ndarray:
     return found
 
 
-def check_values(where: str, flat: Flat, episode_limit: int, first_episode: int = 0) -> None:
-    """Raise `UserError` unless the values can be used; `where` is the file to name, whose episodes begin with this one.
+def conform(where: str, spec: EnvSpec, flat: Flat, first_episode: int = 0) -> Flat:
+    """The arrays in the dtypes of `Dataset`, checked against the environment and each other.
 
+    first_episode: the number of the first one, where the arrays are a part of what `where` names.
     Steps count from 0 within an episode; in obs, state and avail the step after the last is the final row.
+    Raises `UserError` where an episode has no step, with every field whose dtype or shape is wrong, or with the first
+    place of every kind of fault that `examine` finds.
     """
-    if findings := examine(flat, episode_limit, first_episode):
-        faults = "\n  ".join(map(str, findings))
-        raise UserError(f"{where}: the data cannot be used:\n  {faults}\nCorrect the log or leave these episodes out.")
-
-
-def check_lengths(where: str, length: np.ndarray) -> None:
-    """Raise `UserError` unless there are episodes and each has a step: no place can be named before that."""
+    arrays = dict(cast("dict[str, np.ndarray]", flat))
+    length = arrays["length"]
     if length.ndim != 1 or length.dtype.kind not in KINDS["length"] or len(length) == 0:
         raise UserError(
             f"{where}: length: expected integers of shape (episodes,), at least one; "
             f"got {length.dtype} of shape {length.shape}."
         )
-    bad = length < 1
-    if bad.any():
+    if (bad := length < 1).any():
         episode = int(bad.argmax())
         raise UserError(
             f"{where}: episode without steps: episode {episode}: expected a length of at least 1, "
             f"got {length[episode]} ({int(bad.sum())} in all). Leave such episodes out."
         )
-
-
-def conform(where: str, spec: EnvSpec, flat: Flat, first_episode: int = 0) -> Flat:
-    """The arrays in the dtypes of `Dataset`, checked against the environment and each other.
-
-    first_episode: the number of the first one, where the arrays are a part of what `where` names.
-    Raises `UserError` with every field whose dtype or shape is wrong, or as `check_values` does.
-    """
-    check_lengths(where, flat["length"])
-    arrays = dict(cast("dict[str, np.ndarray]", flat))
-    arrays["length"] = arrays["length"].astype(np.int64)  # so that sums cannot wrap around
-    expected = shapes(spec, len(arrays["length"]), int(arrays["length"].sum()))
+    arrays["length"] = length.astype(np.int64)  # so that sums cannot wrap around
+    expected = shapes(spec, len(length), int(arrays["length"].sum()))
     wrong = [
         f"{field}: expected {KIND_NAMES[KINDS[field]]} of shape {expected[field]}, got {a.dtype} of shape {a.shape}"
         for field, a in arrays.items()
@@ -239,7 +197,9 @@ def conform(where: str, spec: EnvSpec, flat: Flat, first_episode: int = 0) -> Fl
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is found below
         arrays |= {field: arrays[field].astype(np.float32, copy=False) for field in ("obs", "state", "reward")}
-    check_values(where, cast("Flat", arrays), spec.episode_limit, first_episode)
+    if findings := examine(cast("Flat", arrays), spec.episode_limit, first_episode):
+        faults = "\n  ".join(map(str, findings))
+        raise UserError(f"{where}: the data cannot be used:\n  {faults}\nCorrect the log or leave these episodes out.")
     if not spec.has_win and arrays["won"].any():
         raise UserError(
             f"{where}: won: expected false throughout, as {spec.name!r} cannot be won (has_win is false); "

@@ -3,14 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
-from ovmse.data.dataset import plain_settings, statistics, today
+from ovmse.data.dataset import joined, plain_settings, statistics, today
 from ovmse.data.formats.episodes import check_actions, one
 from ovmse.data.journal import Journal
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, RawEpisode, complete_episode
@@ -65,8 +64,7 @@ class DatasetWriter:
         self.about = _about({"behaviour": "not told", **(about or {})})
         self._spec = None if spec is None else spec._replace(settings=plain_settings(spec.settings))
         self._name, self._n_actions = name or self.path.name, spec.n_actions if spec else n_actions
-        if self._n_actions is not None:
-            check_actions(str(self.path), self._n_actions)
+        check_actions(str(self.path), self._n_actions)
         folder = self.path.parent / f".{self.path.name}.{'unfinished' if keep_unfinished else 'importing'}"
         self._spool = Journal(folder, anew=not keep_unfinished)
         if not resume and self._spool.spec is not None:
@@ -189,9 +187,7 @@ class DatasetWriter:
     def __enter__(self) -> "DatasetWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None and self._spool.is_open:
                 self.close()
@@ -200,8 +196,7 @@ class DatasetWriter:
 
     def _complete(self, logged: RawEpisode, ledger: AssumptionLog) -> Flat:
         """The arrays of one episode, with what it lacks supplied."""
-        masks = None if logged.avail is None else np.shape(logged.avail)[-1:]
-        n_actions = self._n_actions or (masks[0] if masks else None)
+        n_actions = self._n_actions or (None if logged.avail is None else int(np.shape(logged.avail)[-1]))
         if n_actions is None:
             raise UserError(f"{logged.where}: without masks, say how many actions an agent has (n_actions).")
         return complete_episode(logged, self.rules, n_actions, ledger)
@@ -231,13 +226,3 @@ def _about(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("recipe") is not None:
         given["recipe"] = plain_settings(given["recipe"])
     return typed("about", {name: hints[name] for name in given}, given)
-
-
-def joined(parts: Sequence[Flat]) -> Flat:
-    """The arrays of several sets of episodes end to end. Raises `UserError` where their sizes differ."""
-    if len(parts) == 1:
-        return parts[0]
-    try:
-        return cast("Flat", {name: np.concatenate([cast("dict", part)[name] for part in parts]) for name in KINDS})
-    except ValueError as error:
-        raise UserError(f"episodes of different sizes: {error}.") from error

@@ -9,7 +9,7 @@ from support.corrupt import damaged
 from support.minari_logs import FORMATS, UNEQUAL, buffers, spaces, write
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.minari.reader import reader
+from ovmse.data.formats.minari import reader
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, complete_episode
 
 minari = pytest.importorskip("minari")

@@ -15,7 +15,7 @@ from support.episodes import SPEC, random_episode, write_dataset
 
 from ovmse.core.errors import UserError
 from ovmse.data.formats import episodes, pickles
-from ovmse.data.formats.npz.reader import reader
+from ovmse.data.formats.npz import reader
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, complete_episode
 from ovmse.data.schema import KINDS
 

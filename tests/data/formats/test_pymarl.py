@@ -12,7 +12,7 @@ from support.pymarl_logs import FLAT, LIMIT, A, N, batch, save, save_growing
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.pymarl.reader import opening, reader, writer
+from ovmse.data.formats.pymarl import opening, reader, writer
 from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, complete_episode
 
 h5py = pytest.importorskip("h5py")

@@ -14,7 +14,7 @@ from support.vault_logs import A, N, O, experience, flashbax_read, flashbax_writ
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.vault.reader import opening, reader, writer
+from ovmse.data.formats.vault import opening, reader, writer
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, complete_episode
 
 ts = pytest.importorskip("tensorstore")

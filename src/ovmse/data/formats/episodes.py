@@ -31,8 +31,7 @@ def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[RawEpi
         for key in episode:
             if key not in KEYS:
                 raise unknown(f"key: {where} has", str(key), KEYS)
-        missing = [key for key in REQUIRED if episode.get(key) is None]
-        if missing:
+        if missing := [key for key in REQUIRED if episode.get(key) is None]:
             raise UserError(f"{where}: {missing[0]} is missing: expected {', '.join(REQUIRED)}.")
         yield one(where, episode)
 
@@ -40,19 +39,15 @@ def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[RawEpi
 def one(where: str, episode: Mapping[str, Any]) -> RawEpisode:
     """An episode of plain values: arrays or nested lists; None is what is not known."""
     arrays = {key: _array(where, key, episode[key]) for key in KEYS if episode.get(key) is not None}
-    terminal, won = arrays["terminal"], arrays.get("won")
+    terminal, won = flags(where, "terminal", arrays["terminal"]), arrays.get("won")
     if terminal.ndim == 0:
         steps = len(arrays["action"]) if arrays["action"].ndim else 0
-        terminal = (np.arange(steps) == steps - 1) & flags(where, "terminal", terminal)
+        terminal = (np.arange(steps) == steps - 1) & terminal
     if won is not None and won.size != 1:
         raise UserError(f"{where}: won: expected one bool, got shape {won.shape}.")
     return RawEpisode(
-        obs=arrays["obs"],
-        action=arrays["action"],
-        reward=arrays["reward"],
-        terminal=flags(where, "terminal", terminal),
-        state=arrays.get("state"),
-        avail=arrays.get("avail"),
+        **{key: arrays.get(key) for key in ("obs", "action", "reward", "state", "avail")},  # type: ignore[arg-type]
+        terminal=terminal,
         won=None if won is None else bool(flags(where, "won", won).all()),
         where=where,
     )

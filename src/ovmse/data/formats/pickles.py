@@ -3,14 +3,15 @@
 OMIGA and MADT come as one pickle per episode. A pickle is a program: who loads it runs what its author wrote.
 """
 
+import contextlib
 import itertools
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from ovmse.core.errors import UserError
 
 SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".p", ".joblib")
+NOTES = ("", ".txt", ".md", ".json", ".yaml", ".yml", ".log")
 LISTED = 2000
 RECIPE_HINT = "See the script for converting it in docs/importing.md."
 RECIPE = """\
@@ -34,13 +35,10 @@ def refuse(path: Path) -> None:
         if path.is_file() and is_pickled(path):
             raise _error(path, f"{path} is a pickle")
         return
-    others, pickled = 0, list[Path]()
-    for file in _some(path):
-        if is_pickled(file):
-            pickled.append(file)
-        else:
-            others += file.suffix.lower() not in ("", ".txt", ".md", ".json", ".yaml", ".yml", ".log")
-    if pickled and not others:
+    some = itertools.islice(path.rglob("*"), LISTED)
+    files = [file for file in some if file.is_file() and not file.name.startswith(".")]
+    pickled = [file for file in files if is_pickled(file)]
+    if pickled and all(file.suffix.lower() in NOTES for file in set(files) - set(pickled)):
         raise _error(path, f"{path} holds pickles, such as {pickled[0].name}")
 
 
@@ -64,23 +62,10 @@ def _is_object_array(head: bytes) -> bool:
 
 
 def _has_objects(file: Path) -> bool:
-    """Whether an .npz file holds an array of objects."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
-                with archive.open(info) as stream:
-                    if _is_object_array(stream.read(512)):
-                        return True
-    except Exception:  # what is wrong with it is told by the reader of such files
-        return False
+    """Whether an .npz file holds an array of objects; what is wrong with the file is told by its reader."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(file) as archive:
+        return any(_is_object_array(archive.open(info).read(512)) for info in archive.infolist())
     return False
-
-
-def _some(path: Path) -> Iterator[Path]:
-    """The files below a directory, up to a number."""
-    for file in itertools.islice(path.rglob("*"), LISTED):
-        if file.is_file() and not file.name.startswith("."):
-            yield file
 
 
 def _error(path: Path, what: str) -> UserError:

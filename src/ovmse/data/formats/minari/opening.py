@@ -13,12 +13,10 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.formats.episodes import MOST_ACTIONS, check_actions
-from ovmse.data.formats.pymarl.opening import check_stored, open_file
+from ovmse.data.formats.pymarl.opening import check_own, check_stored, open_file
+from ovmse.data.formats.reading import AGAIN, decoding, optional
 from ovmse.data.formats.table.columns import natural
 
-INSTALL = "pip install 'ovmse[minari]'"
-AGAIN = "Fetch or write the dataset again."
-NUMBERS = "fiub"
 LARGEST_ARRAY = 2**30
 DISCRETE_ONLY = "Only teams with a Dict of agents and Discrete actions are supported."
 
@@ -31,6 +29,16 @@ class AgentSpaces(NamedTuple):
     masked: bool
     actions: int
     first: int
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether it sees one of some numbers, which becomes one-hot."""
+        return hasattr(self.seen, "start")
+
+    @property
+    def width(self) -> int:
+        """Features of what it sees."""
+        return int(self.seen.n) if self.one_hot else int(np.prod(self.seen.shape))
 
 
 class Opened(NamedTuple):
@@ -51,26 +59,17 @@ def open_dataset(path: Path) -> Opened:
     """Open the directory of a dataset, or the `data` directory in it. Raises `UserError` where it cannot be used."""
     data = path / "data" if (path / "data" / "metadata.json").is_file() else path
     metadata = _metadata(data)
-    try:
-        import minari
-        from minari.dataset.minari_storage import MinariStorage
-    except ImportError as error:
-        raise UserError(f"Minari datasets need minari: {INSTALL}") from error
+    minari = optional("minari", "Minari datasets", "minari")
     version = metadata.get("minari_version")
     if version not in minari.supported_dataset_versions:
         raise UserError(
             f"{data}: written by Minari {version}; the installed Minari {minari.__version__} reads "
             f"{', '.join(sorted(minari.supported_dataset_versions))}. Install another version of it."
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the spaces of others look like is not the user's concern
-            storage = MinariStorage.read(data)
-            agents = _agents(data, storage.observation_space, storage.action_space)
-    except UserError:
-        raise
-    except Exception as error:  # on damaged files Minari raises anything
-        raise UserError(f"{data}: Minari cannot open it: {_words(error)}. {AGAIN}") from error
+    with decoding(f"{data}: Minari cannot open it"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the spaces of others look like is not the user's concern
+        storage = minari.dataset.minari_storage.MinariStorage.read(data)
+        agents = _agents(data, storage.observation_space, storage.action_space)
     return Opened(data, storage, agents, metadata)
 
 
@@ -79,10 +78,8 @@ def _metadata(data: Path) -> dict[str, Any]:
     file = data / "metadata.json"
     if not file.is_file():
         raise UserError(f"{data}: not a Minari dataset: {file.name} is missing.")
-    try:
+    with decoding(f"{file}: expected JSON"):
         metadata = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: expected JSON: {_words(error)}. {AGAIN}") from error
     if not isinstance(metadata, dict):
         raise UserError(f"{file}: expected an object, got {type(metadata).__name__}. {AGAIN}")
     needed = {"observation_space": str, "action_space": str, "data_format": str, "total_episodes": int}
@@ -136,7 +133,7 @@ def _agent(data: Path, name: str, seen: Any, acting: Any) -> AgentSpaces:
 def episode(opened: Opened, index: int) -> dict[str, Any]:
     """What Minari reads of an episode. Raises `UserError` where it cannot, or reads another number of steps."""
     where = f"{opened.path}: episode {index}"
-    try:
+    with decoding(f"{where}: cannot be read"):
         if opened.metadata["data_format"] == "hdf5":
             _check_hdf5(opened.path / "main_data.hdf5", f"episode_{index}")
         elif opened.metadata["data_format"] == "arrow":
@@ -144,10 +141,6 @@ def episode(opened: Opened, index: int) -> dict[str, Any]:
         found = next(iter(opened.storage.get_episodes([index])))
         stated = next(iter(opened.storage.get_episode_metadata([index]))).get("total_steps")
         steps = len(found["rewards"])
-    except UserError:
-        raise
-    except Exception as error:  # on damaged files Minari raises anything
-        raise UserError(f"{where}: cannot be read: {_words(error)}. {AGAIN}") from error
     if stated is not None and stated != steps:
         raise UserError(f"{where}: expected {stated} steps, got {steps}. {AGAIN}")
     return found
@@ -161,15 +154,12 @@ def _check_hdf5(file: Path, group: str) -> None:
         stack = [(group, opened)]
         while stack:
             name, parent = stack.pop()
-            key = name.rpartition("/")[2]
             where = f"{file}: {name}"
-            if not isinstance(parent.get(key, getlink=True), h5py.HardLink):
-                raise UserError(f"{where}: expected it in this file, it is missing or a link. {AGAIN}")
-            found = parent[key]
+            found = check_own(where, parent, name.rpartition("/")[2])
             if isinstance(found, h5py.Group):
                 stack += [(f"{name}/{inner}", found) for inner in found]
                 continue
-            if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external or found.shape is None:
+            if not isinstance(found, h5py.Dataset) or found.shape is None:
                 raise UserError(f"{where}: expected an array in this file. {AGAIN}")
             if found.dtype.itemsize * int(np.prod(found.shape, dtype=object)) > LARGEST_ARRAY:
                 raise UserError(f"{where}: expected up to {LARGEST_ARRAY:,} bytes per episode, got {found.shape}.")
@@ -187,7 +177,3 @@ def _check_arrow(folder: Path) -> None:
                 reader = pa.ipc.open_file(source)
                 for i in range(reader.num_record_batches):
                     reader.get_batch(i).validate(full=True)
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.episodes import check_actions, flags
+from ovmse.data.formats.episodes import flags
 from ovmse.data.formats.facts import bounded
-from ovmse.data.formats.minari.opening import NUMBERS, AgentSpaces, Opened, episode, open_dataset
+from ovmse.data.formats.minari.opening import AgentSpaces, Opened, episode, open_dataset
+from ovmse.data.formats.reading import settled_actions
 from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
 
 WIN_KEYS = ("won", "battle_won")
@@ -27,53 +28,41 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     come from infos where these have state, action_mask and won. n_actions must be that of the action spaces, if given.
     Raises `UserError` for play of a single agent, continuous actions, and damaged files.
     """
-    check_actions(str(path), n_actions)
     opened = open_dataset(path)
-    actions = max(agent.actions for agent in opened.agents)
-    if n_actions not in (None, actions):
-        raise UserError(f"{path}: the action spaces have {actions} actions, but --n-actions says {n_actions}.")
+    actions = settled_actions(path, max(agent.actions for agent in opened.agents), "action_space", n_actions)
+    stated = {name: opened.metadata[name] for name in STATED if name in opened.metadata}
     return Source(
         name=str(path),
         format="minari",
-        episodes=_episodes(opened),
+        episodes=(_logged(opened, index) for index in range(opened.episodes)),
         n_actions=actions,
         total=opened.episodes,
         assumed=tuple(_assumed(opened)),
-        facts=bounded(
-            {name: opened.metadata[name] for name in STATED if name in opened.metadata}
-            | {"agents": [agent.name for agent in opened.agents]}
-        ),
+        facts=bounded(stated | {"agents": [agent.name for agent in opened.agents]}),
     )
 
 
 def _assumed(opened: Opened) -> Iterator[str]:
     if len({agent.actions for agent in opened.agents}) > 1:
         yield "action counts differ: padded with actions that are never legal"
-    if len({_width(agent) for agent in opened.agents}) > 1:
+    if len({agent.width for agent in opened.agents}) > 1:
         yield "observation sizes differ: padded with zeros"
     yield "agents are numbered in the natural order of their names"
     yield "a step that is both terminated and truncated counts as cut"  # every episode has an array of truncations
     yield NO_CHECKSUMS
 
 
-def _episodes(opened: Opened) -> Iterator[RawEpisode]:
-    for index in range(opened.episodes):
-        yield _logged(opened, f"{opened.path}: episode {index}", episode(opened, index))
-
-
-def _logged(opened: Opened, where: str, found: Mapping[str, Any]) -> RawEpisode:
+def _logged(opened: Opened, index: int) -> RawEpisode:
+    where, found = f"{opened.path}: episode {index}", episode(opened, index)
     reward = _numbers(where, "rewards", found["rewards"])
     infos = found["infos"] if isinstance(found["infos"], Mapping) else {}
     infos = {name: _nested(values) for name, values in infos.items()}
     steps = len(reward)
     own = infos.get("rewards")
     if isinstance(own, Mapping) and all(agent.name in own for agent in opened.agents):
-        reward = np.stack(
-            [_of_steps(where, f"infos: rewards: {a.name}", own[a.name], steps) for a in opened.agents], axis=1
-        )
+        each = [_rows(where, f"infos: rewards: {agent.name}", own[agent.name], steps) for agent in opened.agents]
+        reward = np.concatenate([values[-steps:] for values in each], axis=1)  # infos begin with those of the reset
     state = infos.get("state")
-    if state is not None:
-        state = _rows(where, "infos: state", state, steps)
     terminal, truncated = (
         flags(where, name, _numbers(where, name, found[name])) for name in ("terminations", "truncations")
     )
@@ -84,7 +73,7 @@ def _logged(opened: Opened, where: str, found: Mapping[str, Any]) -> RawEpisode:
         action=_actions(opened, where, found["actions"]),
         reward=reward,
         terminal=terminal & ~truncated,
-        state=state,
+        state=None if state is None else _rows(where, "infos: state", state, steps),
         avail=_masks(opened, where, found["observations"], infos, steps),
         won=_won(where, infos),
         where=where,
@@ -96,19 +85,19 @@ def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.
 
     Single precision, or double where an agent's features are: what rounds them, notes it.
     """
-    width = max(_width(agent) for agent in opened.agents)
+    width = max(agent.width for agent in opened.agents)
     found = []
     for agent in opened.agents:
         name = f"observations: {agent.name}"
         values = _entry(where, "observations", seen, agent.name)
         values = _entry(where, name, values, "observation") if agent.masked else values
         own = _numbers(where, name, values)
-        if _one_hot(agent):
+        if agent.one_hot:
             own = (own.reshape(-1, 1) - agent.seen.start) == np.arange(int(agent.seen.n))
         own = own.reshape(len(own), -1)
-        if own.shape != (steps + 1, _width(agent)):
+        if own.shape != (steps + 1, agent.width):
             raise UserError(
-                f"{where}: {name}: expected {steps + 1} rows of {_width(agent)} features, as there are {steps} steps, "
+                f"{where}: {name}: expected {steps + 1} rows of {agent.width} features, as there are {steps} steps, "
                 f"got shape {own.shape}."
             )
         found.append(own)
@@ -117,15 +106,6 @@ def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.
     for i, own in enumerate(found):
         out[:, i, : own.shape[1]] = own
     return out
-
-
-def _one_hot(agent: AgentSpaces) -> bool:
-    return hasattr(agent.seen, "start")
-
-
-def _width(agent: AgentSpaces) -> int:
-    """Features of what an agent sees; a Discrete observation is one-hot."""
-    return int(agent.seen.n) if _one_hot(agent) else int(np.prod(agent.seen.shape))
 
 
 def _actions(opened: Opened, where: str, acted: Mapping[str, Any]) -> np.ndarray:
@@ -139,12 +119,12 @@ def _actions(opened: Opened, where: str, acted: Mapping[str, Any]) -> np.ndarray
 
 def _masks(opened: Opened, where: str, seen: Mapping[str, Any], infos: Mapping[str, Any], steps: int) -> Any:
     """The legal actions, (T or T+1, N, A) bool; None where agents have equal actions and no masks."""
-    actions = max(agent.actions for agent in opened.agents)
+    actions = {agent.actions for agent in opened.agents}
     found = [_mask(where, agent, seen, infos) for agent in opened.agents]
-    if all(mask is None for mask in found) and all(agent.actions == actions for agent in opened.agents):
+    if all(mask is None for mask in found) and len(actions) == 1:
         return None
-    out = np.zeros((steps + 1, len(found), actions), bool)
     rows = steps + 1
+    out = np.zeros((rows, len(found), max(actions)), bool)
     for i, (agent, mask) in enumerate(zip(opened.agents, found, strict=True)):
         if mask is None:
             out[:, i, : agent.actions] = True
@@ -190,14 +170,6 @@ def _entry(where: str, name: str, values: Any, key: str) -> Any:
     return values[key]
 
 
-def _of_steps(where: str, name: str, values: Any, steps: int) -> np.ndarray:
-    """A value for every step; infos begin with that of the reset."""
-    array = _numbers(where, name, values).reshape(-1)
-    if len(array) not in (steps, steps + 1):
-        raise UserError(f"{where}: {name}: expected {steps} or {steps + 1} values, got {len(array)}.")
-    return array[len(array) - steps :]
-
-
 def _rows(where: str, name: str, values: Any, steps: int) -> np.ndarray:
     """T or T+1 rows of numbers."""
     array = _numbers(where, name, values)
@@ -211,6 +183,6 @@ def _numbers(where: str, name: str, values: Any) -> np.ndarray:
         array = np.asarray(values)
     except ValueError as error:
         raise UserError(f"{where}: {name}: expected rows of equal sizes: {error}.") from error
-    if array.dtype.kind not in NUMBERS or array.ndim == 0 or not array.size:
+    if array.dtype.kind not in "fiub" or array.ndim == 0 or not array.size:
         raise UserError(f"{where}: {name}: expected numbers, got {array.dtype} of shape {array.shape}.")
     return array

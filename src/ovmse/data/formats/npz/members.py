@@ -3,18 +3,18 @@
 A header is believed only where it agrees with the size of its member, so no header makes this library reserve memory.
 """
 
-import contextlib
 import math
 import zipfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.data.formats import reading
 from ovmse.data.formats.pickles import RECIPE_HINT
-from ovmse.data.formats.table.columns import natural
+from ovmse.data.formats.reading import AGAIN
 
 WHOLE_BYTES = 2**28
 LARGEST_ROW = 2**30
@@ -41,37 +41,23 @@ class NpzMember(NamedTuple):
         return f"{self.file}: {self.name}"
 
 
-@contextlib.contextmanager
-def reading(file: Path, name: str = "") -> Iterator[None]:
+def decoding(file: Path, name: str = "") -> AbstractContextManager[None]:
     """Whatever the zip file or the decoder raises on damaged files becomes a `UserError`."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # decoders raise anything on bytes that are not theirs
-        raise UserError(
-            f"{file}{': ' if name else ''}{name}: damaged, or no .npz file: {error or type(error).__name__}. "
-            "Write or fetch it again."
-        ) from error
+    return reading.decoding(f"{file}{': ' if name else ''}{name}: damaged, or no .npz file")
 
 
 def files(path: Path) -> list[Path]:
     """The .npz files of a path: itself, or those in the directory in natural order."""
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
-    if path.is_dir():
-        found = sorted((f for f in path.iterdir() if f.name.lower().endswith(".npz")), key=lambda f: natural(f.name))
-        if not found:
-            raise UserError(f"{path}: no .npz file in this directory.")
-        return found
-    if path.suffix.lower() == ".npy":
+    if path.is_file() and path.suffix.lower() == ".npy":
         raise UserError(f"{path}: one array is not enough. Save all of them in one file: np.savez(path, obs=obs, ...).")
-    return [path]
+    return reading.files(path, ".npz")
 
 
 def members(file: Path) -> dict[str, NpzMember]:
     """The arrays in a file by their names. Raises `UserError` for damaged files and for arrays of objects."""
-    with reading(file), zipfile.ZipFile(file) as archive:
+    with decoding(file), zipfile.ZipFile(file) as archive:
         names = [info.filename for info in archive.infolist() if info.filename.endswith(".npy")]
         if len(set(names)) < len(names):
             raise UserError(f"{file}: two arrays have the same name. Write the file again.")
@@ -80,15 +66,12 @@ def members(file: Path) -> dict[str, NpzMember]:
 
 def _member(archive: zipfile.ZipFile, file: Path, name: str) -> NpzMember:
     info = archive.getinfo(name)
-    with reading(file, name), archive.open(info) as stream:
+    with decoding(file, name), archive.open(info) as stream:
         version = np.lib.format.read_magic(stream)
-        readers: dict[Any, Any] = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        if version not in readers:
+        if version not in ((1, 0), (2, 0)):
             raise UserError(f"{file}: {name}: expected version 1 or 2 of the .npy format, got {version}.")
-        shape, fortran, dtype = readers[version](stream)
+        header_of: Any = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+        shape, fortran, dtype = header_of(stream)
         header = stream.tell()
     if dtype.hasobject:
         raise UserError(
@@ -99,7 +82,7 @@ def _member(archive: zipfile.ZipFile, file: Path, name: str) -> NpzMember:
     if size != info.file_size - header or any(length < 0 for length in shape):
         raise UserError(
             f"{file}: {name}: its header declares {dtype} of shape {shape}, {size} bytes; there are "
-            f"{info.file_size - header}. Write or fetch it again."
+            f"{info.file_size - header}. {AGAIN}"
         )
     return NpzMember(file, name.removesuffix(".npy"), shape, dtype, fortran and len(shape) > 1, header)
 
@@ -111,10 +94,10 @@ class Reader:
         self.member = member
         if member.row_bytes > LARGEST_ROW:
             raise UserError(f"{member.where}: one entry of shape {member.shape[1:]} has {member.row_bytes} bytes.")
-        with reading(member.file, member.name):
+        with decoding(member.file, member.name):
             self._stream = archive.open(f"{member.name}.npy")
             self._stream.read(member.header_bytes)
-        self._whole = self._load() if member.fortran else None
+        self._whole = self._fortran() if member.fortran else None
         self._at = 0
 
     def __enter__(self) -> "Reader":
@@ -131,7 +114,7 @@ class Reader:
             return self._whole[self._at - count : self._at]
         return self._read(count * member.row_bytes).reshape(count, *member.shape[1:])
 
-    def _load(self) -> np.ndarray:
+    def _fortran(self) -> np.ndarray:
         """All of an array in Fortran order, whose rows are spread over the file."""
         member = self.member
         if member.row_bytes * member.shape[0] > WHOLE_BYTES:
@@ -141,10 +124,10 @@ class Reader:
         return self._read(member.row_bytes * member.shape[0]).reshape(member.shape, order="F")
 
     def _read(self, size: int) -> np.ndarray:
-        with reading(self.member.file, self.member.name):
+        with decoding(self.member.file, self.member.name):
             data = self._stream.read(size)
         if len(data) != size:
-            raise UserError(f"{self.member.where}: the file ends early. Write or fetch it again.")
+            raise UserError(f"{self.member.where}: the file ends early. {AGAIN}")
         return np.frombuffer(data, self.member.dtype)
 
 

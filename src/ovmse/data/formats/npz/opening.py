@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from ovmse.core.errors import UserError
 from ovmse.data.formats.npz.members import NpzMember, members
+from ovmse.data.formats.reading import DISCRETE_ONLY
+from ovmse.data.raw_episode import ROWS
 
 NAMES = {
     "obs": ("obs", "observations", "observation"),
@@ -23,7 +25,6 @@ NAMES = {
 }
 NUMBERS = "fiub"
 KINDS = {"action": "fiu", "length": "iu"}
-ROWS = ("obs", "state", "avail")
 
 
 class NpzLog(NamedTuple):
@@ -35,6 +36,11 @@ class NpzLog(NamedTuple):
     n_agents: int
     episodes: int
     others: tuple[str, ...]
+
+    def per_agent(self, role: str) -> bool:
+        """Whether a value of each step is one per agent."""
+        lead = 2 if self.padded else 1
+        return role in self.arrays and self.n_agents > 1 and self.arrays[role].shape[lead:] == (self.n_agents,)
 
 
 def open_log(file: Path) -> NpzLog:
@@ -54,7 +60,7 @@ def open_log(file: Path) -> NpzLog:
     for role, member in arrays.items():
         if member.dtype.kind not in KINDS.get(role, NUMBERS):
             needed = "whole numbers" if role in KINDS else "numbers"
-            hint = " Only discrete actions are supported." if role == "action" else ""
+            hint = f" {DISCRETE_ONLY}" if role == "action" else ""
             raise UserError(f"{member.where}: expected {needed}, got {member.dtype}.{hint}")
         if 0 in member.shape or not member.shape:
             raise UserError(f"{member.where}: expected values, got the shape {member.shape}.")
@@ -80,12 +86,11 @@ def open_log(file: Path) -> NpzLog:
 def _check_shapes(log: NpzLog) -> None:
     """Raise `UserError` unless all arrays fit obs and each other."""
     n, arrays = log.n_agents, log.arrays
+    each_step = ((), (1,), (n,))
     ends: dict[str, tuple[tuple[Any, ...], ...]] = {
         "action": ((n,), (n, 1)),
-        "reward": ((), (1,), (n,)),
-        "terminal": ((), (1,), (n,)),
-        "truncated": ((), (1,), (n,)),
-        "valid": ((), (1,)),
+        "valid": each_step[:2],
+        **dict.fromkeys(("reward", "terminal", "truncated"), each_step),
         "state": ((None,),),
         "avail": ((n, None),),
         "obs": ((n, None),),
@@ -114,9 +119,3 @@ def _axis(log: NpzLog, role: str) -> tuple[int, ...]:
     """The lengths that the time axis of a padded array may have: T, or T + 1 for rows."""
     steps = log.arrays["action"].shape[1] if len(log.arrays["action"].shape) > 1 else 0
     return (steps, steps + 1) if role in ROWS else (steps,)
-
-
-def per_agent(log: NpzLog, role: str) -> bool:
-    """Whether a value of each step is one per agent."""
-    lead = 2 if log.padded else 1
-    return role in log.arrays and log.n_agents > 1 and log.arrays[role].shape[lead:] == (log.n_agents,)

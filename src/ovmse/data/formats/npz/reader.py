@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.episodes import check_actions, flags
+from ovmse.data.dataset import leading
+from ovmse.data.formats.episodes import flags
 from ovmse.data.formats.facts import bounded
-from ovmse.data.formats.npz.members import Reader, files, load, reading
-from ovmse.data.formats.npz.opening import ROWS, NpzLog, open_log, per_agent
-from ovmse.data.raw_episode import RawEpisode, Source
+from ovmse.data.formats.npz.members import Reader, decoding, files, load
+from ovmse.data.formats.npz.opening import NpzLog, open_log
+from ovmse.data.formats.reading import settled_actions, spans
+from ovmse.data.raw_episode import ROWS, RawEpisode, Source
 
 BLOCK_BYTES = 2**24
 FEW = 12  # names of a sentence
@@ -29,15 +31,17 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     docs/importing.md). n_actions counts where there are no masks; without either the actions are read once to find
     the largest. Raises `UserError` for missing arrays, other shapes and types, and damaged files.
     """
-    check_actions(str(path), n_actions)
     logs = [open_log(file) for file in files(path)]
     widths = {log.arrays["avail"].shape[-1] if "avail" in log.arrays else None for log in logs}
     if len(widths) > 1:
         raise UserError(f"{path}: the files do not agree on the masks: {sorted(map(str, widths))} actions.")
-    actions, assumed = _actions(path, logs, widths.pop(), n_actions)
+    width, assumed = widths.pop(), list[str]()
+    actions = settled_actions(path, width, "avail", n_actions, lambda: max(map(_largest, logs)))
+    if width is None and n_actions is None:
+        assumed.append(f"the largest action in the log is {actions - 1}: {actions} actions")
     if any("terminal" not in log.arrays for log in logs):
         assumed.append("no array terminal: every episode counts as cut")
-    if any(per_agent(log, "terminal") for log in logs):
+    if any(log.per_agent("terminal") for log in logs):
         assumed.append("terminal per agent: the task ended where it is true for all")
     if any({"terminal", "truncated"} <= set(log.arrays) for log in logs):
         assumed.append("a step that is both terminal and truncated counts as cut")
@@ -59,19 +63,6 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     )
 
 
-def _actions(path: Path, logs: list[NpzLog], width: int | None, n_actions: int | None) -> tuple[int, list[str]]:
-    """A, and the assumption behind it."""
-    if width is not None and n_actions not in (None, width):
-        raise UserError(f"{path}: the masks have {width} actions, but --n-actions says {n_actions}.")
-    if width is not None or n_actions is not None:
-        actions = width or n_actions or 0
-        check_actions(str(path), actions)
-        return actions, []
-    largest = max(_largest(log) for log in logs)
-    check_actions(str(path), largest + 1)
-    return largest + 1, [f"the largest action in the log is {largest}: {largest + 1} actions"]
-
-
 def _largest(log: NpzLog) -> int:
     """The largest action outside the padding."""
     roles = ("action", "length", "valid") if log.padded else ("action", "length")
@@ -80,16 +71,10 @@ def _largest(log: NpzLog) -> int:
     return int(np.nan_to_num(largest, nan=0.0, posinf=2.0**63))  # what is no action is told when its episode is read
 
 
-def _parts(total: int, size: int) -> Iterator[int]:
-    """Numbers of entries of `size` bytes each, some 16 MiB together."""
-    step = max(1, BLOCK_BYTES // max(1, size))
-    yield from (min(step, total - start) for start in range(0, total, step))
-
-
 def _episodes(log: NpzLog) -> Iterator[RawEpisode]:
     won = None
     if "won" in log.arrays:
-        with reading(log.file), zipfile.ZipFile(log.file) as archive:
+        with decoding(log.file), zipfile.ZipFile(log.file) as archive:
             won = flags(str(log.file), "won", load(archive, log.arrays["won"]))
     for index, parts in _parts_of(log):
         yield _logged(log, index, parts, None if won is None else bool(won[index]))
@@ -97,7 +82,7 @@ def _episodes(log: NpzLog) -> Iterator[RawEpisode]:
 
 def _parts_of(log: NpzLog) -> Iterator[tuple[int, Parts]]:
     """The number of every episode, and its parts of the arrays."""
-    with reading(log.file):
+    with decoding(log.file):
         archive = zipfile.ZipFile(log.file)
     with contextlib.ExitStack() as opened:
         opened.enter_context(archive)
@@ -143,30 +128,28 @@ def _surplus(log: NpzLog, role: str, steps: int) -> int:
 def _padded(log: NpzLog, length: np.ndarray | None, readers: dict[str, Reader]) -> Iterator[tuple[int, Parts]]:
     """The episodes of padded arrays, some at a time."""
     steps = log.arrays["action"].shape[1]
-    first = 0
-    for count in _parts(log.episodes, sum(reader.member.row_bytes for reader in readers.values())):
-        block = {role: reader.take(count) for role, reader in readers.items()}
-        valid = _valid(log, first, block.pop("valid").reshape(count, steps)) if "valid" in block else None
-        if length is not None and valid is not None and (length[first : first + count] != valid).any():
+    row_bytes = sum(reader.member.row_bytes for reader in readers.values())
+    for first, end in spans(log.episodes, BLOCK_BYTES // max(1, row_bytes)):
+        block = {role: reader.take(end - first) for role, reader in readers.items()}
+        valid = _valid(log, first, block.pop("valid").reshape(end - first, steps)) if "valid" in block else None
+        stated = None if length is None else length[first:end]
+        if stated is not None and valid is not None and (stated != valid).any():
             raise UserError(f"{log.file}: length and valid disagree. Leave one of them out.")
-        sizes = valid if length is None else length[first : first + count]
+        sizes = valid if stated is None else stated
         assert sizes is not None
         for i, size in enumerate(sizes.tolist()):
             if not 0 < size <= steps:
                 raise UserError(f"{log.file}: episode {first + i}: expected 1 to {steps} steps, got {size}.")
             parts = {r: a[i, : size + (a.shape[1] > steps)] for r, a in block.items()}
             yield first + i, parts
-        first += count
 
 
 def _valid(log: NpzLog, first: int, valid: np.ndarray) -> np.ndarray:
     """The steps of episodes by the mask of valid steps, (E, T): these come first."""
-    bad = (valid != 0) & (valid != 1)
-    held = valid.astype(bool)
-    length = held.sum(axis=1)
-    gap = (held != (np.arange(held.shape[1]) < length[:, None])).any(axis=1) | bad.any(axis=1)
-    if gap.any():
-        episode = first + int(gap.argmax())
+    length, gap = leading(valid.astype(bool))
+    bad = gap | ((valid != 0) & (valid != 1)).any(axis=1)
+    if bad.any():
+        episode = first + int(bad.argmax())
         raise UserError(f"{log.arrays['valid'].where}: episode {episode}: expected ones and then zeros, got otherwise.")
     return length
 
@@ -195,7 +178,7 @@ def _logged(log: NpzLog, index: int, parts: Parts, won: bool | None) -> RawEpiso
     return RawEpisode(
         obs=parts["obs"],
         action=parts["action"].reshape(steps, log.n_agents),
-        reward=parts["reward"] if per_agent(log, "reward") else parts["reward"].reshape(steps),
+        reward=parts["reward"] if log.per_agent("reward") else parts["reward"].reshape(steps),
         terminal=np.asarray(terminal & ~truncated.any(axis=1)),
         state=parts.get("state"),
         avail=parts.get("avail"),

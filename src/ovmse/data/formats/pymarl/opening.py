@@ -3,7 +3,6 @@
 Axes: E episodes, R rows (the episode limit and one more, padded), N agents, A actions, O and S features.
 """
 
-import importlib
 import math
 import operator
 from pathlib import Path
@@ -12,41 +11,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.data.formats.reading import AGAIN, DISCRETE_ONLY, KIND_WORDS, Layout, axis_sizes, decoding, optional, spans
 
 BLOCK_BYTES = 2**25
 CHUNK_LIMIT = 2**28
 EPISODE_LIMIT = 2**30
 CACHE_BYTES = 2**23
 ORIGIN, WON = "ovmse", "ovmse_won"  # attributes of files that this library wrote
-ROW_FIELDS = ("obs", "state", "avail")
 ATTRIBUTE_BYTES = 60_000  # what HDF5 keeps beside a group: 64 KiB
-AGAIN = "Fetch or write the file again."
-
-
-class Key(NamedTuple):
-    """The key that holds a field: its name, its axes, the kinds of its dtype, and the dtype on export.
-
-    Another axis of one entry may follow.
-    """
-
-    name: str
-    axes: tuple[str, ...]
-    kinds: str
-    dtype: str
-    required: bool = True
-
 
 KEYS = {
-    "obs": Key("obs", ("E", "R", "N", "O"), "fiub", "float32"),
-    "action": Key("actions", ("E", "R", "N"), "iu", "int64"),
-    "reward": Key("reward", ("E", "R"), "fiub", "float32"),
-    "terminal": Key("terminated", ("E", "R"), "biuf", "uint8"),
-    "filled": Key("filled", ("E", "R"), "biuf", "int64"),
-    "state": Key("state", ("E", "R", "S"), "fiub", "float32", required=False),
-    "avail": Key("avail_actions", ("E", "R", "N", "A"), "biuf", "int32", required=False),
-    "won": Key("won", ("E",), "biuf", "bool", required=False),
+    "obs": Layout("obs", ("E", "R", "N", "O"), "fiub", "float32", required=True),
+    "action": Layout("actions", ("E", "R", "N"), "iu", "int64", required=True),
+    "reward": Layout("reward", ("E", "R"), "fiub", "float32", required=True),
+    "terminal": Layout("terminated", ("E", "R"), "biuf", "uint8", required=True),
+    "filled": Layout("filled", ("E", "R"), "biuf", "int64", required=True),
+    "state": Layout("state", ("E", "R", "S"), "fiub", "float32"),
+    "avail": Layout("avail_actions", ("E", "R", "N", "A"), "biuf", "int32"),
+    "won": Layout("won", ("E",), "biuf", "bool"),
 }
-WORDS = {"iu": "whole numbers", "fiub": "numbers", "biuf": "bool, or 0 and 1"}
+"""The key of every field; another axis of one entry may follow."""
 
 
 class Hdf5Part(NamedTuple):
@@ -63,13 +47,28 @@ class Hdf5Part(NamedTuple):
         place = (slice(lo, hi),) if rows is None else (slice(lo, hi), slice(0, rows))
         shape = (hi - lo, *(() if rows is None else (rows,)), *source.shape[len(place) :])
         values = np.empty(shape, source.dtype.newbyteorder("="))
-        try:
+        with decoding(f"{self.path}: {KEYS[field].name}: episodes {lo} to {hi - 1} cannot be read"):
             source.read_direct(values, place)
-        except Exception as error:
-            what = f"{self.path}: {KEYS[field].name}: episodes {lo} to {hi - 1}"
-            raise UserError(f"{what} cannot be read: {str(error)[:300]}. {AGAIN}") from error
-        axes = len(axes_of(field, source.shape, self.sizes["N"]))
+        axes = len(layout_of(field, source.shape, self.sizes["N"]).axes)
         return values.reshape(values.shape[:axes])
+
+    def flags(self, field: str, lo: int, hi: int, rows: int | None = None) -> np.ndarray:
+        """A field of zeros and ones as bool, as `read` gives it."""
+        values = self.read(field, lo, hi, rows)
+        self.refuse(lo, (values != 0) & (values != 1), f"{KEYS[field].name}: expected 0 or 1, got another number")
+        return values.astype(bool)
+
+    def refuse(self, first: int, bad: np.ndarray, what: str) -> None:
+        """Raise `UserError` with the first place where `bad`, over the episodes from `first` (and rows), is true."""
+        if bad.any():
+            episode, *row = np.argwhere(bad)[0].tolist()
+            place = f"episode {first + episode}" + (f", row {row[0]}" if row else "")
+            raise UserError(f"{self.path}: {place}: {what}. Correct the file or leave such episodes out.")
+
+    @property
+    def episode_bytes(self) -> int:
+        """Bytes of one padded episode, all keys together."""
+        return sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in self.sets.values())
 
 
 class Lengths(NamedTuple):
@@ -82,11 +81,8 @@ class Lengths(NamedTuple):
 
 
 def h5py() -> Any:
-    """The optional library, or a `UserError` that says how to install it."""
-    try:
-        return importlib.import_module("h5py")
-    except ImportError as error:
-        raise UserError("HDF5 files need h5py: pip install 'ovmse[hdf5]'") from error
+    """The optional library."""
+    return optional("h5py", "HDF5 files", "hdf5")
 
 
 def open_file(path: Path) -> Any:
@@ -94,85 +90,74 @@ def open_file(path: Path) -> Any:
     library = h5py()
     if not path.is_file():
         raise UserError(f"{path}: expected an HDF5 file, got {'a directory' if path.is_dir() else 'nothing'}.")
-    try:
+    with decoding(f"{path}: expected an HDF5 file, cannot read it"):
         return library.File(path, "r", rdcc_nbytes=CACHE_BYTES)
-    except Exception as error:
-        raise UserError(f"{path}: expected an HDF5 file, cannot read it: {str(error)[:300]}. {AGAIN}") from error
 
 
 def datasets(path: Path, file: Any) -> Hdf5Part:
     """The datasets of the keys that are known, their types, shapes and storage checked; no value is read."""
-    try:
-        names = set(file)
-        missing = [key.name for key in KEYS.values() if key.required and key.name not in names]
-        if missing:
-            got = ", ".join(sorted(names)[:32]) or "nothing"
+    with decoding(f"{path}: damaged"):
+        names, required = set(file), [key.name for key in KEYS.values() if key.required]
+        if missing := [name for name in required if name not in names]:
             raise UserError(
-                f"{path}: expected the keys {', '.join(key.name for key in KEYS.values() if key.required)}; "
-                f"missing are {', '.join(missing)}, there are {got}."
+                f"{path}: expected the keys {', '.join(required)}; missing are {', '.join(missing)}, "
+                f"there are {', '.join(sorted(names)[:32]) or 'nothing'}."
             )
         sets = {field: _dataset(path, file, key) for field, key in KEYS.items() if key.name in names}
-        sizes = _sizes(path, {field: tuple(values.shape) for field, values in sets.items()})
-        part = Hdf5Part(path, sets, sizes, sorted(names - {key.name for key in KEYS.values()}))
+        part = Hdf5Part(path, sets, _sizes(path, sets), sorted(names - {key.name for key in KEYS.values()}))
         for field, values in sets.items():
             check_stored(f"{path}: {KEYS[field].name}", values)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}: damaged: {str(error)[:300]}. {AGAIN}") from error
-    if (needed := episode_bytes(part)) > EPISODE_LIMIT:
+    if (needed := part.episode_bytes) > EPISODE_LIMIT:
         raise UserError(f"{path}: expected up to {EPISODE_LIMIT:,} bytes for an episode, the arrays take {needed:,}.")
     return part
 
 
-def axes_of(field: str, shape: tuple[int, ...], n_agents: int) -> tuple[str, ...]:
-    """The axes of a field, the one of one entry left out; rewards may be per agent."""
-    axes = KEYS[field].axes
+def layout_of(field: str, shape: tuple[int, ...], n_agents: int) -> Layout:
+    """The layout of a field, the axis of one entry left out; rewards may be per agent."""
+    key = KEYS[field]
     per_agent = field == "reward" and len(shape) == 3 and shape[2] == n_agents > 1
-    return (*axes, "N") if per_agent else axes
+    return key._replace(axes=(*key.axes, "N")) if per_agent else key
 
 
-def episode_bytes(part: Hdf5Part) -> int:
-    """Bytes of one padded episode, all keys together."""
-    return sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in part.sets.values())
-
-
-def _dataset(path: Path, file: Any, key: Key) -> Any:
-    """The dataset of a key: in this file, of a plain type."""
+def check_own(where: str, parent: Any, name: str) -> Any:
+    """What a file holds under a name. Raises `UserError` where that is a link, or values that are kept elsewhere."""
     library = h5py()
-    where = f"{path}: {key.name}"
-    if not isinstance(file.get(key.name, getlink=True), library.HardLink):
-        raise UserError(f"{where}: expected a dataset of this file, got a link. Copy what it links to into the file.")
-    found = file[key.name]
-    if not isinstance(found, library.Dataset):
-        raise UserError(f"{where}: expected a dataset, got a {type(found).__name__.lower()}.")
-    if found.is_virtual or found.external:
+    if not isinstance(parent.get(name, getlink=True), library.HardLink):
+        raise UserError(f"{where}: expected it in this file, got a link or nothing. Copy what it links to.")
+    found = parent[name]
+    if isinstance(found, library.Dataset) and (found.is_virtual or found.external):
         raise UserError(f"{where}: expected its values in this file, they are kept in others. Write one whole file.")
-    if found.dtype.kind not in key.kinds or found.dtype.itemsize > 16:
-        hint = " Only discrete actions are supported." if key.name == "actions" and found.dtype.kind == "f" else ""
-        raise UserError(f"{where}: expected {WORDS[key.kinds]}, got {found.dtype}.{hint}")
-    if found.id.get_type() != library.h5t.py_create(found.dtype, logical=True):
-        raise UserError(f"{where}: expected {found.dtype} in the usual layout, got another. {AGAIN}")
-    if found.shape is None:
-        raise UserError(f"{where}: expected axes ({', '.join(key.axes)}), got an empty dataset.")
     return found
 
 
-def _sizes(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+def _dataset(path: Path, file: Any, key: Layout) -> Any:
+    """The dataset of a key: in this file, of a plain type."""
+    library, where = h5py(), f"{path}: {key.name}"
+    found = check_own(where, file, key.name)
+    if not isinstance(found, library.Dataset):
+        raise UserError(f"{where}: expected a dataset, got a {type(found).__name__.lower()}.")
+    if found.dtype.kind not in key.kinds or found.dtype.itemsize > 16:
+        hint = f" {DISCRETE_ONLY}" if key.name == "actions" and found.dtype.kind == "f" else ""
+        raise UserError(f"{where}: expected {KIND_WORDS[key.kinds]}, got {found.dtype}.{hint}")
+    if found.id.get_type() != library.h5t.py_create(found.dtype, logical=True):
+        raise UserError(f"{where}: expected {found.dtype} in the usual layout, got another. {AGAIN}")
+    if found.shape is None:
+        raise UserError(f"{where}: {key.expected}, got an empty dataset.")
+    return found
+
+
+def _sizes(path: Path, sets: dict[str, Any]) -> dict[str, int]:
     """The size of every axis. Raises `UserError` where an array has other axes, or two disagree."""
-    sizes: dict[str, int] = {}
-    told: dict[str, str] = {}
-    for field, shape in shapes.items():
-        name, axes = KEYS[field].name, axes_of(field, shape, sizes.get("N", 0))
-        expected = f"{path}: {name}: expected axes ({', '.join(axes)})"
-        if len(shape) != len(axes) and shape != (*shape[: len(axes)], 1) or 0 in shape:
-            hint = " Only discrete actions are supported." if field == "action" else ""
-            raise UserError(f"{expected}, got shape {shape}.{hint}")
-        for axis, size in zip(axes, shape, strict=False):
-            if sizes.setdefault(axis, size) != size:
-                raise UserError(f"{expected} with {axis} = {sizes[axis]} as in {told[axis]}, got shape {shape}.")
-            told.setdefault(axis, name)
-    return sizes
+    arrays, n_agents = [], sets["obs"].shape[2] if sets["obs"].ndim > 2 else 0
+    for field, values in sets.items():
+        shape = tuple(values.shape)
+        layout = layout_of(field, shape, n_agents)
+        axes = len(layout.axes)
+        if len(shape) != axes and shape != (*shape[:axes], 1) or 0 in shape:
+            hint = f" {DISCRETE_ONLY}" if field == "action" else ""
+            raise UserError(f"{path}: {layout.name}: {layout.expected}, got shape {shape}.{hint}")
+        arrays.append((layout, shape))
+    return axis_sizes(path, arrays)
 
 
 def check_stored(where: str, values: Any) -> None:
@@ -207,21 +192,19 @@ def lengths(part: Hdf5Part) -> Lengths:
     """
     filled, steps, rewarded = (np.empty(part.sizes["E"], kind) for kind in (np.int64, np.int64, bool))
     rows = part.sizes["R"]
-    size = max(1, BLOCK_BYTES // (64 * rows))
-    for lo in range(0, len(filled), size):
-        hi = min(lo + size, len(filled))
-        is_filled, ended = (_flags(part, field, lo, hi) for field in ("filled", "terminal"))
+    for lo, hi in spans(len(filled), BLOCK_BYTES // (64 * rows)):
+        is_filled, ended = (part.flags(field, lo, hi, rows) for field in ("filled", "terminal"))
         reward = part.read("reward", lo, hi, rows)
         filled[lo:hi] = is_filled.sum(axis=1)
-        _refuse(part, lo, is_filled != (np.arange(rows) < filled[lo:hi, None]), "filled: expected ones, then zeros")
-        _refuse(part, lo, filled[lo:hi] == 0, "filled: expected at least one filled row, got none")
+        part.refuse(lo, is_filled != (np.arange(rows) < filled[lo:hi, None]), "filled: expected ones, then zeros")
+        part.refuse(lo, filled[lo:hi] == 0, "filled: expected at least one filled row, got none")
         ended &= is_filled
         steps[lo:hi] = np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, 0)
         last = reward[np.arange(hi - lo), filled[lo:hi] - 1]
         rewarded[lo:hi] = (last.reshape(hi - lo, -1) != 0).any(axis=1)
     terminal = steps > 0
     late = terminal & (filled > steps + 1)
-    _refuse(part, 0, late, "terminated: expected at the last step, got rows filled after the final one")
+    part.refuse(0, late, "terminated: expected at the last step, got rows filled after the final one")
     return _settled(part, filled, steps, terminal, rewarded)
 
 
@@ -238,23 +221,7 @@ def _settled(
         elif without or not with_final:
             assumed.append("the last filled row of an episode that is not terminated is the row after its last step")
     if not steps_only:
-        _refuse(part, 0, ~terminal & rewarded, "reward: expected none in the row after the last step, got one")
+        part.refuse(0, ~terminal & rewarded, "reward: expected none in the row after the last step, got one")
     steps = np.where(terminal, steps, filled if steps_only else filled - 1)
-    _refuse(part, 0, steps == 0, "expected at least one step, got one filled row that is not terminated")
+    part.refuse(0, steps == 0, "expected at least one step, got one filled row that is not terminated")
     return Lengths(steps, filled > steps, terminal, tuple(assumed))
-
-
-def _flags(part: Hdf5Part, field: str, lo: int, hi: int) -> np.ndarray:
-    """A field of zeros and ones as bool, shape (hi - lo, R)."""
-    values = part.read(field, lo, hi, part.sizes["R"])
-    _refuse(part, lo, (values != 0) & (values != 1), f"{KEYS[field].name}: expected 0 or 1, got another number")
-    return values.astype(bool)
-
-
-def _refuse(part: Hdf5Part, first: int, bad: np.ndarray, what: str) -> None:
-    """Raise `UserError` with the first place where `bad`, an array over episodes (and rows), is true."""
-    if not bad.any():
-        return
-    episode, *row = np.argwhere(bad)[0].tolist()
-    place = f"episode {first + episode}" + (f", row {row[0]}" if row else "")
-    raise UserError(f"{part.path}: {place}: {what}. Correct the file or leave such episodes out.")

@@ -11,25 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.pymarl.opening import (
-    AGAIN,
     ATTRIBUTE_BYTES,
     BLOCK_BYTES,
-    ROW_FIELDS,
     WON,
     Hdf5Part,
     Lengths,
     datasets,
-    episode_bytes,
     lengths,
     open_file,
 )
-from ovmse.data.formats.table.columns import natural
-from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
-
-SUFFIXES = (".h5", ".hdf5")
+from ovmse.data.formats.reading import decoding, files, settled_actions, spans
+from ovmse.data.raw_episode import NO_CHECKSUMS, ROWS, RawEpisode, Source
 
 
 class FilePlan(NamedTuple):
@@ -50,32 +44,33 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     stated, or one more than the largest action of all steps. Raises `UserError` where a key is missing, damaged, not
     in the file itself, or of a shape or type that this library has no use for.
     """
-    check_actions(str(path), n_actions)
-    files = [path]
-    if path.is_dir():
-        files = sorted((p for p in path.iterdir() if p.suffix in SUFFIXES), key=lambda file: natural(file.name))
-        if not files:
-            raise UserError(f"{path}: expected files *.h5 or *.hdf5 in this directory, got none.")
     facts: dict[str, Any] = {}
-    plans = [_plan(file, n_actions, facts) for file in files]
+    plans = [_plan(file, n_actions, facts) for file in files(path, ".h5", ".hdf5")]
+    first = plans[0]
     for plan in plans[1:]:
         for axis in "NOSA":
-            if (size := plan.sizes.get(axis)) != (first := plans[0].sizes.get(axis)):
-                raise UserError(f"{plan.path}: expected {axis} = {first} as in {files[0].name}, got {size}.")
-    actions = plans[0].sizes.get("A", n_actions or max(plan.largest for plan in plans) + 1)
-    check_actions(str(path), actions)
-    total = sum(len(plan.lengths.steps) for plan in plans)
+            if (size := plan.sizes.get(axis)) != (known := first.sizes.get(axis)):
+                raise UserError(f"{plan.path}: expected {axis} = {known} as in {first.path.name}, got {size}.")
+    actions = settled_actions(
+        path, first.sizes.get("A"), "avail_actions", n_actions, lambda: max(plan.largest for plan in plans)
+    )
     told = [text for plan in plans for text in plan.lengths.assumed]
     told += [] if all(plan.checked for plan in plans) else [NO_CHECKSUMS]
-    return Source(str(path), "pymarl", _episodes(plans), actions, total, tuple(dict.fromkeys(told)), bounded(facts))
+    return Source(
+        name=str(path),
+        format="pymarl",
+        episodes=_episodes(plans),
+        n_actions=actions,
+        total=sum(len(plan.lengths.steps) for plan in plans),
+        assumed=tuple(dict.fromkeys(told)),
+        facts=bounded(facts),
+    )
 
 
 def _plan(path: Path, n_actions: int | None, facts: dict[str, Any]) -> FilePlan:
     """Check a file and find its episodes; what else it says is added to `facts`."""
     with open_file(path) as file:
         part = datasets(path, file)
-        if n_actions not in (None, part.sizes.get("A", n_actions)):
-            raise UserError(f"{path}: avail_actions is for {part.sizes['A']} actions, n_actions says {n_actions}.")
         found = lengths(part)
         attributes = _attributes(path, file)
         won = _won(part, attributes.pop(WON, None))
@@ -91,13 +86,11 @@ def _attributes(path: Path, file: Any) -> dict[str, Any]:
     Text of variable length is left out: libhdf5 may never return from a damaged heap, where it keeps such text.
     """
     values: dict[str, Any] = {}
-    try:
+    with decoding(f"{path}: its attributes cannot be read"):
         for name in list(file.attrs)[:64]:
             attribute = file.attrs.get_id(name)
             if attribute.dtype.kind in "biufS" and attribute.get_storage_size() <= ATTRIBUTE_BYTES:
                 values[name] = file.attrs[name]
-    except Exception as error:
-        raise UserError(f"{path}: its attributes cannot be read: {str(error)[:300]}. {AGAIN}") from error
     for name, value in values.items():
         if isinstance(value, bytes):
             values[name] = _text(value)
@@ -119,10 +112,7 @@ def _won(part: Hdf5Part, packed: Any) -> np.ndarray | None:
     """Whether each episode was won, shape (E,): by the key `won`, or by the attribute of the exporter."""
     episodes = part.sizes["E"]
     if "won" in part.sets:
-        won = part.read("won", 0, episodes)
-        if ((won != 0) & (won != 1)).any():
-            raise UserError(f"{part.path}: won: expected 0 or 1 for every episode.")
-        return won.astype(bool)
+        return part.flags("won", 0, episodes)
     if packed is None:
         return None
     if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.shape != (-(-episodes // 8),):
@@ -132,18 +122,17 @@ def _won(part: Hdf5Part, packed: Any) -> np.ndarray | None:
 
 def _largest_action(part: Hdf5Part, found: Lengths) -> int:
     """The largest action of all steps; what stands in the padding does not count."""
-    largest, size = 0, _block_episodes(part)
-    for lo in range(0, len(found.steps), size):
-        steps = found.steps[lo : lo + size]
-        action = part.read("action", lo, lo + len(steps), int(steps.max()))
-        taken = np.arange(action.shape[1]) < steps[:, None]
-        largest = max(largest, int(action[taken].max()))
+    largest = 0
+    for lo, hi in spans(len(found.steps), _block_episodes(part)):
+        steps = found.steps[lo:hi]
+        action = part.read("action", lo, hi, int(steps.max()))
+        largest = max(largest, int(action[np.arange(action.shape[1]) < steps[:, None]].max()))
     return largest
 
 
 def _block_episodes(part: Hdf5Part) -> int:
     """Episodes of a block: about 32 MiB, and whole chunks of the observations, so that none is decoded twice."""
-    episodes = max(1, BLOCK_BYTES // episode_bytes(part))
+    episodes = max(1, BLOCK_BYTES // part.episode_bytes)
     chunk = (part.sets["obs"].chunks or (1,))[0]
     return max(1, episodes // chunk) * chunk if chunk <= 4 * episodes else episodes
 
@@ -155,9 +144,8 @@ def _episodes(plans: list[FilePlan]) -> Iterator[RawEpisode]:
             part = datasets(plan.path, file)
             if part.sizes != plan.sizes:
                 raise UserError(f"{plan.path}: the file has changed since it was opened. Import it again.")
-            size = _block_episodes(part)
-            for lo in range(0, part.sizes["E"], size):
-                yield from _block(plan, part, lo, min(lo + size, part.sizes["E"]))
+            for lo, hi in spans(part.sizes["E"], _block_episodes(part)):
+                yield from _block(plan, part, lo, hi)
 
 
 def _block(plan: FilePlan, part: Hdf5Part, lo: int, hi: int) -> Iterator[RawEpisode]:
@@ -169,7 +157,7 @@ def _block(plan: FilePlan, part: Hdf5Part, lo: int, hi: int) -> Iterator[RawEpis
     terminal[np.arange(hi - lo), steps - 1] = ended
     for index, (length, there) in enumerate(zip(steps.tolist(), rows.tolist(), strict=True)):
         kept: dict[str, Any] = {
-            field: values[index, : there if field in ROW_FIELDS else length] for field, values in block.items()
+            field: values[index, : there if field in ROWS else length] for field, values in block.items()
         }
         won = None if plan.won is None else bool(plan.won[lo + index])
         where = f"{plan.path}: episode {lo + index}"

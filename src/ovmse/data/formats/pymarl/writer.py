@@ -9,15 +9,9 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.pymarl.opening import (
-    ATTRIBUTE_BYTES,
-    BLOCK_BYTES,
-    KEYS,
-    ORIGIN,
-    ROW_FIELDS,
-    WON,
-    h5py,
-)
+from ovmse.data.formats.pymarl.opening import ATTRIBUTE_BYTES, BLOCK_BYTES, KEYS, ORIGIN, WON, h5py
+from ovmse.data.formats.reading import origin, spans
+from ovmse.data.raw_episode import ROWS
 from ovmse.system.files import atomic_path
 
 CHUNK_BYTES = 2**20
@@ -31,27 +25,22 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     is not terminated. What the format has no place for is in attributes of the file: its origin, and which episodes
     were won. Returns what found no place, in sentences. Raises `UserError` where `path` exists or cannot be written.
     """
-    lost = []
     with atomic_path(path) as partial:
         try:
             with h5py().File(partial, "w", libver=CHECKED) as file:
                 for field in KEYS:
                     if field != "won":
                         _write_key(dataset, file, field)
-                lost += _write_attributes(dataset, file)
+                return _write_attributes(dataset, file)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{path}: cannot be written: {str(error)[:300]}") from error
-    return lost
 
 
 def _write_attributes(dataset: Dataset, file: Any) -> list[str]:
-    told, lost = dataset.metadata, []
-    origin = json.dumps(
-        {"env": told.env._asdict(), "behaviour": told.behaviour, "quality": told.quality, "created": told.created}
-    )
-    won = np.packbits(dataset.won)
-    if len(origin) <= ATTRIBUTE_BYTES:
-        file.attrs[ORIGIN] = np.bytes_(origin)
+    """Add what the format has no place for; returns what is too large for that, in sentences."""
+    lost, told, won = [], json.dumps(origin(dataset)), np.packbits(dataset.won)
+    if len(told) <= ATTRIBUTE_BYTES:
+        file.attrs[ORIGIN] = np.bytes_(told)
     else:
         lost.append("the environment and its settings take too much room for an attribute, and are not in the file")
     if dataset.spec.has_win and won.nbytes <= ATTRIBUTE_BYTES:
@@ -67,7 +56,7 @@ def _write_key(dataset: Dataset, file: Any, field: str) -> None:
     sizes = {"E": len(dataset.length), "R": spec.episode_limit + 1, "N": spec.n_agents}
     sizes |= {"O": spec.obs_size, "S": spec.state_size, "A": spec.n_actions}
     shape = tuple(sizes[axis] for axis in key.axes)
-    shape = shape if field in ROW_FIELDS else (*shape, 1)
+    shape = shape if field in ROWS else (*shape, 1)
     row_bytes = math.prod(shape[2:]) * np.dtype(key.dtype).itemsize
     rows = min(shape[1], max(1, CHUNK_BYTES // row_bytes))
     episodes = min(shape[0], max(1, CHUNK_BYTES // (row_bytes * shape[1])))
@@ -79,16 +68,14 @@ def _write_key(dataset: Dataset, file: Any, field: str) -> None:
         compression="gzip",  # no shuffle: it tears apart the whole numbers that observations repeat
         fletcher32=True,
     )
-    size = max(1, BLOCK_BYTES // (row_bytes * shape[1] * episodes)) * episodes
     row_start, step_start = dataset.row_start, dataset.step_start
-    for lo in range(0, shape[0], size):
-        hi = min(lo + size, shape[0])
+    for lo, hi in spans(shape[0], max(1, BLOCK_BYTES // (row_bytes * shape[1] * episodes)) * episodes):
         values = np.zeros((hi - lo, *shape[1:]), key.dtype)
         length = dataset.length[lo:hi, None]
         if field == "filled":
             values[np.arange(shape[1]) <= length] = 1
         else:
-            extra, start = (1, row_start) if field in ROW_FIELDS else (0, step_start)
+            extra, start = (1, row_start) if field in ROWS else (0, step_start)
             flat = getattr(dataset, field)[start[lo] : start[hi - 1] + length[-1, 0] + extra]
             values[np.arange(shape[1]) < length + extra] = flat.reshape(len(flat), *shape[2:])
         target[lo:hi] = values

@@ -3,42 +3,30 @@
 Axes: B streams of play, T time steps, N agents, A actions, O observation features, S state features.
 """
 
-import importlib
 import json
 import math
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.data.formats.reading import AGAIN, DISCRETE_ONLY, KIND_WORDS, Layout, axis_sizes, decoding, optional
 
 BLOCK_BYTES = 2**25
 CACHE_BYTES = 2**26
 CHUNK_LIMIT = 2**28
 METADATA_LIMIT = 2**20
 INDEX = "vault_index"
-
-
-class VaultLayout(NamedTuple):
-    """The array that holds a field: its name, its axes, the kinds of its dtype, and the dtype on export."""
-
-    name: str
-    axes: tuple[str, ...]
-    kinds: str
-    dtype: str
-    required: bool = False
-
-
 LAYOUTS = {
-    "obs": VaultLayout("observations.", ("B", "T", "N", "O"), "fiub", "float32", True),
-    "action": VaultLayout("actions.", ("B", "T", "N"), "iu", "int32", True),
-    "reward": VaultLayout("rewards.", ("B", "T", "N"), "fiub", "float32", True),
-    "terminal": VaultLayout("terminals.", ("B", "T", "N"), "biuf", "bool", True),
-    "truncated": VaultLayout("truncations.", ("B", "T", "N"), "biuf", "bool"),
-    "state": VaultLayout("infos.state.", ("B", "T", "S"), "fiub", "float32"),
-    "avail": VaultLayout("infos.legals.", ("B", "T", "N", "A"), "biuf", "bool"),
+    "obs": Layout("observations.", ("B", "T", "N", "O"), "fiub", "float32", True),
+    "action": Layout("actions.", ("B", "T", "N"), "iu", "int32", True),
+    "reward": Layout("rewards.", ("B", "T", "N"), "fiub", "float32", True),
+    "terminal": Layout("terminals.", ("B", "T", "N"), "biuf", "bool", True),
+    "truncated": Layout("truncations.", ("B", "T", "N"), "biuf", "bool"),
+    "state": Layout("infos.state.", ("B", "T", "S"), "fiub", "float32"),
+    "avail": Layout("infos.legals.", ("B", "T", "N", "A"), "biuf", "bool"),
 }
 
 
@@ -58,22 +46,21 @@ def find(path: Path) -> Path:
 
 
 def tensorstore() -> Any:
-    """The optional library, or a `UserError` that says how to install it."""
-    try:
-        return importlib.import_module("tensorstore")
-    except ImportError as error:
-        raise UserError("vaults need tensorstore: pip install 'ovmse[vault]'") from error
+    """The optional library."""
+    return optional("tensorstore", "vaults", "vault")
+
+
+def store_at(path: Path, name: str = "") -> dict[str, Any]:
+    """The key-value store of a vault, or the part of one array, in tensorstore's terms."""
+    return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path.absolute()}/"}, "path": name}
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What metadata.json says. Raises `UserError` unless it is JSON of a version that can be read."""
     file = path / "metadata.json"
-    try:
-        with file.open("rb") as stream:
-            text = stream.read(METADATA_LIMIT + 1)
+    with decoding(f"{file}: expected JSON, cannot read it"), file.open("rb") as stream:
+        text = stream.read(METADATA_LIMIT + 1)
         metadata: Any = json.loads(text) if len(text) <= METADATA_LIMIT else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: expected JSON, cannot read it: {error!r}. Fetch the vault again.") from error
     version = metadata.get("version") if isinstance(metadata, dict) else None
     if not isinstance(version, int | float) or not 1 <= version < 2:
         raise UserError(f"{file}: expected a vault of version 1, got version {version!r}. Write it with that version.")
@@ -83,26 +70,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def open_arrays(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], int, list[str]]:
     """The arrays by field, the number of real time steps, and the names of other arrays."""
     ts = tensorstore()
-    inputs = ts.LossInputs({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
-    kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path.absolute()}/"}}
-    try:
-        keys = {key.decode() for key in ts.KvStore.open(kvstore, inputs=inputs).result().list().result()}
-    except Exception as error:
-        raise unreadable(path, "the list of its arrays", error) from error
+    context = ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+    with decoding(f"{path}: the list of its arrays cannot be read"):
+        keys = {key.decode() for key in ts.KvStore.open(store_at(path), context=context).result().list().result()}
     names = {key.split("/")[0] for key in keys}
-    missing = [layout.name for layout in LAYOUTS.values() if layout.required and layout.name not in names]
-    if INDEX not in names:
-        missing.append(INDEX)
-    if missing:
+    needed = [*(layout.name for layout in LAYOUTS.values() if layout.required), INDEX]
+    if missing := [name for name in needed if name not in names]:
         got = ", ".join(sorted(names)[:32]) or "nothing"
         raise UserError(f"{path}: expected the array{'s' * (len(missing) > 1)} {', '.join(missing)}; got {got}.")
 
     def opened(name: str) -> Any:
-        try:
-            spec = {"driver": "zarr", "kvstore": kvstore | {"path": name}}
-            return ts.open(spec, open=True, read=True, inputs=inputs).result()
-        except Exception as error:
-            raise unreadable(path, name, error) from error
+        with decoding(f"{path}: {name} cannot be read"):
+            spec = {"driver": "zarr", "kvstore": store_at(path, name)}
+            return ts.open(spec, open=True, read=True, context=context).result()
 
     steps = _vault_index(path, opened(INDEX), keys)
     stores = {field: opened(layout.name) for field, layout in LAYOUTS.items() if layout.name in names}
@@ -114,16 +94,15 @@ def open_arrays(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], i
 
 
 def _vault_index(path: Path, store: Any, keys: set[str]) -> int:
+    """How many time steps are real."""
     where = f"{path}: {INDEX}"
     dtype = np.dtype(store.dtype.numpy_dtype)
     if store.shape != (1,) or dtype.kind not in "iu":
         raise UserError(f"{where}: expected one whole number, got {dtype} of shape {store.shape}.")
     if f"{INDEX}/0" not in keys:
-        raise UserError(f"{where}: expected the number of time steps, got none. Fetch the vault again.")
-    try:
+        raise UserError(f"{where}: expected the number of time steps, got none. {AGAIN}")
+    with decoding(f"{where} cannot be read"):
         steps = int(store.read().result()[0])
-    except Exception as error:
-        raise unreadable(path, INDEX, error) from error
     if steps < 1:
         raise UserError(f"{where}: expected at least 1 time step, got {steps}. Nothing has been written to this vault.")
     return steps
@@ -131,26 +110,20 @@ def _vault_index(path: Path, store: Any, keys: set[str]) -> int:
 
 def _check_shapes(path: Path, stores: dict[str, Any], steps: int) -> None:
     """Raise `UserError` unless dtypes, axes and sizes are right and agree, and memory will do."""
-    sizes: dict[str, tuple[int, str]] = {}
     for field, store in stores.items():
-        name, axes, kinds = LAYOUTS[field].name, LAYOUTS[field].axes, LAYOUTS[field].kinds
-        dtype, shape = np.dtype(store.dtype.numpy_dtype), tuple(store.shape)
-        expected = f"expected axes ({', '.join(axes)})"
-        if field == "action" and (dtype.kind == "f" or len(shape) == len(axes) + 1):
+        layout, dtype, shape = LAYOUTS[field], np.dtype(store.dtype.numpy_dtype), tuple(store.shape)
+        where, axes = f"{path}: {layout.name}", len(layout.axes)
+        if dtype.kind not in layout.kinds or len(shape) != axes or 0 in shape or any(store.domain.origin):
+            continuous = field == "action" and (dtype.kind == "f" or len(shape) == axes + 1)
+            hint = f" {DISCRETE_ONLY}" if continuous else ""
             raise UserError(
-                f"{path}: {name}: {expected} of whole numbers, got {dtype} of shape {shape}. "
-                "Only discrete actions are supported."
+                f"{where}: {layout.expected} of {KIND_WORDS[layout.kinds]}, got {dtype} of shape {shape}.{hint}"
             )
-        if dtype.kind not in kinds or len(shape) != len(axes) or 0 in shape or any(store.domain.origin):
-            raise UserError(f"{path}: {name}: {expected} of {_words(kinds)}, got {dtype} of shape {shape}.")
         if shape[1] < steps:
-            raise UserError(f"{path}: {name}: {INDEX} says {steps:,} time steps, the array holds {shape[1]:,}.")
-        for axis, size in zip(axes, shape, strict=True):
-            known, where = sizes.setdefault(axis, (size, name)) if axis != "T" else (size, name)
-            if known != size:
-                raise UserError(f"{path}: {name}: {expected} with {axis} = {known} as in {where}, got shape {shape}.")
+            raise UserError(f"{where}: {INDEX} says {steps:,} time steps, the array holds {shape[1]:,}.")
         if math.prod(store.chunk_layout.read_chunk.shape) * dtype.itemsize > CHUNK_LIMIT:
-            raise UserError(f"{path}: {name}: expected chunks of up to {CHUNK_LIMIT:,} bytes, got larger ones.")
+            raise UserError(f"{where}: expected chunks of up to {CHUNK_LIMIT:,} bytes, got larger ones.")
+    axis_sizes(path, ((LAYOUTS[field], (store.shape[0], steps, *store.shape[2:])) for field, store in stores.items()))
     if (needed := step_bytes(stores)) > BLOCK_BYTES:
         raise UserError(f"{path}: expected up to {BLOCK_BYTES:,} bytes for a time step, its arrays take {needed:,}.")
 
@@ -167,12 +140,8 @@ def _check_told(path: Path, name: str, store: Any, metadata: dict[str, Any]) -> 
     if not plain or dtype not in (None, store.dtype.name) or sizes not in (None, list(store.shape[2:])):
         raise UserError(
             f"{path}: {name}: metadata.json tells of {dtype} of shape {shape}, in the order of C; "
-            f"got {stored['dtype']} of shape {store.shape}, in the order of {stored['order']}. Fetch the vault again."
+            f"got {stored['dtype']} of shape {store.shape}, in the order of {stored['order']}. {AGAIN}"
         )
-
-
-def _words(kinds: str) -> str:
-    return "whole numbers" if kinds == "iu" else "numbers" if kinds[0] == "f" else "bool, or 0 and 1"
 
 
 def _check_chunks(path: Path, name: str, store: Any, steps: int, keys: set[str]) -> None:
@@ -182,12 +151,7 @@ def _check_chunks(path: Path, name: str, store: Any, steps: int, keys: set[str])
     present = {key.removeprefix(f"{name}/").replace("/", ".") for key in keys if key.startswith(f"{name}/")}
     for index in range(math.prod(grid)):  # ends at the first one missing: a damaged index may ask for billions
         if (chunk := ".".join(map(str, np.unravel_index(index, grid)))) not in present:
-            raise UserError(f"{path}: {name}: chunk {chunk} is missing. Fetch the vault again.")
-
-
-def unreadable(path: Path, what: str, error: Exception) -> UserError:
-    """The error for a part of a vault that cannot be decoded."""
-    return UserError(f"{path}: {what} cannot be read: {str(error)[:300]}. Fetch the vault again.")
+            raise UserError(f"{path}: {name}: chunk {chunk} is missing. {AGAIN}")
 
 
 def step_bytes(stores: dict[str, Any]) -> int:

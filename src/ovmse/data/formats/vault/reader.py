@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.reading import decoding, settled_actions, spans
 from ovmse.data.formats.vault.opening import (
     BLOCK_BYTES,
     LAYOUTS,
@@ -23,7 +23,6 @@ from ovmse.data.formats.vault.opening import (
     open_arrays,
     read_metadata,
     step_bytes,
-    unreadable,
 )
 from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
 
@@ -48,7 +47,6 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     truncated. Without `infos.legals.`, `n_actions` is as stated, or one more than the largest action in the vault.
     Raises `UserError` where the vault is incomplete, damaged, or of a shape or type that this library has no use for.
     """
-    check_actions(str(path), n_actions)
     path = find(path)
     metadata = read_metadata(path)
     stores, steps, others = open_arrays(path, metadata)
@@ -64,26 +62,23 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
         assumed.append(NO_CHECKSUMS)
     facts = {key: value for key, value in metadata.items() if not key.startswith("structure_")}
     facts |= {"time_steps": steps} | ({"ignored_arrays": others[:32]} if others else {})
-    actions = _n_actions(vault, n_actions)
-    check_actions(str(path), actions)
-    return Source(str(path), "vault", _episodes(vault), actions, None, tuple(assumed), bounded(facts))
-
-
-def _n_actions(vault: Vault, stated: int | None) -> int:
-    if "avail" in vault.stores:
-        masks = vault.stores["avail"].shape[-1]
-        if stated not in (None, masks):
-            raise UserError(f"{vault.path}: infos.legals. is for {masks} actions, n_actions says {stated}.")
-        return masks
-    if stated is not None:
-        return stated
-    rows = max(1, BLOCK_BYTES // (8 * vault.n_agents))
-    largest = max(
-        int(_read(vault, stream, lo, min(lo + rows, vault.steps), ("action",))["action"].max())
-        for stream in range(vault.streams)
-        for lo in range(0, vault.steps, rows)
+    masks = stores["avail"].shape[-1] if "avail" in stores else None
+    return Source(
+        name=str(path),
+        format="vault",
+        episodes=_episodes(vault),
+        n_actions=settled_actions(path, masks, "infos.legals.", n_actions, lambda: _largest_action(vault)),
+        assumed=tuple(assumed),
+        facts=bounded(facts),
     )
-    return max(largest, 0) + 1
+
+
+def _largest_action(vault: Vault) -> int:
+    return max(
+        int(_read(vault, stream, lo, hi, ("action",))["action"].max(initial=0))
+        for stream in range(vault.streams)
+        for lo, hi in spans(vault.steps, BLOCK_BYTES // (8 * vault.n_agents))
+    )
 
 
 def _read(vault: Vault, stream: int, start: int, stop: int, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -91,10 +86,8 @@ def _read(vault: Vault, stream: int, start: int, stop: int, fields: tuple[str, .
     reads = {field: vault.stores[field][stream, start:stop].read() for field in fields}
     arrays = {}
     for field, future in reads.items():
-        try:
+        with decoding(f"{vault.path}: {LAYOUTS[field].name} at time steps {start} to {stop - 1} cannot be read"):
             arrays[field] = future.result()
-        except Exception as error:
-            raise unreadable(vault.path, f"{LAYOUTS[field].name} at time steps {start} to {stop - 1}", error) from error
     return arrays
 
 

@@ -9,12 +9,9 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.vault.opening import (
-    BLOCK_BYTES,
-    INDEX,
-    LAYOUTS,
-    tensorstore,
-)
+from ovmse.data.formats.reading import origin, spans
+from ovmse.data.formats.vault.opening import BLOCK_BYTES, INDEX, LAYOUTS, store_at, tensorstore
+from ovmse.data.raw_episode import ROWS
 from ovmse.system.files import atomic_path
 
 VERSION = 1.2
@@ -51,8 +48,7 @@ def write(dataset: Dataset, path: Path) -> list[str]:
 
 
 def _create(path: Path, name: str, shape: tuple[int, ...], dtype: str, metadata: dict[str, Any]) -> Any:
-    kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path.absolute()}/"}, "path": name}
-    spec = {"driver": "zarr", "kvstore": kvstore} | metadata
+    spec = {"driver": "zarr", "kvstore": store_at(path, name)} | metadata
     return tensorstore().open(spec, shape=shape, dtype=np.dtype(dtype), create=True).result()
 
 
@@ -63,9 +59,7 @@ def _write_array(dataset: Dataset, path: Path, field: str, shape: tuple[int, ...
     store = _create(path, LAYOUTS[field].name, declared, LAYOUTS[field].dtype, compressor)
     chunk = store.chunk_layout.write_chunk.shape[1]
     step_bytes = math.prod(shape[2:]) * np.dtype(LAYOUTS[field].dtype).itemsize
-    rows = max(1, BLOCK_BYTES // (chunk * step_bytes)) * chunk
-    for lo in range(0, shape[1], rows):
-        hi = min(lo + rows, shape[1])
+    for lo, hi in spans(shape[1], max(1, BLOCK_BYTES // (chunk * step_bytes)) * chunk):
         values = np.broadcast_to(_steps(dataset, field, lo, hi), (hi - lo, *shape[2:]))
         store[0, lo:hi].write(np.ascontiguousarray(values, LAYOUTS[field].dtype)).result()
 
@@ -74,7 +68,7 @@ def _steps(dataset: Dataset, field: str, lo: int, hi: int) -> np.ndarray:
     """A field at the steps `lo` to `hi` of the dataset, as far as it can be broadcast to the agents."""
     step, first = np.arange(lo, hi), dataset.step_start
     episode = np.searchsorted(first, step, side="right") - 1
-    if field in ("obs", "state", "avail"):
+    if field in ROWS:
         return getattr(dataset, field)[step + episode]  # rows run one ahead of steps with every episode
     if field == "truncated":
         last = step == first[episode] + dataset.length[episode] - 1
@@ -85,12 +79,10 @@ def _steps(dataset: Dataset, field: str, lo: int, hi: int) -> np.ndarray:
 
 def _metadata_of(dataset: Dataset, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     """What flashbax expects in metadata.json, and where the play comes from."""
-    told = dataset.metadata
     shape: dict[str, Any] = {"infos": {}}
     dtype: dict[str, Any] = {"infos": {}}
     for field, layout in LAYOUTS.items():
         *above, name = layout.name.rstrip(".").split(".")
         (shape["infos"] if above else shape)[name] = str(shapes[field])
         (dtype["infos"] if above else dtype)[name] = layout.dtype
-    origin = {"env": told.env._asdict(), "behaviour": told.behaviour, "quality": told.quality, "created": told.created}
-    return {"version": VERSION, "structure_shape": shape, "structure_dtype": dtype, "ovmse": origin}
+    return {"version": VERSION, "structure_shape": shape, "structure_dtype": dtype, "ovmse": origin(dataset)}
