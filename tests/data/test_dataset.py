@@ -407,9 +407,9 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, module, target, er
 def test_a_killed_write_leaves_nothing_that_opens(tmp_path):
     script = f"""
 import sys, time, numpy as np
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from ovmse.data import zarr_files
-from test_store import write
+from test_dataset import write
 rows = []
 class Slow(dict):
     def __getitem__(self, field):

@@ -56,21 +56,17 @@ def write(
     folder = out / FOLDER
     number = max((_number(path) for path in names(folder)), default=0) + 1
     final = folder / f"{number:06d}{HANDOVER if handover else ''}"
-    part = folder / f".{final.name}.{os.getpid()}"
     try:
         if not (out / "config.json").exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out))
         folder.mkdir(exist_ok=True)  # no parents: where the run's directory has vanished, nothing may take its place
-        part.mkdir()
-        seeds(part)
-        files.write_json(part / ABOUT, {"format": FORMAT, **about})
-        files.rewrite(part / ROWS, rows)
-        lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
-        (part / SUMS).write_text("".join(lines))
-        for path in (*part.iterdir(), part):
-            files.sync(path)
-        part.rename(final)
-        files.sync(folder)
+        with files.replacing(final) as part:
+            part.mkdir()
+            seeds(part)
+            files.write_json(part / ABOUT, {"format": FORMAT, **about})
+            files.write_json_lines(part / ROWS, rows)
+            lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
+            (part / SUMS).write_text("".join(lines))
         files.sync(out)
     except OSError as error:
         there = names(folder) if folder.is_dir() else []
@@ -79,8 +75,6 @@ def write(
             f"{final} can't be written: {error.strerror or error}; {last}. When that is mended, go on with: "
             f"ovmse train --resume {out}"
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # it has another name where all went well
     prune(folder, keep)
     return final
 
@@ -129,10 +123,10 @@ def read(path: Path) -> Saved:
     """A checkpoint, every byte of it verified. Raises `UserError` where one is not as written."""
     try:
         verify(path)
-        about, rows = files.read_json(path / ABOUT), files.read_rows(path / ROWS)
+        about, rows = files.read_json(path / ABOUT, dict[str, Any]), files.read_json_lines(path / ROWS)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}.") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not set(about) >= KEYS:
+    if about is None or about.get("format") != FORMAT or not about.keys() >= KEYS:
         raise UserError(f"checkpoint {path} was written by another version of ovmse.")
     return Saved(path, about, rows)
 
