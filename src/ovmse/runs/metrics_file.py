@@ -13,10 +13,8 @@ from ovmse.config import flatten
 from ovmse.core.errors import UserError
 from ovmse.system.files import as_type, numbered_json_lines, read_json
 
-JsonObject = dict[str, Any]
 PHASES = ("offline", "online")
 PROGRESS = {"offline": "updates", "online": "env_steps"}
-REQUIRED = ("env_steps", "updates", "return")
 OPTIONAL = (
     "episodes", "wall_s", "win_rate", "episode_length", "loss", "td_error", "cql", "q_tot", "target",
     "grad_norm", "epsilon", "lambda", "monitor_q_tot", "monitor_offline_value", "monitor_drift",
@@ -25,28 +23,32 @@ OPTIONAL = (
 RENAMED = {"memory_wins": "memory_active_share", "monitor_memory": "monitor_offline_value"}
 """What columns were called in the runs of version 0.1."""
 FLAG = "rolled_back"  # true or false in the rows of a guarded online phase; as a column 1 or 0
-HANDOVER_NUMBERS = (
-    "win_rate_before", "win_rate_after", "return_before", "return_after", "max_abs_return_difference",
-)  # fmt: skip
 
+JsonObject = dict[str, Any]
+Fields = Mapping[str, tuple[Any, str]]
+"""The type of each field of an object, for msgspec and in words."""
 COUNT = (Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)], "a number, 0 or more")
-NUMBER, NUMBER_OR_NULL = (float, "a number"), (float | None, "a number or null")
-BOOL_OR_NULL = (bool | None, "true, false or null")
 SEED = (int, "a whole number")
-ROW_FIELDS: Mapping[str, tuple[Any, str]] = {
+NUMBER_OR_NULL = (float | None, "a number or null")
+BOOL_OR_NULL = (bool | None, "true, false or null")
+ROW_FIELDS: Fields = {
     "phase": (Literal["offline", "online"], "'offline' or 'online'"),
     "seed": SEED,
     "env_steps": COUNT,
     "updates": COUNT,
-    "return": NUMBER,
+    "return": (float, "a number"),
     **dict.fromkeys(OPTIONAL, NUMBER_OR_NULL),
     FLAG: BOOL_OR_NULL,
 }
-"""The type of each field of a row, for msgspec and in words."""
-HANDOVER_FIELDS: Mapping[str, tuple[Any, str]] = {
+COLUMNS = [name for name in ROW_FIELDS if name not in ("phase", "seed")]
+HANDOVER_FIELDS: Fields = {
     "seed": SEED,
-    **dict.fromkeys(HANDOVER_NUMBERS, NUMBER_OR_NULL),
     "agree": BOOL_OR_NULL,
+    "win_rate_before": NUMBER_OR_NULL,
+    "win_rate_after": NUMBER_OR_NULL,
+    "return_before": NUMBER_OR_NULL,
+    "return_after": NUMBER_OR_NULL,
+    "max_abs_return_difference": NUMBER_OR_NULL,
 }
 
 
@@ -119,14 +121,14 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         where = f"{path}, line {i}"
         renamed = {RENAMED.get(name, name): value for name, value in as_type(found, JsonObject, where).items()}
         row = _checked(renamed, ROW_FIELDS, where)
-        bad = [name for name in (*REQUIRED, *OPTIONAL) if row[name] is not None and not np.isfinite(row[name])]
+        bad = [name for name in COLUMNS if row[name] is not None and not np.isfinite(row[name])]
         if bad and len(notes) < 5:
             notes.append(f"Line {i} of {path.name}: {', '.join(bad)} not finite. Training may have diverged.")
         rows.append(row)
     return rows, notes
 
 
-def _checked(found: JsonObject, fields: Mapping[str, tuple[Any, str]], where: str) -> JsonObject:
+def _checked(found: JsonObject, fields: Fields, where: str) -> JsonObject:
     """The object with each field in its type, None for one that is missing and may be.
 
     Raises `UserError` for a value that cannot be used.
@@ -157,7 +159,7 @@ def _traces(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], list[str]]:
 
 
 def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
-    columns = {n: np.array([row[n] for row in rows], float) for n in (*REQUIRED, *OPTIONAL, FLAG)}
+    columns = {n: np.array([row[n] for row in rows], float) for n in COLUMNS}
     return Trace(seed, phase, {n: np.where(np.isfinite(values), values, np.nan) for n, values in columns.items()})
 
 

@@ -93,14 +93,14 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path, kind: Any = Any) -> Any:
-    """The JSON of a file as a type (see `as_type`); None if there is none. Raises `UserError` where it can't be read."""
+    """The JSON of a file as a type (see `as_type`); None if there is no such file. Raises `UserError` otherwise."""
     if not path.exists():
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error}). Repair or remove it.") from error
-    return as_type(_parsed(text, path), kind, path)
+        value = json.loads(path.read_text(encoding="utf-8"))  # by Python, since msgspec refuses NaN
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}). Repair or remove it.") from error
+    return as_type(value, kind, path)
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -115,25 +115,20 @@ def numbered_json_lines(path: Path, cut_off: Callable[[int], None] | None = None
     Raises `UserError` if the file is missing or a line can't be read.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing: {path.parent} is not a run's directory.")
+        raise UserError(
+            f"{path} is missing: {path.parent} is not a run's directory. Give the folder that training wrote."
+        )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     filled = {number: line for number, line in enumerate(lines, start=1) if line.strip()}
     rows = {}
     for number, line in filled.items():
         try:
-            rows[number] = _parsed(line, f"{path}, line {number}")
-        except UserError:
+            rows[number] = json.loads(line)
+        except (ValueError, RecursionError) as error:
             if cut_off is None or number != max(filled):
-                raise
+                raise UserError(f"{path}, line {number}: not valid JSON ({error}). Repair or remove it.") from error
             cut_off(number)
     return rows
-
-
-def _parsed(text: str, where: object) -> Any:
-    try:
-        return json.loads(text)  # by Python, since msgspec refuses NaN
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}). Repair or remove it.") from error
 
 
 def as_type(value: Any, kind: Any, where: object) -> Any:
@@ -143,15 +138,9 @@ def as_type(value: Any, kind: Any, where: object) -> Any:
     Raises `UserError` that begins with `where` and says which field is wrong, what was expected and what came.
     """
     try:
-        return msgspec.convert(value, kind, dec_hook=_as_path)
+        return msgspec.convert(value, kind, dec_hook=lambda other, text: other(text))  # a `Path` of its text
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_in_words(str(error), value)}.") from error
-
-
-def _as_path(kind: type, value: Any) -> Any:
-    if kind is not Path or not isinstance(value, str):
-        raise ValueError(f"expected a {kind.__name__}, got {value!r:.60}")
-    return Path(value)
 
 
 def _in_words(said: str, value: Any) -> str:
