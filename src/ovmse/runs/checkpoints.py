@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,24 +133,16 @@ def read(path: Path) -> Saved:
 
 def verify(path: Path) -> None:
     """Raise `UserError` unless a checkpoint has exactly the files that were written, and each has its checksum."""
-    sums = dict(_sums(path))
+    text = (path / SUMS).read_bytes().decode("ascii")
+    sums = {name: expected for expected, name in re.findall(r"([0-9a-f]{64})  ([^/\n]+)\n", text)}
+    if "".join(f"{expected}  {name}\n" for name, expected in sums.items()) != text:
+        raise UserError(f"checkpoint {path} is damaged: {SUMS} is cut off or can't be read.")
     there = {file.name for file in path.iterdir()} - {SUMS}
     if not sums or set(sums) != there:
         raise UserError(f"checkpoint {path} is damaged: its files are not those in {SUMS}.")
     for name, expected in sums.items():
         if checksum(path / name) != expected:
             raise UserError(f"checkpoint {path} is damaged: {name} is not what was written.")
-
-
-def _sums(path: Path) -> Iterator[tuple[str, str]]:
-    text = (path / SUMS).read_bytes().decode("ascii")
-    if not text.endswith("\n"):
-        raise UserError(f"checkpoint {path} is damaged: {SUMS} is cut off.")
-    for line in text[:-1].split("\n"):
-        expected, separator, name = line.partition("  ")
-        if not separator or Path(name).name != name:
-            raise UserError(f"checkpoint {path} is damaged: {SUMS} can't be read.")
-        yield name, expected
 
 
 def checksum(path: Path) -> str:
