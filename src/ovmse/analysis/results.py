@@ -9,7 +9,7 @@ import numpy as np
 
 from ovmse.config import flatten
 from ovmse.core.errors import UserError
-from ovmse.runs.metrics_file import RunRecord, Trace, counted, score_name, setting
+from ovmse.runs.metrics_file import RunRecord, Trace, counted, score_name, series, setting
 from ovmse.stats import estimates
 
 
@@ -76,20 +76,22 @@ def summarise_run(run: RunRecord, score: str | None = None, reference: float | N
     reference = best_reference([run], score) if reference is None else reference
     seeds = tuple(_judge_seed(t, score, reference, t.seed in counts, run.handover.get(t.seed), offline) for t in traces)
     mine = [s for s in seeds if s.counts]
-    final, best = estimates.estimate([s.final for s in mine]), estimates.estimate([s.best for s in mine])
-    assert final is not None and best is not None  # every trace here has a finite score
+
+    def estimated(name: str) -> Any:
+        return estimates.estimate([value for s in mine if (value := getattr(s, name)) is not None])
+
     return RunSummary(
         score=score,
         phase=traces[0].phase,
         reference=reference,
         seeds=seeds,
-        before=estimates.estimate(_present([s.before for s in mine])),
-        dip=estimates.estimate(_present([s.dip for s in mine])),
+        before=estimated("before"),
+        dip=estimated("dip"),
         recovered=estimates.median_recovery([s.recovered for s in mine if s.dip is not None]),
-        auc=estimates.estimate(_present([s.auc for s in mine])),
-        regret=estimates.estimate(_present([s.regret for s in mine])),
-        final=final,
-        best=best,
+        auc=estimated("auc"),
+        regret=estimated("regret"),
+        final=estimated("final"),  # never None, as `best`: every trace here has a finite score
+        best=estimated("best"),
     )
 
 
@@ -117,10 +119,6 @@ def _scored(traces: Sequence[Trace], score: str) -> list[Trace]:
     return [t for t in traces if np.isfinite(t.columns[score]).any()]
 
 
-def _present(values: Sequence[float | None]) -> list[float]:
-    return [v for v in values if v is not None]
-
-
 def _judge_seed(
     trace: Trace,
     score: str,
@@ -129,16 +127,13 @@ def _judge_seed(
     handover: Mapping[str, Any] | None,
     offline: Mapping[int, Trace],
 ) -> SeedSummary:
-    there = np.isfinite(trace.columns[score])
-    scores = trace.columns[score][there]
-    steps = trace.columns["env_steps" if trace.phase == "online" else "updates"][there]
+    [(_, steps, scores)] = series([trace], score)
     online = trace.phase == "online"
     record = handover or {}
-    before = record.get(f"{score}_before")
-    if before is None and trace.seed in offline:
-        past = offline[trace.seed].columns[score]
-        before = float(past[np.isfinite(past)][-1])
-    before = before if online else None
+    before = record.get(f"{score}_before") if online else None
+    if online and before is None and trace.seed in offline:
+        [(_, _, past)] = series([offline[trace.seed]], score)
+        before = float(past[-1])
     return SeedSummary(
         seed=trace.seed,
         counts=counts,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import zarr
 from rich.console import Console
+from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
@@ -178,9 +179,5 @@ def _number(count: int | None) -> str:
 def _size(count: int | None) -> str:
     if count is None:
         return ""
-    size, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    size, unit = pick_unit_and_suffix(count, ["B", "KiB", "MiB", "GiB", "TiB"], 1024)
+    return f"{count} B" if unit == "B" else f"{count / size:.1f} {unit}"

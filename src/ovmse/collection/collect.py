@@ -132,7 +132,7 @@ def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behavi
     The expert is the best one; medium the one whose score is nearest half of the expert's (where nothing was won:
     half-way between the first checkpoint's return and the expert's).
     """
-    rows = files.read_rows(run_dir / "metrics.jsonl")
+    rows = files.read_json_lines(run_dir / "metrics.jsonl")
     score = "win_rate" if spec.has_win and any(row["win_rate"] for row in rows) else "return"
     kept = sorted((run_dir / "teams").glob("online-*.safetensors"))
     scores = np.asarray([row[score] for row in rows])

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from ovmse.collection import recipes
 from ovmse.collection.catalogue import datasets_in
@@ -14,7 +14,7 @@ from ovmse.core.errors import UserError, unknown
 from ovmse.data.dataset import Dataset, find, root, shipped
 from ovmse.data.schema import Metadata
 from ovmse.data.zarr_files import read_metadata
-from ovmse.system.files import check_free
+from ovmse.system.files import as_type, check_free
 from ovmse.system.provenance import differing_versions
 from ovmse.training.display import Display
 
@@ -81,21 +81,37 @@ def again(before: Path, out: Path, display: Display | None = None) -> Dataset:
             raise UserError(f"{before}: expected a recipe made by collect or mix, got {other!r}.")
 
 
+class MixedPart(TypedDict):
+    """A part as the recipe of a mixed dataset records it."""
+
+    name: str
+    checksum: str
+    share: str
+
+
+class Mixed(TypedDict):
+    """The settings in the recipe of a mixed dataset."""
+
+    parts: list[MixedPart]
+    episodes: int | None
+    return_range: str | None
+    seed: int
+    allow_version_mismatch: bool
+
+
 def mix_again(recipe: dict[str, Any], before: Path, out: Path) -> Dataset:
     """Mix once more what a recipe tells; the parts are found by their checksums."""
-    try:
-        parts = [(part["name"], part["checksum"], part["share"]) for part in recipe["parts"]]
-        settings = {name: recipe[name] for name in ("episodes", "seed", "allow_version_mismatch")}
-        ends = None if recipe["return_range"] is None else parse_range(recipe["return_range"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{before}: its recipe can't be read: {error!r}.") from error
+    settings = as_type(recipe, Mixed, f"{before}: its recipe can't be read")
+    parts, text = settings.pop("parts"), settings.pop("return_range")
     known = by_checksum([*datasets_in(before.resolve().parent), *datasets_in(root()), *map(find, shipped())])
-    if missing := [f"{name} ({checksum or 'no checksum'})" for name, checksum, _ in parts if checksum not in known]:
+    missing = [f"{one['name']} ({one['checksum'] or 'no checksum'})" for one in parts if one["checksum"] not in known]
+    if missing:
         raise UserError(
             f"{before}: it was mixed of datasets that are not in {root()}, nor beside it, nor shipped: "
             f"{', '.join(missing)}. Put them there, under any name, or set OVMSE_DATASETS to their folder."
         )
-    return mix([f"{known[checksum]}:{share}" for _, checksum, share in parts], out, return_range=ends, **settings)
+    shares = [f"{known[one['checksum']]}:{one['share']}" for one in parts]
+    return mix(shares, out, return_range=None if text is None else parse_range(text), **settings)
 
 
 def by_checksum(paths: Iterable[Path]) -> dict[str, Path]:

@@ -1,12 +1,13 @@
 """Recipes of datasets: the table of those with a name, and recorded ones read back. See `docs/catalogue.md`."""
 
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from ovmse.collection.settings import PATHS, Collecting, Quality
-from ovmse.config import LearnerConfig
+from ovmse.config import flatten
 from ovmse.core.errors import UserError
+from ovmse.system.files import as_type
 
 REPLAY_ENV_STEPS = 250_000
 """What a behaviour's replay holds where it trains for longer: about 5,000 episodes of SMAX, as is usual for QMIX."""
@@ -61,19 +62,16 @@ def collecting(recipe: dict[str, Any], where: str, out: Path) -> Collecting:
     A setting that the recipe does not have keeps its default: it is younger than the recipe.
     Raises `UserError`, which begins with `where`, for settings that this version does not know or cannot take.
     """
-    known = {f.name for f in fields(Collecting)} - set(PATHS)
+    known = {*flatten(asdict(Collecting())), "learner"} - set(PATHS)
     settings = {name: value for name, value in recipe.items() if name not in ("made_by", "versions")}
-    if strange := sorted(settings.keys() - known):
+    unreadable = f"{where}: its recipe can't be read"
+    if strange := sorted(flatten(settings).keys() - known):
         raise UserError(
-            f"{where}: its recipe has settings that this version of ovmse does not know: {', '.join(strange)}. "
+            f"{unreadable}: it has settings that this version of ovmse does not know: {', '.join(strange)}. "
             f"Use the version that made it, {recipe_versions(recipe).get('ovmse') or 'not recorded'}."
         )
-    try:
-        settings["env_settings"] = tuple(settings.get("env_settings", ()))
-        settings["learner"] = LearnerConfig(**settings.get("learner", {}))
-        return Collecting(**settings, out=out)
-    except TypeError as error:
-        raise UserError(f"{where}: its recipe can't be read: {error}.") from error
+    collecting: Collecting = as_type({**settings, "out": str(out)}, Collecting, unreadable)
+    return collecting
 
 
 def recipe_versions(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, cast, get_type_hints
 
 import numpy as np
 import zarr
@@ -19,7 +18,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSION, SIZES, Metadata
-from ovmse.system.files import atomic_path, check_free
+from ovmse.system.files import as_type, atomic_path, check_free
 
 CHUNK_BYTES = 2**20
 
@@ -126,9 +125,9 @@ def read_metadata(path: Path) -> Metadata:
             "Use the version of ovmse that wrote it, or write it again."
         )
     env = EnvSpec(**typed(f"{file}: env", get_type_hints(EnvSpec), attributes.get("env")))
-    later = {f.name for f in dataclasses.fields(Metadata) if f.name in LATER and f.name not in attributes}
-    types = {k: v for k, v in get_type_hints(Metadata).items() if k != "env" and k not in later}
-    values = typed(f"{file}", types, attributes)
+    hints = get_type_hints(Metadata).items()
+    types = {name: kind for name, kind in hints if name != "env" and (name in attributes or name not in LATER)}
+    values = typed(str(file), types, attributes)
     sizes = {k: v for k, v in {**env._asdict(), **values}.items() if k in SIZES}
     if wrong := [f"{name}: expected at least 1, got {value}" for name, value in sizes.items() if value < 1]:
         raise UserError(f"{file}: {'; '.join(wrong)}.")
@@ -137,19 +136,17 @@ def read_metadata(path: Path) -> Metadata:
 
 def typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
     """The values of the named types, out of a JSON object that may hold more."""
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a JSON object, got {values!r}.")
-    found = {}
-    for name, kind in types.items():
-        kinds = {get_origin(k) or k for k in (get_args(kind) if isinstance(kind, UnionType) else (kind,))}
-        value = values.get(name, "nothing")
-        if float in kinds and type(value) is int:
-            value = float(value)  # JSON need not tell 5 from 5.0
-        if name not in values or type(value) not in kinds:
-            names = " or ".join(sorted("null" if k is type(None) else k.__name__ for k in kinds))
-            raise UserError(f"{where}: {name}: expected {names}, got {value!r}.")
-        found[name] = value
-    return found
+    found = as_type(values, dict[str, Any], where)
+    return {name: as_type(found.get(name, NOTHING), kind, f"{where}: {name}") for name, kind in types.items()}
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "'nothing'"
+
+
+NOTHING = _Nothing()
+"""Stands for a value that is missing: it is of no type that a field can have."""
 
 
 def read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -23,7 +23,7 @@ from ovmse.ope.fqe import joint_actions, start_values
 from ovmse.ope.settings import Selecting
 from ovmse.runs.saved_config import read_config
 from ovmse.system import files
-from ovmse.system.files import read_rows
+from ovmse.system.files import read_json_lines
 from ovmse.training.evaluate_run import FILES, restore_teams
 
 
@@ -77,7 +77,7 @@ def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate
     config = read_config(run, selecting.trust_code)
     check_fits(run, dataset, selecting.allow_version_mismatch)
     method = change_method(methods.find(config.method), config.change)
-    rows = read_rows(run / "metrics.jsonl")
+    rows = read_json_lines(run / "metrics.jsonl")
     last = selecting.checkpoints == "last"
     if last and method.uses_offline_team:
         raise UserError(f"{run}: at its end {config.method!r} plays with two teams; use --checkpoints offline.")

@@ -150,8 +150,8 @@ def keep_chosen(selected: Selected) -> None:
     spec = EnvSpec(**config["env_spec"])
     config |= {"seeds": 1, "seed": one.seed, "pretrained": None, "out": None}
     files.write_json(out / "config.json", config | {"chosen_from": str(one.file)})
-    rows = files.read_rows(one.run / "metrics.jsonl")
-    files.rewrite(out / "metrics.jsonl", [row for row in rows if _until(row, one)])
+    rows = files.read_json_lines(one.run / "metrics.jsonl")
+    files.write_json_lines(out / "metrics.jsonl", [row for row in rows if _until(row, one)])
     team: Any = jax.tree.map(lambda x: np.asarray(x)[[one.index]], restore(one, spec))
     pytree_files.save(out / "offline.safetensors", team)
 

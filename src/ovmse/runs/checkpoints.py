@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,21 +56,17 @@ def write(
     folder = out / FOLDER
     number = max((_number(path) for path in names(folder)), default=0) + 1
     final = folder / f"{number:06d}{HANDOVER if handover else ''}"
-    part = folder / f".{final.name}.{os.getpid()}"
     try:
         if not (out / "config.json").exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out))
         folder.mkdir(exist_ok=True)  # no parents: where the run's directory has vanished, nothing may take its place
-        part.mkdir()
-        seeds(part)
-        files.write_json(part / ABOUT, {"format": FORMAT, **about})
-        files.rewrite(part / ROWS, rows)
-        lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
-        (part / SUMS).write_text("".join(lines))
-        for path in (*part.iterdir(), part):
-            files.sync(path)
-        part.rename(final)
-        files.sync(folder)
+        with files.replacing(final) as part:
+            part.mkdir()
+            seeds(part)
+            files.write_json(part / ABOUT, {"format": FORMAT, **about})
+            files.write_json_lines(part / ROWS, rows)
+            lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
+            (part / SUMS).write_text("".join(lines))
         files.sync(out)
     except OSError as error:
         there = names(folder) if folder.is_dir() else []
@@ -79,8 +75,6 @@ def write(
             f"{final} can't be written: {error.strerror or error}; {last}. When that is mended, go on with: "
             f"ovmse train --resume {out}"
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # it has another name where all went well
     prune(folder, keep)
     return final
 
@@ -129,34 +123,26 @@ def read(path: Path) -> Saved:
     """A checkpoint, every byte of it verified. Raises `UserError` where one is not as written."""
     try:
         verify(path)
-        about, rows = files.read_json(path / ABOUT), files.read_rows(path / ROWS)
+        about, rows = files.read_json(path / ABOUT, dict[str, Any]), files.read_json_lines(path / ROWS)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}.") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not set(about) >= KEYS:
+    if about is None or about.get("format") != FORMAT or not about.keys() >= KEYS:
         raise UserError(f"checkpoint {path} was written by another version of ovmse.")
     return Saved(path, about, rows)
 
 
 def verify(path: Path) -> None:
     """Raise `UserError` unless a checkpoint has exactly the files that were written, and each has its checksum."""
-    sums = dict(_sums(path))
+    text = (path / SUMS).read_bytes().decode("ascii")
+    sums = {name: expected for expected, name in re.findall(r"([0-9a-f]{64})  ([^/\n]+)\n", text)}
+    if "".join(f"{expected}  {name}\n" for name, expected in sums.items()) != text:
+        raise UserError(f"checkpoint {path} is damaged: {SUMS} is cut off or can't be read.")
     there = {file.name for file in path.iterdir()} - {SUMS}
     if not sums or set(sums) != there:
         raise UserError(f"checkpoint {path} is damaged: its files are not those in {SUMS}.")
     for name, expected in sums.items():
         if checksum(path / name) != expected:
             raise UserError(f"checkpoint {path} is damaged: {name} is not what was written.")
-
-
-def _sums(path: Path) -> Iterator[tuple[str, str]]:
-    text = (path / SUMS).read_bytes().decode("ascii")
-    if not text.endswith("\n"):
-        raise UserError(f"checkpoint {path} is damaged: {SUMS} is cut off.")
-    for line in text[:-1].split("\n"):
-        expected, separator, name = line.partition("  ")
-        if not separator or Path(name).name != name:
-            raise UserError(f"checkpoint {path} is damaged: {SUMS} can't be read.")
-        yield name, expected
 
 
 def checksum(path: Path) -> str:

@@ -1,19 +1,20 @@
 """Read a run directory into immutable arrays. The files and their fields are described in docs/metrics.md."""
 
-import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import numpy as np
 
 from ovmse.config import flatten
 from ovmse.core.errors import UserError
+from ovmse.system.files import as_type, numbered_json_lines, read_json
 
 PHASES = ("offline", "online")
 PROGRESS = {"offline": "updates", "online": "env_steps"}
-REQUIRED = ("env_steps", "updates", "return")
 OPTIONAL = (
     "episodes", "wall_s", "win_rate", "episode_length", "loss", "td_error", "cql", "q_tot", "target",
     "grad_norm", "epsilon", "lambda", "monitor_q_tot", "monitor_offline_value", "monitor_drift",
@@ -22,9 +23,33 @@ OPTIONAL = (
 RENAMED = {"memory_wins": "memory_active_share", "monitor_memory": "monitor_offline_value"}
 """What columns were called in the runs of version 0.1."""
 FLAG = "rolled_back"  # true or false in the rows of a guarded online phase; as a column 1 or 0
-HANDOVER_NUMBERS = (
-    "win_rate_before", "win_rate_after", "return_before", "return_after", "max_abs_return_difference",
-)  # fmt: skip
+
+JsonObject = dict[str, Any]
+Fields = Mapping[str, tuple[Any, str]]
+"""The type of each field of an object, for msgspec and in words."""
+COUNT = (Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)], "a number, 0 or more")
+SEED = (int, "a whole number")
+NUMBER_OR_NULL = (float | None, "a number or null")
+BOOL_OR_NULL = (bool | None, "true, false or null")
+ROW_FIELDS: Fields = {
+    "phase": (Literal["offline", "online"], "'offline' or 'online'"),
+    "seed": SEED,
+    "env_steps": COUNT,
+    "updates": COUNT,
+    "return": (float, "a number"),
+    **dict.fromkeys(OPTIONAL, NUMBER_OR_NULL),
+    FLAG: BOOL_OR_NULL,
+}
+COLUMNS = [name for name in ROW_FIELDS if name not in ("phase", "seed")]
+HANDOVER_FIELDS: Fields = {
+    "seed": SEED,
+    "agree": BOOL_OR_NULL,
+    "win_rate_before": NUMBER_OR_NULL,
+    "win_rate_after": NUMBER_OR_NULL,
+    "return_before": NUMBER_OR_NULL,
+    "return_after": NUMBER_OR_NULL,
+    "max_abs_return_difference": NUMBER_OR_NULL,
+}
 
 
 @dataclass(frozen=True)
@@ -61,22 +86,19 @@ class RunRecord:
 
 def load_run(path: Path) -> RunRecord:
     """Read a run directory. Raises `UserError` naming the file (and line) that cannot be used."""
-    metrics = path / "metrics.jsonl"
     if not path.is_dir():
         raise UserError(f"{path}: no such run directory.")
-    if not metrics.is_file():
-        raise UserError(f"{path}: not a run directory, metrics.jsonl is missing. Give the folder that training wrote.")
+    metrics = path / "metrics.jsonl"
     rows, notes = read_rows(metrics)
     if not rows:
         raise UserError(f"{metrics}: no evaluation yet. Let the run reach its first evaluation, then try again.")
     traces, rewound = _traces(rows)
-    dataset = path / "dataset.json"
     return RunRecord(
         path=path,
-        config=_read_object(path / "config.json"),
-        versions=_read_object(path / "versions.json"),
-        summary=_read_object(path / "summary.json"),
-        dataset=_read_object(dataset) if dataset.exists() else None,
+        config=read_json(path / "config.json", JsonObject) or {},
+        versions=read_json(path / "versions.json", JsonObject) or {},
+        summary=read_json(path / "summary.json", JsonObject) or {},
+        dataset=read_json(path / "dataset.json", JsonObject),
         handover=_read_handover(path / "handover.json"),
         offline=tuple(t for t in traces if t.phase == "offline"),
         online=tuple(t for t in traces if t.phase == "online"),
@@ -89,50 +111,35 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
     A last line that was cut off is left out; any other unreadable line raises `UserError`.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    filled = [(i, line) for i, line in enumerate(lines, start=1) if line.strip()]
-    rows, notes = [], []
-    for i, line in filled:
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            if i != filled[-1][0]:
-                raise UserError(f"{path}, line {i}: not valid JSON ({error}). Remove or repair the line.") from None
-            notes.append(f"Line {i} of {path.name} is cut off (the run was interrupted while writing); it is left out.")
-            continue
-        if isinstance(row, dict):
-            row = {RENAMED.get(name, name): value for name, value in row.items()}
-        bad = _check_row(row, f"{path}, line {i}")
+    notes: list[str] = []
+
+    def cut_off(i: int) -> None:
+        notes.append(f"Line {i} of {path.name} is cut off (the run was interrupted while writing); it is left out.")
+
+    rows = []
+    for i, found in numbered_json_lines(path, cut_off).items():
+        where = f"{path}, line {i}"
+        renamed = {RENAMED.get(name, name): value for name, value in as_type(found, JsonObject, where).items()}
+        row = _checked(renamed, ROW_FIELDS, where)
+        bad = [name for name in COLUMNS if row[name] is not None and not np.isfinite(row[name])]
         if bad and len(notes) < 5:
             notes.append(f"Line {i} of {path.name}: {', '.join(bad)} not finite. Training may have diverged.")
         rows.append(row)
     return rows, notes
 
 
-def _check_row(row: Any, where: str) -> list[str]:
-    """Raise `UserError` for a row that cannot be used; return the names of its values that are not finite."""
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a JSON object, got {type(row).__name__}.")
-    if row.get("phase") not in PHASES:
-        raise UserError(f"{where}: phase must be 'offline' or 'online'; got {row.get('phase')!r}.")
-    if not isinstance(row.get("seed"), int) or isinstance(row["seed"], bool):
-        raise UserError(f"{where}: seed must be a whole number; got {row.get('seed')!r}.")
-    for name in REQUIRED:
-        if not _is_number(row.get(name)):
-            raise UserError(f"{where}: {name} must be a number; got {row.get(name)!r}.")
-    for name in OPTIONAL:
-        if row.get(name) is not None and not _is_number(row[name]):
-            raise UserError(f"{where}: {name} must be a number or null; got {row[name]!r}.")
-    if not isinstance(row.get(FLAG), bool | None):
-        raise UserError(f"{where}: {FLAG} must be true, false or null; got {row[FLAG]!r}.")
-    for name in ("env_steps", "updates"):
-        if not np.isfinite(row[name]) or row[name] < 0:
-            raise UserError(f"{where}: {name} must be 0 or more; got {row[name]!r}.")
-    return [n for n in (*REQUIRED, *OPTIONAL) if row.get(n) is not None and not np.isfinite(row[n])]
+def _checked(found: JsonObject, fields: Fields, where: str) -> JsonObject:
+    """The object with each field in its type, None for one that is missing and may be.
 
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    Raises `UserError` for a value that cannot be used.
+    """
+    values = {}
+    for name, (kind, in_words) in fields.items():
+        try:
+            values[name] = msgspec.convert(found.get(name), kind)
+        except msgspec.ValidationError as error:
+            raise UserError(f"{where}: {name} must be {in_words}; got {found.get(name)!r}.") from error
+    return found | values
 
 
 def _traces(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], list[str]]:
@@ -152,12 +159,8 @@ def _traces(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], list[str]]:
 
 
 def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
-    columns = {n: np.array([_value(r.get(n)) for r in rows]) for n in (*REQUIRED, *OPTIONAL, FLAG)}
-    return Trace(seed, phase, columns)
-
-
-def _value(value: float | int | None) -> float:
-    return float(value) if value is not None and np.isfinite(value) else float("nan")
+    columns = {n: np.array([row[n] for row in rows], float) for n in COLUMNS}
+    return Trace(seed, phase, {n: np.where(np.isfinite(values), values, np.nan) for n, values in columns.items()})
 
 
 def _unfinished(traces: Sequence[Trace]) -> list[str]:
@@ -217,31 +220,11 @@ def setting(config: Mapping[str, Any], name: str) -> Any:
     return next((v for k, v in flatten(config).items() if k.rsplit(".", 1)[-1] == name), None)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one where the file is absent."""
-    if not path.exists():
-        return {}
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Repair the file or remove it.") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(tree).__name__}.")
-    return tree
-
-
 def _read_handover(path: Path) -> dict[int, Mapping[str, Any]]:
-    records = _read_object(path).get("seeds", [])
-    if not isinstance(records, list) or not all(
-        isinstance(r, dict) and isinstance(r.get("seed"), int) for r in records
-    ):
-        raise UserError(f"{path}: 'seeds' must be a list of objects, each with a whole number 'seed'.")
-    for record in records:
-        for name in HANDOVER_NUMBERS:
-            if record.get(name) is not None and not _is_number(record[name]):
-                raise UserError(
-                    f"{path}: seed {record['seed']}: {name} must be a number or null; got {record[name]!r}."
-                )
-        if not isinstance(record.get("agree"), bool | None):
-            raise UserError(f"{path}: seed {record['seed']}: agree must be true or false; got {record['agree']!r}.")
-    return {r["seed"]: r | {n: float(r[n]) for n in HANDOVER_NUMBERS if r.get(n) is not None} for r in records}
+    records = (read_json(path, JsonObject) or {}).get("seeds", [])
+    as_type(records, list[_Seed], f"{path}: 'seeds' must be a list of objects, each with a whole number 'seed'")
+    return {r["seed"]: _checked(r, HANDOVER_FIELDS, f"{path}: seed {r['seed']}") for r in records}
+
+
+class _Seed(TypedDict):
+    seed: int

@@ -1,14 +1,11 @@
 """The configuration that a run was started with, read back from its directory."""
 
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.runs import trusted_code
-from ovmse.system.files import read_json
+from ovmse.system.files import as_type, read_json
 
 NEWER = {
     "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
@@ -38,15 +35,6 @@ def read_config(run: Path, trusted: bool = False) -> Config:
         raise UserError(f"{path} is missing: {run} is not a run's directory.")
     if missing := [name for name in Config.__dataclass_fields__ if name not in found and name not in NEWER]:
         raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}.")
-    try:
-        config = msgspec.convert({**found, "out": str(run)}, Config, dec_hook=_path)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path} is damaged: {error}.") from error
+    config = as_type({**found, "out": str(run)}, Config, f"{path} is damaged")
     trusted_code.check(run, config, trusted)
     return config
-
-
-def _path(kind: type, value: Any) -> Path:
-    if not isinstance(value, str):
-        raise ValueError(f"expected a path, got {value!r:.60}")
-    return Path(value)

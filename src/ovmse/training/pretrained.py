@@ -22,7 +22,7 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
     """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own."""
     config, state = run.task.config, join(states)
     assert config.pretrained is not None
-    rows = [row for row in files.read_rows(config.pretrained / "metrics.jsonl") if row["phase"] == "offline"]
+    rows = [row for row in files.read_json_lines(config.pretrained / "metrics.jsonl") if row["phase"] == "offline"]
     there = sorted({row["seed"] for row in rows})
     wanted = [config.seed + i for i in range(config.seeds)]
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), state.learner.team)
@@ -32,7 +32,7 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
     team = jax.tree.map(lambda x: x[order], found)
     pytree_files.save(run.out / "offline.safetensors", metrics.first_seeds(team, config.seeds))
     rows = [row for row in rows if row["seed"] in wanted]
-    files.append(run.out / "metrics.jsonl", rows)
+    files.append_json_lines(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     updates = np.full_like(state.learner.updates, max(row["updates"] for row in rows))
 
@@ -60,7 +60,7 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     ours = networks_of(describe(config.learner), describe(method.parts))
     if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
         raise UserError(f"{other} has another learner: {'; '.join(differ)}.")
-    there = {row["seed"] for row in files.read_rows(other / "metrics.jsonl") if row["phase"] == "offline"}
+    there = {row["seed"] for row in files.read_json_lines(other / "metrics.jsonl") if row["phase"] == "offline"}
     if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
         raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
 

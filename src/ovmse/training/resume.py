@@ -91,7 +91,7 @@ def restore(run: Run, found: Saved, like: SeedState) -> SeedBatches:
 
     states = [one(i) for i in range(config.seeds)]
     states = [states[i] for i in np.resize(np.arange(config.seeds), padded_seeds(config.seeds))]  # see `padded_seeds`
-    files.rewrite(out / "metrics.jsonl", found.rows)
+    files.write_json_lines(out / "metrics.jsonl", found.rows)
     run.rows.extend(found.rows)
     run.clock.restore(about["clock"])
     if config.keep_experience:

@@ -77,7 +77,7 @@ def evaluate(run: Run, states: SeedBatches) -> SeedBatches:
     online, done = states[0].phase is Phase.ONLINE, int(env_steps(run, states).min())
     guarded = online and config.guard_margin is not None
     back = rollback.check_rollback(config, run.rows, rows, over=done >= config.online_env_steps) if guarded else []
-    files.append(run.out / "metrics.jsonl", rows)
+    files.append_json_lines(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     run.display.rows(rows)
     if config.keep_teams:

@@ -113,7 +113,7 @@ def write_first_files(run: Run, dataset: Dataset | None, described: dict[str, An
     """What was asked, what it runs on, what it learns from, and metrics without a row."""
     files.write_json(run.out / "config.json", described)
     files.write_json(run.out / "versions.json", provenance.run_versions())
-    files.rewrite(run.out / "metrics.jsonl", [])
+    files.write_json_lines(run.out / "metrics.jsonl", [])
     if dataset is not None:
         files.write_json(run.out / "dataset.json", profile(dataset))
 

@@ -170,16 +170,12 @@ def spent(out: Path) -> tuple[int, int, float]:
     """(gradient updates, online environment steps, seconds) up to a run's last evaluation, all seeds together."""
     if not (out / "metrics.jsonl").is_file():
         return 0, 0, 0.0
-    last = {row["seed"]: row for row in files.read_rows(out / "metrics.jsonl")}.values()
+    last = {row["seed"]: row for row in files.read_json_lines(out / "metrics.jsonl")}.values()
     updates, env_steps = (sum(row[name] for row in last) for name in ("updates", "env_steps"))
     return updates, env_steps, max((row["wall_s"] for row in last), default=0.0)
 
 
 def recorded(plan: SearchSpec, number: int) -> Trial | None:
     """A trial that ended earlier; None if it did not."""
-    path = place(plan, number) / RECORD
-    found = files.read_json(path)
-    try:
-        return None if found is None else Trial(**found)
-    except TypeError as error:
-        raise UserError(f"{path} is damaged: {error}.") from error
+    found: Trial | None = files.read_json(place(plan, number) / RECORD, Trial)
+    return found
