@@ -34,12 +34,7 @@ def interval(means: Float[np.ndarray, "P B"]) -> tuple[Float[np.ndarray, " P"], 
 
 def order(scores: Sequence[float | None], marked: Sequence[bool]) -> list[int]:
     """Best first; marked ones behind all others, those without a score last. Ties keep their order."""
-
-    def place(i: int) -> tuple[bool, bool, float]:
-        score = scores[i]
-        return score is None, marked[i], 0.0 if score is None else -score
-
-    return sorted(range(len(scores)), key=place)
+    return sorted(range(len(scores)), key=lambda i: (scores[i] is None, marked[i], -(scores[i] or 0.0)))
 
 
 def spearman(x: Float[np.ndarray, " K"], y: Float[np.ndarray, " K"]) -> float | None:
