@@ -18,7 +18,7 @@ from rich.table import Table
 
 import ovmse
 from ovmse.ope.settings import SCORES, Evaluator
-from ovmse.ope.write import TRUE_HEADER
+from ovmse.ope.write import TRUE_COLUMNS
 from ovmse.stats import ranking
 from ovmse.training.display import Display
 
@@ -79,7 +79,7 @@ def training(study: Study, run: Path) -> ovmse.Config:
 
 def table(title: str, teams: list[dict]) -> Table:
     """How the columns order teams by their recorded scores."""
-    shown = Table(*TRUE_HEADER, title=title)
+    shown = Table(*TRUE_COLUMNS, title=title)
     truths = [name for name in ("win_rate", "return") if teams[0]["recorded"][name] is not None]
     for score in SCORES:
         for truth in truths:

@@ -113,9 +113,3 @@ def test_seeds_with_other_steps_are_interpolated_on_what_both_cover() -> None:
 def test_a_long_grid_is_thinned_and_keeps_its_ends() -> None:
     grid = estimates.common_grid([np.arange(1000.0), np.arange(900.0)])
     assert (grid.size, grid[0], grid[-1]) == (estimates.MAX_GRID, 0.0, 899.0)
-
-
-def test_probability_of_improvement_counts_ties_one_half() -> None:
-    x, y = np.array([1.0, 2.0]), np.array([1.0, 0.0])
-    assert estimates.probability_of_improvement(x, y) == pytest.approx((0.5 + 1 + 1 + 1) / 4)
-    assert estimates.probability_of_improvement(x, x) == 0.5

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ovmse.ope.select import select as run
 from ovmse.ope.settings import Selecting
-from ovmse.ope.write import HEADER, TRUE_HEADER, cells, next_command, true_cells
+from ovmse.ope.write import COLUMNS, TRUE_COLUMNS, cells, next_command
 from ovmse.system.progress import say
 from ovmse.training.display import Display
 
@@ -22,19 +22,19 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
     console = Console()
     found = run(selecting, Display(console))
     table = Table(title=f"{len(found.rows)} teams by {selecting.score}", box=box.SIMPLE, pad_edge=False, padding=0)
-    for name in HEADER:
+    for name in COLUMNS:
         table.add_column(name, no_wrap=True, overflow="fold")
     for row in found.rows:
-        table.add_row(*map(escape, cells(row)))
+        table.add_row(*map(escape, cells(COLUMNS, row)))
     console.print(table)
     if not all(row.covered for row in found.rows):
-        console.print("* the log hardly follows it: extrapolated, and ranked behind the others", highlight=False)
+        say(console, "* the log hardly follows it: extrapolated, and ranked behind the others")
     if not found.rows[0].covered:
-        console.print("None of the teams is covered by the log: their estimates are extrapolated.", highlight=False)
+        say(console, "None of the teams is covered by the log: their estimates are extrapolated.")
     if found.truth:
-        true = Table(*TRUE_HEADER, title="against the runs' own evaluations (no part of the choice)", box=box.SIMPLE)
+        true = Table(*TRUE_COLUMNS, title="against the runs' own evaluations (no part of the choice)", box=box.SIMPLE)
         for one in found.truth:
-            true.add_row(*true_cells(one))
+            true.add_row(*cells(TRUE_COLUMNS, one))
         console.print(true)
     say(console, f"Written: {found.out}/selection.md, selection.json, chosen")
     say(console, f"Next: {next_command(selecting, found)}")

@@ -43,14 +43,12 @@ def show(tuning: Tuning, console: Console) -> None:
     for one in found:
         table.add_row(*map(escape, cells(one)[:-1]))
     console.print(table)
-    for one in found:
-        if one.best is not None:
-            flags = " ".join(map(quote, flags_of(one.best))) or "the defaults"
-            where = f"trial-{one.best.number:02d}"
-            say(console, f"Best of {one.method} ({where}): {flags}")
-    console.print(f"Written: {tuning.out}/tuning.md, tuning.json, eop.png, eop.svg", highlight=False, markup=False)
-    for one in found:
-        if one.best is not None:
-            say(console, f"Next: {command(tuning, one)}")
-    if all(one.best is None for one in found):
-        console.print(f"Next: look at why the trials failed, in {quote(str(tuning.out))}/tuning.md", highlight=False)
+    best = [(one, one.best) for one in found if one.best is not None]
+    for one, trial in best:
+        flags = " ".join(map(quote, flags_of(trial))) or "the defaults"
+        say(console, f"Best of {one.method} (trial-{trial.number:02d}): {flags}")
+    say(console, f"Written: {tuning.out}/tuning.md, tuning.json, eop.png, eop.svg")
+    for one, _ in best:
+        say(console, f"Next: {command(tuning, one)}")
+    if not best:
+        say(console, f"Next: look at why the trials failed, in {quote(str(tuning.out))}/tuning.md")

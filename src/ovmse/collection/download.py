@@ -15,14 +15,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from ovmse.collection.public import DOWNLOADS, Download
 from ovmse.collection.unpack import Limits, unpack
 from ovmse.core.errors import UserError, unknown
 from ovmse.data.dataset import root
 from ovmse.system.files import check_free
+from ovmse.system.progress import ProgressBar
 
 PIECE = 2**16
 TIMEOUT_SECONDS = 60.0
@@ -183,10 +184,14 @@ def disk(target: Path) -> Iterator[None]:
 @contextmanager
 def progress(console: Console, name: str) -> Iterator[Advance]:
     """A bar with the time left, and what tells it how many bytes have come, of how many (None: not known)."""
-    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=console) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with ProgressBar(console) as bar:
+        bar.begin(name, None)
+
+        def advance(done: int, total: int | None) -> None:
+            bar.total, of = total, "" if total is None else f" of {decimal(total)}"
+            bar.update(done, f"{decimal(done)}{of}, {decimal(int(done / max(bar.elapsed(), 1e-3)))}/s")
+
+        yield advance
 
 
 def next_commands(name: str, found: Download, target: Path) -> list[str]:

@@ -17,7 +17,7 @@ from ovmse.data.validation import examine, faulty
 from ovmse.data.zarr_files import digest
 from ovmse.inspection import clone, coverage, mixture, tally
 from ovmse.inspection.warnings import Whole, warnings
-from ovmse.system.progress import watched
+from ovmse.system.progress import track
 
 
 class Gathered(NamedTuple):
@@ -40,7 +40,7 @@ def gather(
     episodes, sums, samples = [], [], []
     seen = coverage.nothing_seen(spec.n_agents)
     steps = int(found.length[found.sound].sum())
-    for block in watched(blocks(found), "reading", steps, lambda b: len(b.flat["reward"]), console):
+    for block in track(blocks(found), "reading", steps, lambda b: len(b.flat["reward"]), console):
         faults = examine(block.flat, spec.episode_limit, block.first)
         findings.extend(faults)
         for part in _faultless(block, spec.episode_limit) if faults else [block]:

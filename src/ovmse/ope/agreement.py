@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt
 
 from ovmse.data.dataset import Dataset
-from ovmse.stats.estimates import CONFIDENCE, RESAMPLES
+from ovmse.stats.estimates import bootstrap_interval
 
 
 class LogAgreement(NamedTuple):
@@ -80,7 +80,6 @@ def matching_return(
     found = returns[followed >= share]
     if len(found) < least:
         return Matching(None, None, None, len(found), f"{len(found)} episodes follow the policy, {least} are needed")
-    drawn = np.random.default_rng(seed).integers(len(found), size=(RESAMPLES, len(found)))
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(found[drawn].mean(axis=1), [tail, 100 - tail])
-    return Matching(float(found.mean()), float(low), float(high), len(found), None)
+    value = float(found.mean())
+    low, high = bootstrap_interval(found, statistic=np.mean, seed=seed) or (value, value)
+    return Matching(value, float(low), float(high), len(found), None)

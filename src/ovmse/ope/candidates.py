@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,8 +22,7 @@ from ovmse.methods.overrides import change_method
 from ovmse.ope.fqe import joint_actions, start_values
 from ovmse.ope.settings import Selecting
 from ovmse.runs.saved_config import read_config
-from ovmse.system import files
-from ovmse.system.files import read_json_lines
+from ovmse.system.files import read_json, read_json_lines
 from ovmse.training.evaluate_run import FILES, restore_teams
 
 
@@ -31,8 +30,8 @@ from ovmse.training.evaluate_run import FILES, restore_teams
 class Candidate:
     """One seed's team at one point of a run.
 
-    run: its directory; file: the file in it; index: the team's place in that file; place: what the checkpoint is
-    called; row: the greedy evaluation that the run recorded of it, where there is one.
+    run: its directory; file: the file in it; index: the team's place in that file; place: updates, or online
+    environment steps, until then; row: the greedy evaluation that the run recorded of it, where there is one.
     """
 
     run: Path
@@ -41,7 +40,7 @@ class Candidate:
     file: Path
     index: int
     phase: str
-    place: str
+    place: int
     row: dict[str, Any] | None
 
     @property
@@ -53,16 +52,6 @@ class Candidate:
     def name(self) -> str:
         """Run, seed and checkpoint in one word."""
         return f"{self.run.name}/{self.seed}@{self.place}"
-
-
-class JudgedTeam(NamedTuple):
-    """What candidates would do in a log, and what they think of themselves.
-
-    policies: joint actions. own: mean of each one's own Q_tot over the first rows, None where it learns none.
-    """
-
-    policies: UInt[np.ndarray, "P R N"]
-    own: list[float | None]
 
 
 def candidates(selecting: Selecting, dataset: Dataset) -> list[Candidate]:
@@ -77,40 +66,32 @@ def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate
     config = read_config(run, selecting.trust_code)
     check_fits(run, dataset, selecting.allow_version_mismatch)
     method = change_method(methods.find(config.method), config.change)
-    rows = read_json_lines(run / "metrics.jsonl")
     last = selecting.checkpoints == "last"
     if last and method.uses_offline_team:
         raise UserError(f"{run}: at its end {config.method!r} plays with two teams; use --checkpoints offline.")
     if not last and method.offline_loss is None:
         raise UserError(f"{run}: {config.method!r} has no offline phase; use --checkpoints last.")
-    phase = "online" if last and method.online_target is not None else "offline"
-    own = [row for row in rows if row["phase"] == phase]
-    x = "updates" if phase == "offline" else "env_steps"
-    end = max((row[x] for row in own), default=0)
-    files = {end: run / FILES["last" if last else "offline"]}
-    if not files[end].is_file():
-        raise UserError(f"{files[end]} is missing: the run did not get there. ovmse train --resume {run}")
+    phase, x = ("online", "env_steps") if last and method.online_target is not None else ("offline", "updates")
+    rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["phase"] == phase]
+    end = max((row[x] for row in rows), default=0)
+    teams = {end: run / FILES["last" if last else "offline"]}
+    if not teams[end].is_file():
+        raise UserError(f"{teams[end]} is missing: the run did not get there. ovmse train --resume {run}")
     if selecting.checkpoints == "all":
-        kept = {
-            int(path.stem.partition("-")[2]): path for path in sorted((run / "teams").glob("offline-*.safetensors"))
-        }
-        files = kept | files
+        kept = (run / "teams").glob("offline-*.safetensors")
+        teams = {int(path.stem.partition("-")[2]): path for path in kept} | teams
+    # online, seeds stop at different steps: each one's last row is that of the end
+    recorded = {(row["seed"], row[x] if phase == "offline" else end): row for row in rows}
     return [
-        Candidate(run, config, method, files[at], i, phase, str(at), _row(own, config.seed + i, x, at))
-        for at in sorted(files)
+        Candidate(run, config, method, path, i, phase, at, recorded.get((config.seed + i, at)))
+        for at, path in sorted(teams.items())
         for i in range(config.seeds)
     ]
 
 
-def _row(rows: Sequence[dict[str, Any]], seed: int, x: str, at: int) -> dict[str, Any] | None:
-    """The last row written for a seed at a place; online, where seeds stop at different steps, its last row."""
-    own = [row for row in rows if row["seed"] == seed and (row[x] == at or x == "env_steps")]
-    return own[-1] if own else None
-
-
 def check_fits(run: Path, dataset: Dataset, allow_version_mismatch: bool = False) -> None:
     """Raise `UserError` unless a run's environment is the one that the log was played in."""
-    found = files.read_json(run / "config.json").get("env_spec")
+    found = read_json(run / "config.json").get("env_spec")
     if not isinstance(found, dict) or set(found) != set(EnvSpec._fields):
         raise UserError(f"{run / 'config.json'} doesn't say which environment the run was in (env_spec).")
     try:
@@ -119,8 +100,13 @@ def check_fits(run: Path, dataset: Dataset, allow_version_mismatch: bool = False
         raise UserError(f"{run} can't be judged by this dataset. {error}") from error
 
 
-def judged(those: Sequence[Candidate], data: Replay, spec: EnvSpec) -> JudgedTeam:
-    """What candidates would do at every row of a log; compiled once for every kind of network."""
+def judged(
+    those: Sequence[Candidate], data: Replay, spec: EnvSpec
+) -> tuple[UInt[np.ndarray, "P R N"], list[float | None]]:
+    """What candidates would do at every row of a log, and the mean of each one's own Q_tot over the first rows.
+
+    None for one that learns no values. Compiled once for every kind of network.
+    """
 
     @eqx.filter_jit
     def look(team: Team, data: Replay) -> tuple[Any, Float[Any, " E"]]:
@@ -136,7 +122,7 @@ def judged(those: Sequence[Candidate], data: Replay, spec: EnvSpec) -> JudgedTea
         policies.append(np.asarray(policy))
         loss = one.method.offline_loss if one.phase == "offline" else one.method.online_loss
         own.append(float(values.mean()) if loss is not None and learns_values(loss) else None)
-    return JudgedTeam(np.stack(policies), own)
+    return np.stack(policies), own
 
 
 def restore(one: Candidate, spec: EnvSpec) -> Team:

@@ -96,10 +96,35 @@ def evaluate_policies(
     data: the log on the host (`from_flat`). Fit f starts from the same network and sees the same batches whatever the
     policy, so that differences between policies are not those of luck.
     """
+    count, updates = len(policies) * selecting.fits, selecting.updates
+    together = seeds_per_batch(count)
+    begin, learn, estimate = programs(selecting, spec, data, together)
+    log, clock, pace = shared(data, together), Clock(), Pace(SECONDS_PER_CHUNK, first=20)
+    start: list[Any] = []
+    errors: list[Any] = []
+    display.phase("fitting", 0, count * updates, "updates")
+    for first in range(0, count, together):  # the fits that run at the same time; the last ones may do so twice
+        some = np.resize(np.arange(first, min(first + together, count)), together)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(selecting.seed), some % selecting.fits)
+        [fit], done, error = begin(split((policies[some // selecting.fits], keys), together)), 0, jnp.zeros(())
+        while done < updates:
+            amount = min(pace.amount(), updates - done)
+            with clock.measure("fitting") as chunk:
+                [(fit, error)] = jax.block_until_ready(learn([fit], log, jnp.int32(amount)))
+                chunk.updates = amount * together
+            pace.note(amount, chunk)
+            done += amount
+            display.advance(first * updates + done * together, clock)
+        [values] = estimate([fit], log)
+        start.extend(np.where(np.isfinite(error)[:, None], values, np.nan))  # a fit that came to a halt has no values
+        errors.extend(np.asarray(error))
+    shape = len(policies), selecting.fits
+    return Fitted(np.stack(start)[:count].reshape(*shape, -1), np.asarray(errors)[:count].reshape(shape))
+
+
+def programs(selecting: Selecting, spec: EnvSpec, data: Replay, together: int) -> tuple[Callable[..., Any], ...]:
+    """What is compiled for fits that run at the same time: their beginning, some updates, and the values found."""
     config, lengths = selecting.fit(), lengths_of(data)
-    fits = [(policy, fit) for policy in range(len(policies)) for fit in range(selecting.fits)]
-    together = seeds_per_batch(len(fits))
-    log = shared(data, together)
 
     def begin(given: tuple[Joint, PRNGKeyArray]) -> Fit:
         policy, key = given
@@ -116,55 +141,8 @@ def evaluate_policies(
     def estimate(fit: Fit, data: Replay) -> Array:
         return start_values(fit.state.learner.team, data, fit.policy, spec)
 
-    programs = (
+    return (
         over_seeds(begin, together, keep=True),
         over_seeds(learn, together),
         over_seeds(estimate, together, keep=True),
     )
-    clock, pace = Clock(), Pace(SECONDS_PER_CHUNK, first=20)
-    start: list[Any] = []
-    error: list[Any] = []
-    display.phase("fitting", 0, len(fits) * selecting.updates, "updates")
-    for first in range(0, len(fits), together):
-        some = np.resize(np.arange(first, min(first + together, len(fits))), together)
-        given = (policies[[fits[i][0] for i in some]], _keys(selecting.seed, [fits[i][1] for i in some]))
-        values, errors = _one_batch(
-            programs, split(given, together), log, selecting.updates, pace, clock, display, first
-        )
-        wanted = min(together, len(fits) - first)
-        start.extend(values[:wanted])
-        error.extend(errors[:wanted])
-    shape = len(policies), selecting.fits
-    return Fitted(np.stack(start).reshape(*shape, -1), np.asarray(error).reshape(shape))
-
-
-def _keys(seed: int, fits: list[int]) -> Array:
-    base = jax.random.key(seed)
-    return jnp.stack([jax.random.fold_in(base, fit) for fit in fits])
-
-
-def _one_batch(
-    programs: tuple[Callable[..., list[Any]], ...],
-    given: list[Any],
-    log: Replay,
-    updates: int,
-    pace: Pace,
-    clock: Clock,
-    display: Display,
-    before: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The fits that run at the same time, to their end. before: how many fits are done."""
-    begin, learn, estimate = programs
-    [fit], done, error = begin(given), 0, jnp.zeros(())
-    together = given[0][0].shape[0]
-    while done < updates:
-        some = min(pace.amount(), updates - done)
-        with clock.measure("fitting") as chunk:
-            [(fit, error)] = jax.block_until_ready(learn([fit], log, jnp.int32(some)))
-            chunk.updates = some * together
-        pace.note(some, chunk)
-        done += some
-        display.advance(before * updates + done * together, clock)
-    [values] = estimate([fit], log)
-    # a fit that came to a halt has no values
-    return np.where(np.isfinite(error)[:, None], values, np.nan), np.asarray(error)

@@ -1,7 +1,8 @@
 """What a selection found, as values: a row for each candidate, and how columns agree with true scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +34,29 @@ class Row:
     matching: Matching
     covered: bool
 
-    def score(self, name: str) -> float | None:
-        """A column by its name in `SCORES`."""
-        inside = {
-            "coverage": self.agreement.coverage,
-            "agent_coverage": self.agreement.agent_coverage,
-            "matching_return": self.matching.value,
+    def record(self) -> dict[str, Any]:
+        """The row in full, as ``selection.json`` has it."""
+        one, found, matching = self.candidate, self.agreement, self.matching
+        return {
+            "rank": self.rank,
+            "team": one.name,
+            "run": str(one.run),
+            "method": one.config.method,
+            "seed": one.seed,
+            "phase": one.phase,
+            "file": str(one.file),
+            "updates" if one.phase == "offline" else "env_steps": one.place,
+            **{name: getattr(self, name) for name in ("fqe", "fqe_low", "fqe_high", "td_error", "own_value")},
+            "coverage": found.coverage,
+            "agent_coverage": found.agent_coverage,
+            "coverage_by_agent": found.by_agent,
+            "covered": self.covered,
+            "matching_return": matching.value,
+            "matching_low": matching.low,
+            "matching_high": matching.high,
+            "matching_episodes": matching.episodes,
+            "matching_refused": matching.reason,
         }
-        return inside[name] if name in inside else getattr(self, name)
 
 
 @dataclass(frozen=True)
@@ -70,13 +86,13 @@ class Selected:
 
 def ranked(rows: list[Row], score: str) -> list[Row]:
     """Best first, with their ranks."""
-    order = ranking.order([row.score(score) for row in rows], [not row.covered for row in rows])
-    return [Row(**{**vars(rows[i]), "rank": place}) for place, i in enumerate(order, start=1)]
+    order = ranking.order([row.record()[score] for row in rows], [not row.covered for row in rows])
+    return [replace(rows[i], rank=place) for place, i in enumerate(order, start=1)]
 
 
 def agree(rows: list[Row], score: str, truth: str) -> Agreed | None:
     """How a column's order agrees with a recorded score's; None with fewer than two candidates that have both."""
-    known = [(row.score(score), y) for row in rows if (y := (row.candidate.row or {}).get(truth)) is not None]
+    known = [(row.record()[score], y) for row in rows if (y := (row.candidate.row or {}).get(truth)) is not None]
     both = np.array([(x, y) for x, y in known if x is not None], float)
     if len(both) < 2:
         return None

@@ -30,9 +30,9 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     out = directory.create(selecting.out or directory.next_free("selection"))
     display.say(f"{len(those)} teams, judged by {len(dataset.length)} episodes of {dataset.path.name}")
     data = from_flat(dataset.flat, dataset.spec)
-    seen = judged(those, data, spec)
+    policies, own = judged(those, data, spec)
     with display:
-        fitted = evaluate_policies(selecting, spec, data, seen.policies, display)
+        fitted = evaluate_policies(selecting, spec, data, policies, display)
     if not np.isfinite(fitted.start).all():
         broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
         raise UserError(f"the fit of {broken.name} is no longer a number; try a tenth of --learning-rate.")
@@ -40,7 +40,7 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     returns = discounted_returns(dataset, selecting.gamma)
     rows = []
     for i, one in enumerate(those):
-        agreed = agreement(dataset, seen.policies[i])
+        agreed = agreement(dataset, policies[i])
         matching = matching_return(returns, agreed.followed, selecting.match, selecting.least_matches, selecting.seed)
         rows.append(
             Row(
@@ -50,7 +50,7 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
                 fqe_low=float(low[i]),
                 fqe_high=float(high[i]),
                 td_error=float(fitted.error[i].mean()),
-                own_value=seen.own[i],
+                own_value=own[i],
                 agreement=agreed,
                 matching=matching,
                 covered=agreed.coverage is None or agreed.coverage >= selecting.least_coverage,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 
@@ -10,7 +10,9 @@ from ovmse.config import Config, LearnerConfig
 from ovmse.core.errors import UserError, check_positive, check_share
 
 Evaluator = Literal["free", "qmix", "linear", "vdn"]
-SCORES = ("fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return")
+Score = Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"]
+Checkpoints = Literal["all", "offline", "last"]
+SCORES: tuple[Score, ...] = get_args(Score)
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Selecting:
     """the runs whose teams are candidates; every seed is one of its own"""
     data: str | None = None
     """the dataset to judge by: a directory, or the name of one that comes with the package; best one not trained on"""
-    checkpoints: Literal["all", "offline", "last"] = "all"
+    checkpoints: Checkpoints = "all"
     """the teams at the end of the offline phase (offline), those kept on the way too (all), or at a run's end (last)"""
-    score: Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"] = "fqe_low"
+    score: Score = "fqe_low"
     """what to rank by: the lower end of the interval of fitted Q evaluation, or a column of the table"""
     updates: int = 1_000
     """gradient updates of every fit"""
@@ -67,12 +69,8 @@ class Selecting:
             check_positive(name.replace("_", "-"), getattr(self, name))
         for name in ("gamma", "target_rate", "match", "least_coverage"):
             check_share(name.replace("_", "-"), getattr(self, name))
-        for name, known in (
-            ("score", SCORES),
-            ("mixer", ("free", "qmix", "linear", "vdn")),
-            ("checkpoints", ("all", "offline", "last")),
-        ):
-            if getattr(self, name) not in known:
+        for name, kind in (("score", Score), ("mixer", Evaluator), ("checkpoints", Checkpoints)):
+            if getattr(self, name) not in (known := get_args(kind)):
                 raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}.")
 
     def fit(self) -> Config:

@@ -1,7 +1,7 @@
 """What a selection leaves: ``selection.json``, ``selection.md``, the chosen team, and the command that goes on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from shlex import quote
 from typing import Any
 
@@ -16,11 +16,33 @@ from ovmse.methods.overrides import change_method
 from ovmse.ope.candidates import Candidate, restore
 from ovmse.ope.results import TRUTHS, Agreed, Row, Selected
 from ovmse.ope.settings import Selecting
-from ovmse.render.format import number
+from ovmse.render.format import number, plain, score
 from ovmse.system import files, pytree_files
 
-HEADER = ("rank", "team", "FQE", "95 %", "joint", "agents", "match", "n", "own")
-TRUE_HEADER = ("column", "against", "teams", "Spearman", "Kendall", "regret@1")
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "rank": lambda row: str(row.rank),
+    "team": lambda row: row.candidate.name + ("" if row.covered else " *"),
+    "FQE": lambda row: number(row.fqe),
+    "95 %": lambda row: f"{number(row.fqe_low)}, {number(row.fqe_high)}",
+    "joint": lambda row: percent(row.agreement.coverage),
+    "agents": lambda row: percent(row.agreement.agent_coverage),
+    "match": lambda row: plain(row.matching.value),
+    "n": lambda row: str(row.matching.episodes),
+    "own": lambda row: plain(row.own_value),
+}
+"""The table of teams, on the console and on the page: headings, and what stands below them."""
+TRUE_COLUMNS: dict[str, Callable[[Agreed], str]] = {
+    "column": lambda one: one.score,
+    "against": lambda one: one.truth,
+    "teams": lambda one: str(one.candidates),
+    "Spearman": lambda one: decimals(one.spearman),
+    "Kendall": lambda one: decimals(one.kendall),
+    "regret@1": lambda one: f"{100 * one.regret:.1f} points" if one.truth == "win_rate" else decimals(one.regret),
+}
+"""The table of how columns agree with what was recorded."""
+NOT_CARRIED_ON = (
+    "method", "change", "out", "pretrained", "seed", "seeds", "data", "learner", "offline_updates", "keep_teams",
+)  # fmt: skip
 STRATEGIES = ("ovmse", "jsrl")
 
 
@@ -30,7 +52,7 @@ def write(selecting: Selecting, selected: Selected) -> None:
     record = {
         "settings": describe(selecting),
         "logged_return": selected.logged,
-        "teams": [as_json(row, selecting.truth) for row in selected.rows],
+        "teams": [_recorded(row, selecting.truth) | row.record() for row in selected.rows],
         "truth": [dataclasses.asdict(one) for one in selected.truth],
         "next": next_command(selecting, selected),
     }
@@ -38,68 +60,23 @@ def write(selecting: Selecting, selected: Selected) -> None:
     (selected.out / "selection.md").write_text(markdown(selecting, selected), encoding="utf-8")
 
 
-def as_json(row: Row, truth: bool) -> dict[str, Any]:
-    """A row in full, with the recorded scores where they were asked for."""
-    one, found, matching = row.candidate, row.agreement, row.matching
-    recorded = {"recorded": one.row and {name: one.row[name] for name in TRUTHS}} if truth else {}
-    return recorded | {
-        "rank": row.rank,
-        "team": one.name,
-        "run": str(one.run),
-        "method": one.config.method,
-        "seed": one.seed,
-        "phase": one.phase,
-        "file": str(one.file),
-        "updates" if one.phase == "offline" else "env_steps": int(one.place),
-        "fqe": row.fqe,
-        "fqe_low": row.fqe_low,
-        "fqe_high": row.fqe_high,
-        "td_error": row.td_error,
-        "own_value": row.own_value,
-        "coverage": found.coverage,
-        "agent_coverage": found.agent_coverage,
-        "coverage_by_agent": list(found.by_agent),
-        "covered": row.covered,
-        "matching_return": matching.value,
-        "matching_low": matching.low,
-        "matching_high": matching.high,
-        "matching_episodes": matching.episodes,
-        "matching_refused": matching.reason,
-    }
+def _recorded(row: Row, truth: bool) -> dict[str, Any]:
+    return {"recorded": row.candidate.row and {name: row.candidate.row[name] for name in TRUTHS}} if truth else {}
 
 
-def cells(row: Row) -> list[str]:
-    """One row of text, in the order of `HEADER`."""
-    found, matching = row.agreement, row.matching
-    return [
-        str(row.rank),
-        row.candidate.name + ("" if row.covered else " *"),
-        number(row.fqe),
-        f"{number(row.fqe_low)}, {number(row.fqe_high)}",
-        percent(found.coverage),
-        percent(found.agent_coverage),
-        "–" if matching.value is None else number(matching.value),
-        str(matching.episodes),
-        "–" if row.own_value is None else number(row.own_value),
-    ]
-
-
-def true_cells(one: Agreed) -> list[str]:
-    """One row of the comparison with what was recorded, in the order of `TRUE_HEADER`."""
-    regret = f"{100 * one.regret:.1f} points" if one.truth == "win_rate" else f"{one.regret:.2f}"
-    return [
-        one.score,
-        one.truth,
-        str(one.candidates),
-        "–" if one.spearman is None else f"{one.spearman:.2f}",
-        "–" if one.kendall is None else f"{one.kendall:.2f}",
-        regret,
-    ]
+def cells(columns: Mapping[str, Callable[[Any], str]], one: Row | Agreed) -> list[str]:
+    """One row of text below the headings of a table."""
+    return [cell(one) for cell in columns.values()]
 
 
 def percent(share: float | None) -> str:
     """A share in percent; nothing as a dash."""
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return score(share, "win_rate")
+
+
+def decimals(value: float | None) -> str:
+    """Two decimals; nothing as a dash."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def markdown(selecting: Selecting, selected: Selected) -> str:
@@ -111,7 +88,7 @@ def markdown(selecting: Selecting, selected: Selected) -> str:
         f"fitted Q evaluation, {selecting.updates} updates, {selecting.fits} fit(s), mixer {selecting.mixer}, γ = "
         f"{selecting.gamma}; the interval is over the log's first rows and the fits, and knows nothing of the fit's "
         f"bias. The log's own mean discounted return: {number(selected.logged)}.",
-        _table(HEADER, [cells(row) for row in selected.rows]),
+        _table(COLUMNS, selected.rows),
         "joint, agents: share of the log's joint choices, and of the agents' choices, that are the policy's; match: "
         "mean discounted return of the n episodes that follow it; own: what the team's own Q_tot says.",
     ]
@@ -129,14 +106,14 @@ def markdown(selecting: Selecting, selected: Selected) -> str:
         text += [
             "## Compared with what the runs recorded",
             "Greedy scores of the runs' own evaluations. No part of the choice: it measures what the choice is worth.",
-            _table(TRUE_HEADER, [true_cells(one) for one in selected.truth]),
+            _table(TRUE_COLUMNS, selected.truth),
         ]
     text += ["## Next", f"```\n{next_command(selecting, selected)}\n```"]
     return "\n\n".join(text) + "\n"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+def _table(columns: Mapping[str, Callable[[Any], str]], rows: Sequence[Row | Agreed]) -> str:
+    lines = [columns, ["---"] * len(columns), *(cells(columns, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -150,14 +127,14 @@ def keep_chosen(selected: Selected) -> None:
     spec = EnvSpec(**config["env_spec"])
     config |= {"seeds": 1, "seed": one.seed, "pretrained": None, "out": None}
     files.write_json(out / "config.json", config | {"chosen_from": str(one.file)})
-    rows = files.read_json_lines(one.run / "metrics.jsonl")
-    files.write_json_lines(out / "metrics.jsonl", [row for row in rows if _until(row, one)])
+    rows = [
+        row
+        for row in files.read_json_lines(one.run / "metrics.jsonl")
+        if row["phase"] == "offline" and row["seed"] == one.seed and row["updates"] <= one.place
+    ]
+    files.write_json_lines(out / "metrics.jsonl", rows)
     team: Any = jax.tree.map(lambda x: np.asarray(x)[[one.index]], restore(one, spec))
     pytree_files.save(out / "offline.safetensors", team)
-
-
-def _until(row: dict[str, Any], one: Candidate) -> bool:
-    return row["phase"] == "offline" and row["seed"] == one.seed and row["updates"] <= int(one.place)
 
 
 def next_command(selecting: Selecting, selected: Selected) -> str:
@@ -166,21 +143,10 @@ def next_command(selecting: Selecting, selected: Selected) -> str:
     if one.phase != "offline":
         return f"ovmse evaluate {quote(str(one.run))}"
     method, changes = online_of(one)
-    skip = (
-        "method",
-        "change",
-        "out",
-        "pretrained",
-        "seed",
-        "seeds",
-        "data",
-        "learner",
-        "offline_updates",
-        "keep_teams",
-    )
     words = ["ovmse", "train", "--method", method, "--data", str(selecting.data)]
     words += ["--pretrained", str(selected.out / "chosen"), "--seed", str(one.seed)]
-    words += changed_flags(one.config, Config(), skip) + changed_flags(one.config.learner, LearnerConfig(), ())
+    words += changed_flags(one.config, Config(), NOT_CARRIED_ON)
+    words += changed_flags(one.config.learner, LearnerConfig(), ())
     words += [word for change in changes for word in ("--change", change)]
     return " ".join(map(quote, words))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from ovmse.stats.estimates import CONFIDENCE, RESAMPLES, Curve, Estimate, iqm
+from ovmse.stats.estimates import RESAMPLES, Curve, Estimate, bootstrap_interval, iqm, with_interval
 
 Strata = Sequence[Float[np.ndarray, "*batch _"]]
 Statistic = Callable[[Strata], np.ndarray]
@@ -42,12 +42,10 @@ def stratified_estimate(statistic: Statistic, tasks: Strata, resamples: int = RE
     drawn. So the interval tells what other seeds would change, not what other tasks would. `seed` fixes the draw.
     No interval where a task has a single run.
     """
-    n = sum(t.size for t in tasks)
-    value = float(statistic(tasks))
-    if min(t.size for t in tasks) < 2:
-        return Estimate(value, None, None, n)
-    low, high = _percentiles(statistic(_resample(tasks, resamples, np.random.default_rng(seed))))
-    return Estimate(value, float(low), float(high), n)
+    interval = bootstrap_interval(
+        *tasks, statistic=lambda *drawn, axis: statistic(drawn), resamples=resamples, seed=seed
+    )
+    return with_interval(statistic(tasks), interval, sum(t.size for t in tasks))
 
 
 def performance_profile(
@@ -57,10 +55,12 @@ def performance_profile(
 
     rliable's run-score distribution: a score equal to τ does not exceed it. Resampled like `stratified_estimate`.
     """
-    if min(t.size for t in tasks) < 2:
-        return Curve(thresholds, _above(tasks, thresholds), None, None)
-    low, high = _percentiles(_above(_resample(tasks, resamples, np.random.default_rng(seed)), thresholds))
-    return Curve(thresholds, _above(tasks, thresholds), low, high)
+
+    def above(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.stack([np.mean([(task > tau).mean(axis=axis) for task in drawn], axis=0) for tau in thresholds])
+
+    interval = bootstrap_interval(*tasks, statistic=above, resamples=resamples, seed=seed)
+    return Curve(thresholds, above(*tasks), *(interval or (None, None)))
 
 
 def improvement(x: Strata, y: Strata, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
@@ -70,39 +70,13 @@ def improvement(x: Strata, y: Strata, resamples: int = RESAMPLES, seed: int = 0)
     the runs of `x` and `y` are resampled independently within each task. `Estimate.n` counts the runs of `x`.
     Raises `ValueError` where the numbers of tasks differ.
     """
-    n = sum(t.size for t in x)
-    value = float(_improvement(x, y))
-    if min(t.size for t in (*x, *y)) < 2:
-        return Estimate(value, None, None, n)
-    rng = np.random.default_rng(seed)
-    low, high = _percentiles(_improvement(_resample(x, resamples, rng), _resample(y, resamples, rng)))
-    return Estimate(value, float(low), float(high), n)
 
+    def chance(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        chances = []
+        for mine, other in zip(drawn[: len(x)], drawn[len(x) :], strict=True):
+            difference = mine[..., :, None] - other[..., None, :]
+            chances.append(((difference > 0) + 0.5 * (difference == 0)).mean(axis=(-2, -1)))
+        return np.asarray(np.mean(chances, axis=0))
 
-def _resample(tasks: Strata, resamples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """For each task (S,) an array (B, S) of runs drawn with replacement."""
-    return [t[rng.integers(t.size, size=(resamples, t.size))] for t in tasks]
-
-
-def _percentiles(values: Float[np.ndarray, "B *rest"]) -> tuple[np.ndarray, np.ndarray]:
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(values, [tail, 100 - tail], axis=0)
-    return np.asarray(low), np.asarray(high)
-
-
-def _above(tasks: Strata, thresholds: Float[np.ndarray, " G"]) -> np.ndarray:
-    """(*batch, G): shares above each threshold, from runs that are sorted once and then counted."""
-    shares = []
-    for task in tasks:
-        ordered = np.sort(np.atleast_2d(task), axis=-1)
-        below = np.stack([np.searchsorted(row, thresholds, side="right") for row in ordered])
-        shares.append((1 - below / task.shape[-1]).reshape(*task.shape[:-1], thresholds.size))
-    return np.asarray(np.mean(shares, axis=0))
-
-
-def _improvement(x: Strata, y: Strata) -> np.ndarray:
-    chances = []
-    for mine, other in zip(x, y, strict=True):
-        difference = mine[..., :, None] - other[..., None, :]
-        chances.append(((difference > 0) + 0.5 * (difference == 0)).mean(axis=(-2, -1)))
-    return np.asarray(np.mean(chances, axis=0))
+    value, interval = chance(*x, *y), bootstrap_interval(*x, *y, statistic=chance, resamples=resamples, seed=seed)
+    return with_interval(value, interval, sum(t.size for t in x))

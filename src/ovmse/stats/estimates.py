@@ -4,10 +4,11 @@ Axes: ``S`` seeds, ``K`` evaluations of one seed, ``G`` points of a common grid,
 A *score* is a win rate (a share in [0, 1]) or, where an environment cannot be won, a return.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its `stats` are loaded when they are first used: that takes a second
 from jaxtyping import Float
 
 CONFIDENCE = 0.95
@@ -36,41 +37,43 @@ class Curve(NamedTuple):
 def iqm(values: Float[np.ndarray, "..."], axis: int = 0) -> np.ndarray:
     """Interquartile mean along `axis`: the mean of what is left without the lowest and highest quarter.
 
-    A quarter is rounded down to whole values, so up to three seeds it is the plain mean.
-    Equals ``scipy.stats.trim_mean(values, 0.25, axis)`` (Agarwal et al. 2021, rliable).
+    A quarter is rounded down to whole values, so up to three seeds it is the plain mean (Agarwal et al. 2021, rliable).
     """
-    ordered = np.sort(values, axis=axis)
-    n = values.shape[axis]
-    cut = n // 4
-    return np.asarray(np.take(ordered, np.arange(cut, n - cut), axis=axis).mean(axis=axis))
+    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=axis))
 
 
 def bootstrap_interval(
-    values: Float[np.ndarray, "S *rest"], resamples: int = RESAMPLES, seed: int = 0
+    *samples: np.ndarray,
+    statistic: Callable[..., np.ndarray] = iqm,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """95 % percentile bootstrap interval of the interquartile mean over the first axis (seeds).
+    """95 % percentile bootstrap interval of a statistic of samples, over their first axis (seeds, runs or episodes).
 
-    Seeds are drawn with replacement, whole; `seed` fixes the draw, so a report is reproducible.
-    None with fewer than two seeds. With few seeds the interval is too narrow: read it as a lower bound.
+    Each sample is drawn from with replacement, whole and by itself; `seed` fixes the draw, so a report is reproducible.
+    statistic: ``statistic(*samples, axis=-1)`` of what is drawn, resamples and all on the axes before the last.
+    None where a sample has fewer than two. With few seeds the interval is too narrow: read it as a lower bound.
     """
-    n = values.shape[0]
-    if n < 2:
+    if min(map(len, samples)) < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
-    means = iqm(values[drawn], axis=1)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    rng, options = np.random.default_rng(seed), {"axis": 0, "vectorized": True, "method": "percentile"}
+    found = scipy.stats.bootstrap(
+        samples, statistic, n_resamples=resamples, confidence_level=CONFIDENCE, rng=rng, **options
+    )
+    low, high = found.confidence_interval
     return np.asarray(low), np.asarray(high)
+
+
+def with_interval(value: Any, interval: tuple[Any, Any] | None, n: int) -> Estimate:
+    """An estimate over `n` seeds with what `bootstrap_interval` found."""
+    low, high = (None, None) if interval is None else map(float, interval)
+    return Estimate(float(value), low, high, n)
 
 
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate | None:
     """Interquartile mean of one number per seed, with its interval; None without values."""
     array = np.asarray(values, dtype=float)
-    if array.size == 0:
-        return None
-    interval = bootstrap_interval(array)
-    low, high = (None, None) if interval is None else (float(interval[0]), float(interval[1]))
-    return Estimate(float(iqm(array)), low, high, array.size)
+    return with_interval(iqm(array), bootstrap_interval(array), array.size) if array.size else None
 
 
 def common_grid(xs: Sequence[np.ndarray]) -> Float[np.ndarray, " G"]:
@@ -95,9 +98,7 @@ def curve(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> Curve:
     """
     grid = common_grid(xs)
     scores = np.stack([np.interp(grid, x, y) for x, y in zip(xs, ys, strict=True)])
-    interval = bootstrap_interval(scores, resamples=RESAMPLES // 2)
-    low, high = (None, None) if interval is None else interval
-    return Curve(grid, iqm(scores), low, high)
+    return Curve(grid, iqm(scores), *(bootstrap_interval(scores, resamples=RESAMPLES // 2) or (None, None)))
 
 
 def area_under_curve(steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]) -> float:
@@ -141,9 +142,3 @@ def median_recovery(recovered: Sequence[float | None]) -> float | None:
     ordered = sorted(np.inf if r is None else r for r in recovered)
     median = ordered[len(ordered) // 2] if ordered else np.inf
     return float(median) if np.isfinite(median) else None
-
-
-def probability_of_improvement(x: Float[np.ndarray, " S1"], y: Float[np.ndarray, " S2"]) -> float:
-    """Share of seed pairs in which a score of `x` beats one of `y`; a tie counts one half."""
-    difference = x[:, None] - y[None, :]
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))

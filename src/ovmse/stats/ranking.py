@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+import scipy  # its `stats` are loaded when they are first used: that takes a second
+from jaxtyping import Float
 
 from ovmse.stats.estimates import CONFIDENCE, RESAMPLES
 
@@ -13,12 +14,14 @@ def bootstrap_means(
 ) -> Float[np.ndarray, "P B"]:
     """Means of resampled fits (F) and episodes (E), each drawn with replacement; the same draws for all policies."""
     rng = np.random.default_rng(seed)
-    _, fits, episodes = values.shape
+
+    def drawn(n: int) -> Float[np.ndarray, " n"]:
+        return np.bincount(rng.integers(n, size=n), minlength=n) / n
+
     means = np.empty((len(values), resamples))
     for b in range(resamples):
-        by_fit = np.bincount(rng.integers(fits, size=fits), minlength=fits) / fits
-        by_episode = np.bincount(rng.integers(episodes, size=episodes), minlength=episodes) / episodes
-        means[:, b] = (values @ by_episode) @ by_fit
+        by_fit, by_episode = (drawn(n) for n in values.shape[1:])
+        means[:, b] = values @ by_episode @ by_fit
     return means
 
 
@@ -31,34 +34,21 @@ def interval(means: Float[np.ndarray, "P B"]) -> tuple[Float[np.ndarray, " P"], 
 
 def order(scores: Sequence[float | None], marked: Sequence[bool]) -> list[int]:
     """Best first; marked ones behind all others, those without a score last. Ties keep their order."""
-
-    def place(i: int) -> tuple[bool, bool, float]:
-        score = scores[i]
-        return score is None, marked[i], 0.0 if score is None else -score
-
-    return sorted(range(len(scores)), key=place)
-
-
-def ranks(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
-    """Ranks from 1, lowest first; ties share the mean of theirs."""
-    below = (values[:, None] > values).sum(axis=1)
-    equal = (values[:, None] == values).sum(axis=1)
-    return below + (equal + 1) / 2
+    return sorted(range(len(scores)), key=lambda i: (scores[i] is None, marked[i], -(scores[i] or 0.0)))
 
 
 def spearman(x: Float[np.ndarray, " K"], y: Float[np.ndarray, " K"]) -> float | None:
     """Spearman's rank correlation; None where one of the two is constant."""
-    a, b = ranks(x), ranks(y)
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
-        return None
-    return float(np.corrcoef(a, b)[0, 1])
+    return None if _constant(x, y) else float(scipy.stats.spearmanr(x, y).statistic)
 
 
 def kendall(x: Float[np.ndarray, " K"], y: Float[np.ndarray, " K"]) -> float | None:
     """Kendall's τ-b, which corrects for ties; None where one of the two is constant."""
-    signs: list[Int[np.ndarray, "K K"]] = [np.sign(v[:, None] - v).astype(int) for v in (x, y)]
-    pairs = np.sqrt(float((signs[0] ** 2).sum()) * float((signs[1] ** 2).sum()))
-    return float((signs[0] * signs[1]).sum() / pairs) if pairs > 0 else None
+    return None if _constant(x, y) else float(scipy.stats.kendalltau(x, y).statistic)
+
+
+def _constant(*values: np.ndarray) -> bool:
+    return any(len(np.unique(one)) < 2 for one in values)
 
 
 def regret_at_1(scores: Float[np.ndarray, " K"], truth: Float[np.ndarray, " K"], best: float) -> float:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-PATIENCE_SECONDS, LINE_SECONDS = 2.0, 20.0
+LINE_SECONDS = 20.0  # the longest silence where there is no terminal
+PATIENCE_SECONDS = 2.0
 Item = TypeVar("Item")
 
 
@@ -17,31 +18,82 @@ def say(console: Console | None, text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def watched(
+def duration(seconds: float | int) -> str:
+    """Seconds in words, such as ``5 s``, ``3 min 05 s`` or ``2 h 05 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class ProgressBar:
+    """Work under way: a bar with the time left in a terminal, a line every 20 s elsewhere, nothing without a console.
+
+    One piece of work after the other begins, with a bar each. patience: seconds until the bar appears, which then goes
+    away with the work.
+    """
+
+    def __init__(self, console: Console | None = None, patience: float = 0.0):
+        self.console, self.patience = console, patience
+        self.live = False
+        self.name, self.first, self.began, self.last_line = "", 0, 0.0, 0.0
+        self.total: int | None = None
+        fields = ("{task.description}", "{task.fields[at]}", "{task.fields[left]}")
+        name, at, left = (TextColumn(field, markup=False) for field in fields)
+        columns = name, BarColumn(bar_width=24), at, TimeElapsedColumn(), left
+        self.bars = Progress(*columns, console=console, refresh_per_second=4, transient=patience > 0)
+
+    def __enter__(self) -> "ProgressBar":
+        self.live = self.console is not None and self.console.is_terminal
+        if self.live and not self.patience:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.live:
+            self.bars.stop()
+        self.live = False
+
+    def begin(self, name: str, total: int | None, done: int = 0, left: str = "") -> None:
+        """A piece of work begins, or goes on at `done`. total: None where it is not known; left: shown at first."""
+        self.name, self.total, self.first = name, total, done
+        self.began = self.last_line = time.monotonic()
+        self.task = self.bars.add_task(name, total=total, completed=done, at="", left=left)
+
+    def elapsed(self) -> float:
+        """Seconds since the piece of work began."""
+        return time.monotonic() - self.began
+
+    def update(self, done: float | int, at: str, left: str | None = None, idle: float | int = 0.0) -> None:
+        """So much is done. at: the same in words; left: how long it still takes, else told from the pace so far, for
+        which `idle` seconds (such as compiling) don't count."""
+        if left is None:
+            left = f"{self._left(done, idle)} left"
+        self.bars.update(self.task, description=self.name, total=self.total, completed=done, at=at, left=left)
+        if self.live and self.elapsed() > self.patience:
+            self.bars.start()
+        if not self.live and time.monotonic() - self.last_line > LINE_SECONDS:
+            self.say(f"{self.name}: " + ", ".join(filter(None, (at, left))))
+
+    def _left(self, done: float | int, idle: float | int) -> str:
+        if self.total is None or done <= self.first:
+            return "?"
+        return duration(max(0.0, self.elapsed() - idle) * (self.total - done) / (done - self.first))
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.last_line = time.monotonic()
+        say(self.console, text)
+
+
+def track(
     items: Iterable[Item], name: str, total: int, size: Callable[[Item], int], console: Console | None
 ) -> Iterator[Item]:
-    """The items, with the progress of their sizes towards `total` shown once it takes over two seconds.
-
-    That is a bar with the time left in a terminal, and lines elsewhere; nothing without a console.
-    """
-    began = line = time.monotonic()
-    done = 0
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(),
-        TextColumn("left"), console=console, transient=True, disable=console is None or not console.is_terminal,
-    )  # fmt: skip
-    task = bar.add_task(name, total=total)
-    try:
+    """The items, with the progress of their sizes towards `total` shown once it takes over two seconds."""
+    with ProgressBar(console, PATIENCE_SECONDS) as bar:
+        bar.begin(name, total)
+        done = 0
         for item in items:
             yield item
             done += size(item)
-            bar.update(task, completed=done)
-            now = time.monotonic()
-            if now - began > PATIENCE_SECONDS:
-                bar.start()
-            if console is not None and not console.is_terminal and now - line > LINE_SECONDS:
-                left = (now - began) * (total - done) / max(1, done)
-                console.print(f"{name}: {100 * done / max(1, total):.0f} %, {left:.0f} s left", highlight=False)
-                line = now
-    finally:
-        bar.stop()
+            bar.update(done, f"{100 * done / max(1, total):.0f} %")

@@ -37,7 +37,8 @@ def tune(tuning: Tuning, console: Console | None = None) -> tuple[MethodResult, 
     jax_setup.use()
     plans = make_plans(tuning)
     assert tuning.out is not None
-    with opened(tuning.out, settings_of(tuning, plans)), SearchDisplay(console, tuning, plans) as display:
+    display = SearchDisplay(console, tuning, plans)
+    with opened(tuning.out, settings_of(tuning, plans)), display.bar:
         studies = [open_study(optuna, tuning, plan) for plan in plans]
         done: dict[str, list[Trial]] = {plan.name: [] for plan in plans}
         try:
@@ -161,7 +162,7 @@ def take(optuna: Any, tuning: Tuning, plan: SearchSpec, study: Any, number: int,
         asked = optuna.trial.Trial(study, trial._trial_id)  # proposed to a process that was killed
     settings = proposed(tuning, plan, asked, number)
     if record is None:
-        display.begin(plan, number)
+        display.begin_trial(plan, number)
         record = trials.run(tuning, plan, number, settings, display)
     display.ended(plan, record)
     state = optuna.trial.TrialState.FAIL if record.score is None else None
