@@ -60,10 +60,10 @@ class TableLayout(NamedTuple):
     truncated: str | None
     won: str | None
 
-    def names(self) -> list[str]:
-        """All columns, by role."""
-        flat = (role if isinstance(role, tuple) else (role,) for role in self)
-        return [name for names in flat for name in names if name is not None]
+    def roles(self) -> dict[str, str]:
+        """The role of every column, by its name."""
+        groups = {role: (value,) if isinstance(value, str) else value or () for role, value in self._asdict().items()}
+        return {name: role for role, names in groups.items() for name in names}
 
     def facts(self) -> dict[str, str]:
         """The columns of each role in words."""
@@ -155,8 +155,8 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayou
             )
     result = TableLayout(**found)
     _check_kinds(where, result, kinds)
-    twice = [name for name, times in Counter(result.names()).items() if times > 1]
-    if twice:
+    uses = Counter(name for value in result for name in ((value,) if isinstance(value, str) else value or ()))
+    if twice := [name for name, times in uses.items() if times > 1]:
         raise UserError(f"{where}: column {twice[0]!r} has more than one role. Name another one for each role.")
     return result
 

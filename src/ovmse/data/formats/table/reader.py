@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ovmse.core.errors import UserError, unknown
 from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.table.cells import Cells, Rows
 from ovmse.data.formats.table.columns import Columns, TableLayout, layout
 from ovmse.data.formats.table.files import Table, reading
-from ovmse.data.formats.table.gather import Gatherer
-from ovmse.data.formats.table.rows import Decoder
+from ovmse.data.formats.table.grouping import episodes
 from ovmse.data.formats.table.writer import METADATA_KEY
-from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+from ovmse.data.raw_episode import NO_CHECKSUMS, Source
 
 ABSENT = ("refuse", "idle")
 
@@ -46,30 +48,26 @@ def read(
     return Source(
         name=str(path),
         format=table.format,
-        episodes=_episodes(table, lay, actions, missing_agents == "idle"),
+        episodes=episodes(_blocks(table, lay), table, actions, missing_agents == "idle"),
         n_actions=actions,
         assumed=(*how, *_assumed(table, lay, missing_agents == "idle")),
         facts=bounded(facts),
     )
 
 
-def _episodes(table: Table, lay: TableLayout, n_actions: int, idle: bool) -> Iterator[RawEpisode]:
-    decoder = Decoder(lay, table.place)
-    gatherer = Gatherer(decoder, table.span, n_actions=n_actions, idle=idle)
-    for batch in table.batches(_roles(lay)):
-        rows = reading(table.path, table.format, decoder.rows, batch)
-        yield from gatherer.feed(rows, batch.starts_file)
-    yield from gatherer.flush()
+def _blocks(table: Table, lay: TableLayout) -> Iterator[tuple[int, Rows]]:
+    """The rows of each batch, with the index of their file."""
+    for cells in _cells(table, lay.roles()):
+        with reading(table.path, table.format):
+            rows = cells.rows(lay)
+        yield table.file_of(cells.row[0]), rows
 
 
-def _roles(lay: TableLayout) -> dict[str, str]:
-    """The role of every column, by its name."""
-    return {
-        name: role
-        for role, value in lay._asdict().items()
-        for name in (value if isinstance(value, tuple) else (value,))
-        if name is not None
-    }
+def _cells(table: Table, columns: dict[str, str]) -> Iterator[Cells]:
+    """The batches of the given columns (by name, with their roles)."""
+    widths: dict[str, int] = {}
+    for first, data in table.batches(columns):
+        yield Cells(data, np.arange(first, first + data.num_rows), table.place, widths)
 
 
 def _actions(table: Table, lay: TableLayout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
@@ -83,11 +81,10 @@ def _actions(table: Table, lay: TableLayout, n_actions: int | None) -> tuple[int
         return width, ()
     if n_actions is not None:
         return n_actions, ()
-    decoder = Decoder(lay, table.place)
-    blocks = (
-        reading(table.path, table.format, decoder.actions, batch) for batch in table.batches({lay.action: "action"})
-    )
-    largest = max((int(actions.max()) for actions in blocks if len(actions)), default=-1)
+    largest = -1
+    for cells in _cells(table, {lay.action: "action"}):
+        with reading(table.path, table.format):
+            largest = max(largest, int(cells.action(lay.action).max()))
     if largest < 0:
         raise UserError(f"{table.path}: no row with an action. Write the table again.")
     check_actions(str(table.path), largest + 1)
@@ -98,9 +95,9 @@ def _mask_width(table: Table, lay: TableLayout) -> int:
     """The number of actions by the masks: their columns, or the length of the first list."""
     if len(lay.avail) > 1 or table.kinds[lay.avail[0]] != "list":
         return len(lay.avail)
-    decoder = Decoder(lay, table.place)
-    for batch in table.batches({lay.avail[0]: "avail"}):
-        return reading(table.path, table.format, decoder.width, batch, lay.avail)
+    for cells in _cells(table, {lay.avail[0]: "avail"}):
+        with reading(table.path, table.format):
+            return cells.lists(lay.avail[0])[1]
     raise UserError(f"{table.path}: the table has no rows.")
 
 
