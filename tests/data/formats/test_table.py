@@ -182,7 +182,7 @@ def test_an_export_refuses_what_exists_and_leaves_nothing_after_a_failure(tmp_pa
     def broken(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("ovmse.data.formats.table.writer._columns", broken)
+    monkeypatch.setattr("ovmse.data.formats.table.writer._batch", broken)
     with pytest.raises(UserError, match="no space left"):
         writer.write(dataset, tmp_path / "b.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "data"]

@@ -165,9 +165,15 @@ def _numbers(values: Any, nan_is_null: bool = False) -> tuple[np.ndarray, np.nda
     """The numbers of a column, 0 where one is missing, and where one is."""
     import pyarrow as pa
 
-    missing = values.is_null(nan_is_null=nan_is_null).to_numpy(zero_copy_only=False)
-    known = values.fill_null(pa.scalar(0).cast(values.type)).to_numpy(zero_copy_only=False)
-    return np.where(missing, 0, known) if nan_is_null else known, missing
+    missing = np.zeros(len(values), bool)
+    if values.null_count:
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        values = values.fill_null(pa.scalar(0).cast(values.type))
+    known = values.to_numpy(zero_copy_only=False)
+    if nan_is_null:
+        missing = missing | np.isnan(known)
+        known = np.where(missing, 0, known)
+    return known, missing
 
 
 def _precision(parts: list[np.ndarray]) -> type:

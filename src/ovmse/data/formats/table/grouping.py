@@ -1,11 +1,10 @@
 """Rows become episodes: split where the episode changes, sorted by step and agent, laid out as arrays.
 
-Axes: n rows of an episode, M steps of it (a final row counts as one), T without that, N agents, S state features.
+Whole blocks of episodes at once. Axes: n rows, E episodes, M steps of all of them (a final row counts as one), N
+agents, S state features.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from ovmse.data.formats.table.columns import natural
 from ovmse.data.formats.table.files import Row, Table
 from ovmse.data.raw_episode import RawEpisode
 
-MOST_PLACES = 64  # for every row and agent of an episode, where agents may be absent
+MOST_PLACES = 64  # per row, where agents may be absent
 
 
 class Team(NamedTuple):
@@ -32,13 +31,13 @@ def episodes(blocks: Iterable[tuple[int, Rows]], table: Table, n_actions: int, i
     idle: agents may be absent from a step. Raises `UserError` that names the row, episode, step and agent.
     """
     team: Team | None = None
-    for rows in _by_episode(blocks, table):
+    for rows in _whole_episodes(blocks, table):
         team = team or _team(rows)
-        yield _Episode(rows, table, team).laid_out(n_actions if idle else None)
+        yield from _Block(rows, table, team, idle).episodes(n_actions)
 
 
-def _by_episode(blocks: Iterable[tuple[int, Rows]], table: Table) -> Iterator[Rows]:
-    """The rows of each episode; those of the last one in a block wait for what follows."""
+def _whole_episodes(blocks: Iterable[tuple[int, Rows]], table: Table) -> Iterator[Rows]:
+    """Rows of whole episodes; those of the last episode in a block wait for what follows."""
     waiting: list[Rows] = []
     seen: dict[Any, int] = {}
     last_file = None
@@ -52,18 +51,21 @@ def _by_episode(blocks: Iterable[tuple[int, Rows]], table: Table) -> Iterator[Ro
                 yield _joined(waiting)
                 waiting = []
             seen = {names[0]: seen[names[0]]} if waiting else {}
-        for begin, end in pairwise([0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]):
-            name, row = names[begin], rows["row"][begin]
-            if waiting and waiting[0]["episode"][0] != name:
-                yield _joined(waiting)
-                waiting = []
-            if not waiting and name in seen:
+        begins = (np.flatnonzero(names[1:] != names[:-1]) + 1).tolist()
+        if not waiting or waiting[0]["episode"][0] != names[0]:
+            begins = [0, *begins]
+        for name, row in zip(names[begins], rows["row"][begins], strict=True):
+            if name in seen:
                 raise UserError(
                     f"{table.place(row)}: episode {name} comes back: it began at {table.place(seen[name])}, and other "
                     "episodes lie between. Sort the table by episode, and give every episode its own id."
                 )
-            seen.setdefault(name, row)
-            waiting.append({role: values[begin:end] for role, values in rows.items()})
+            seen[name] = row
+        cut = begins[-1] if begins else 0
+        if begins and (waiting or cut):
+            yield _joined([*waiting, {role: values[:cut] for role, values in rows.items()}])
+            waiting = []
+        waiting.append({role: values[cut:] for role, values in rows.items()})
     if waiting:
         yield _joined(waiting)
 
@@ -81,171 +83,190 @@ def _joined(parts: list[Rows]) -> Rows:
 
 
 def _team(rows: Rows) -> Team:
-    """The agents by their numbers, or in the natural order of their names."""
-    names = sorted(
-        set(rows["agent"].tolist()), key=lambda name: (0, name) if isinstance(name, int) else (1, natural(name))
-    )
-    return Team({name: i for i, name in enumerate(names)}, int(rows["step"].min()))
+    """The agents of the first episode by their numbers, or in the natural order of their names."""
+    first = rows["episode"] == rows["episode"][0]
+    names = set(rows["agent"][first].tolist())
+    order = sorted(names, key=lambda name: (0, name) if isinstance(name, int) else (1, natural(name)))
+    return Team({name: i for i, name in enumerate(order)}, int(rows["step"][first].min()))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Episode:
-    """All rows of one episode, in any order."""
+class _Block:
+    """The rows of whole episodes, and their places.
 
-    rows: Rows
-    table: Table
-    team: Team
+    grid: the row of every step and agent, (M, N), -1 where an agent has none; present: where it has one. begin, end:
+    the steps of every episode in it, (E,); cells: the rows by step and agent, arbitrary ones where none is present.
+    """
 
-    def laid_out(self, idle: int | None) -> RawEpisode:
-        """The arrays of the episode. idle: the number of actions, where agents may be absent."""
-        grid = self._grid(idle is not None)
-        cells = {role: values[grid] for role, values in self.rows.items()}  # those of absent agents are arbitrary
-        length = self._length(cells, grid)
-        state = self._state(cells["state"], grid) if "state" in cells else None
-        if idle is not None:
-            _stand_idle(cells, grid < 0, idle)
-        row = self.rows["row"]
-        return RawEpisode(
-            obs=cells["obs"],
-            action=cells["action"][:length],
-            reward=cells["reward"][:length],
-            terminal=self._terminal(cells, grid, length),
-            state=state,
-            avail=cells.get("avail"),
-            won=bool(self.rows["won"].any()) if "won" in self.rows else None,
-            where=f"{self.table.span(row[0], row[-1])}: {self._named()}",
-        )
-
-    def _named(self, row: Row | None = None) -> str:
-        """The episode in words, and the step and agent of one of its rows."""
-        name = f"episode {self.rows['episode'][0]}"
-        return name if row is None else f"{name}, step {self.rows['step'][row]}, agent {self.rows['agent'][row]}"
+    def __init__(self, rows: Rows, table: Table, team: Team, idle: bool) -> None:
+        """Raises `UserError` for gaps, rows that come twice, absent agents, and others than the first episode's."""
+        self.rows, self.table, self.team, self.idle = rows, table, team, idle
+        agent = self._agents()
+        new = np.concatenate([[True], rows["episode"][1:] != rows["episode"][:-1]])
+        self.first = np.flatnonzero(new)
+        order = np.lexsort((agent, rows["step"], np.cumsum(new)))
+        agent, step = agent[order], rows["step"][order]
+        jump = np.where(new[1:], 1, np.diff(step))
+        self._check_steps(step, jump)
+        self._check_twice(order[:-1], order[1:], (jump == 0) & (agent[1:] == agent[:-1]))
+        place = np.concatenate([[0], np.cumsum(jump)])
+        self._check_present(place, agent, order)
+        self.grid = np.full((place[-1] + 1, len(team.agents)), -1)
+        self.grid[place, agent] = order
+        self.present = self.grid >= 0
+        self.begin = place[self.first]
+        self.end = np.append(self.begin[1:], len(self.grid))
+        self.cells = {role: values[self.grid] for role, values in rows.items()}
 
     def _fault(self, row: Row, text: str) -> UserError:
         return UserError(f"{self.table.place(self.rows['row'][row])}: {text}")
 
-    def _grid(self, idle: bool) -> np.ndarray:
-        """The row of every step and agent, (M, N), -1 where an agent has none.
+    def _named(self, row: Row) -> str:
+        return f"episode {self.rows['episode'][row]}, step {self.rows['step'][row]}, agent {self.rows['agent'][row]}"
 
-        Raises `UserError` for gaps, rows that come twice, absent agents, and other agents than the first episode's.
-        """
-        agent = np.array([self.team.agents.get(name, -1) for name in self.rows["agent"].tolist()])
-        if agent.min() < 0:
-            row = int(agent.argmin())
+    def _agents(self) -> np.ndarray:
+        """The index of the agent of every row, (n,)."""
+        index = np.array([self.team.agents.get(name, -1) for name in self.rows["agent"].tolist()])
+        if index.min() < 0:
+            row = int(index.argmin())
             known = ", ".join(map(str, list(self.team.agents)[:12]))
             raise self._fault(
                 row,
                 f"{self._named(row)}: the first episode has {known}. A table holds the episodes of one team: split it, "
                 "or name agents alike in all episodes.",
             )
-        order = np.lexsort((agent, self.rows["step"]))
-        step, agent = self.rows["step"][order], agent[order]
-        self._check_steps(step)
-        twice = np.flatnonzero((np.diff(step) == 0) & (np.diff(agent) == 0))
-        if len(twice):
-            row, other = order[twice[0]], order[twice[0] + 1]
-            again = self.table.place(self.rows["row"][other])
-            raise self._fault(row, f"{self._named(row)} comes again at {again}. Keep one row per step and agent.")
-        places = step - self.team.start
-        self._check_present(places, agent, order, idle)
-        grid = np.full((places[-1] + 1, len(self.team.agents)), -1)
-        grid[places, agent] = order
-        return grid
+        return index
 
-    def _check_steps(self, step: np.ndarray) -> None:
-        """Steps, (n,) in order, begin as in the first episode and have no gaps."""
+    def _check_steps(self, step: np.ndarray, jump: np.ndarray) -> None:
+        """Steps, (n,) in order, begin as in the first episode, and have no gaps."""
         start = self.team.start
-        if step[0] != start or start not in (0, 1):
+        bad = self.first[(step[self.first] != start) | (start not in (0, 1))]
+        if len(bad):
             expected = f"{start}, as in the first episode" if start in (0, 1) else "0 or 1"
             raise self._fault(
-                0,
-                f"{self._named()}: expected its first step to be {expected}, got {step[0]}. Count steps within the "
-                "episode.",
+                bad[0],
+                f"episode {self.rows['episode'][bad[0]]}: expected its first step to be {expected}, got "
+                f"{step[bad[0]]}. Count steps within the episode.",
             )
-        gaps = np.flatnonzero(np.diff(step) > 1)
+        gaps = np.flatnonzero((jump != 0) & (jump != 1))
         if len(gaps):
             before, after = step[gaps[0]], step[gaps[0] + 1]
+            begin = self.first[self.first <= gaps[0]][-1]
             raise self._fault(
-                0,
-                f"{self._named()}: step {before + 1} is missing: step {before} is followed by {after}. Steps have no "
-                "gaps.",
+                begin,
+                f"episode {self.rows['episode'][begin]}: step {before + 1} is missing: step {before} is followed by "
+                f"{after}. Steps have no gaps.",
             )
 
-    def _check_present(self, places: np.ndarray, agent: np.ndarray, order: np.ndarray, idle: bool) -> None:
+    def _check_twice(self, row: np.ndarray, following: np.ndarray, twice: np.ndarray) -> None:
+        """Refuse rows whose step and agent the following row in order has again."""
+        if twice.any():
+            one, other = row[twice][0], following[twice][0]
+            again = self.table.place(self.rows["row"][other])
+            raise self._fault(one, f"{self._named(one)} comes again at {again}. Keep one row per step and agent.")
+
+    def _check_present(self, place: np.ndarray, agent: np.ndarray, order: np.ndarray) -> None:
         """Refuse agents that have no row, and agents so many that their places would not fit in memory."""
-        steps, n = int(places[-1]) + 1, len(self.team.agents)
-        if idle and steps * n > MOST_PLACES * (len(places) + n):
+        n = len(self.team.agents)
+        places = (int(place[-1]) + 1) * n
+        if self.idle and places > MOST_PLACES * len(order):
             raise self._fault(
                 0, f"{n} agents, and most have no row at most steps. Name agents by their role in the team."
             )
-        if not idle and len(places) < steps * n:
-            first = int((np.bincount(places) < n).argmax())
-            here = places == first
+        if not self.idle and len(order) < places:
+            here = place == (np.bincount(place) < n).argmax()
             absent = next(name for name, i in self.team.agents.items() if i not in agent[here])
+            row = order[here].min()
             raise self._fault(
-                int(order[here].min()),
-                f"{self._named()}, step {first + self.team.start}: no row of agent {absent}. If agents without a row "
-                "are out of play: --missing-agents idle.",
+                row,
+                f"episode {self.rows['episode'][row]}, step {self.rows['step'][row]}: no row of agent {absent}. If "
+                "agents without a row are out of play: --missing-agents idle.",
             )
 
-    def _length(self, cells: Rows, grid: np.ndarray) -> int:
-        """T, without the row after the last step, in which nobody acts."""
-        present = grid >= 0
-        rests = (cells["action"] < 0) & present
-        length = len(grid) - int((rests[-1] == present[-1]).all())
-        if rests[:length].any():
+    def episodes(self, n_actions: int) -> Iterator[RawEpisode]:
+        """The episodes. n_actions counts where agents are absent and there are no masks."""
+        length = self._lengths()
+        state = self._state() if "state" in self.cells else None
+        terminal = self._terminal(length)
+        if self.idle:
+            self._stand_idle(n_actions)
+        cells, row, name = self.cells, self.rows["row"], self.rows["episode"]
+        lasts = np.append(self.first[1:], len(row)) - 1
+        for first, last, begin, end, steps in zip(self.first, lasts, self.begin, self.end, length, strict=True):
+            seen, acts = slice(begin, end), slice(begin, begin + steps)
+            yield RawEpisode(
+                obs=cells["obs"][seen],
+                action=cells["action"][acts],
+                reward=cells["reward"][acts],
+                terminal=terminal[acts],
+                state=None if state is None else state[seen],
+                avail=cells["avail"][seen] if "avail" in cells else None,
+                won=bool(self.rows["won"][first : last + 1].any()) if "won" in self.rows else None,
+                where=f"{self.table.span(row[first], row[last])}: episode {name[first]}",
+            )
+
+    def _lengths(self) -> np.ndarray:
+        """The steps of every episode, (E,), without the row after the last one, in which nobody acts."""
+        rests = (self.cells["action"] < 0) & self.present
+        final = np.all(rests == self.present, axis=1)[self.end - 1]
+        rests[self.end[final] - 1] = False
+        if rests.any():
             raise self._fault(
-                grid[:length][rests[:length]][0],
+                self.grid[rests][0],
                 "no action: expected one, as the others act, or more steps follow. Only the row after the last step is "
                 "without action and reward, for all agents.",
             )
-        if length == 0:
-            raise self._fault(0, "an episode without steps: nobody acts in it. Leave it out.")
+        length = self.end - self.begin - final
+        if not length.all():
+            raise self._fault(self.first[length == 0][0], "an episode without steps: nobody acts in it. Leave it out.")
         return length
 
-    def _state(self, state: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    def _state(self) -> np.ndarray:
         """The state of every step, (M, S), that the agents who are present tell alike."""
-        one = state[np.arange(len(state)), (grid >= 0).argmax(axis=1)]
+        state = self.cells["state"]
+        one = state[np.arange(len(state)), self.present.argmax(axis=1)]
         alike = (state == one[:, None]) | (np.isnan(state) & np.isnan(one[:, None]))
-        differ = ~alike & (grid >= 0)[..., None]
+        differ = ~alike & self.present[..., None]
         if differ.any():
             step, agent, feature = np.argwhere(differ)[0]
             raise self._fault(
-                grid[step, agent],
+                self.grid[step, agent],
                 f"the state differs between the agents of a step: feature {feature} is {one[step, feature]} and "
                 f"{state[step, agent, feature]}. Put what differs into obs.",
             )
         return one
 
-    def _terminal(self, cells: Rows, grid: np.ndarray, length: int) -> np.ndarray:
-        """Whether the task ended with each step, (T,): for all agents that are present, and nothing was cut off."""
-        absent = grid[:length] < 0
-
-        def of_steps(role: str) -> np.ndarray:
-            """Flags, (T, N); what the row after the last step says, counts for the last step."""
-            flags = cells[role] & (grid >= 0)
-            flags[length - 1] |= flags[-1]
-            return flags[:length]
-
-        done = np.all(of_steps("done") | absent, axis=1) if "done" in cells else np.zeros(length, bool)
-        if "truncated" not in cells:
-            return done
-        truncated = of_steps("truncated")
-        early = np.flatnonzero(np.all(truncated | absent, axis=1)[:-1])
-        if len(early):
+    def _terminal(self, length: np.ndarray) -> np.ndarray:
+        """Whether the task ended with each step, (M,): for all agents that are present, and nothing was cut off."""
+        absent, last = ~self.present, self.begin + length - 1
+        done = np.all(self._flags("done", last) | absent, axis=1)
+        truncated = self._flags("truncated", last)
+        early = np.all(truncated | absent, axis=1)
+        early[last] = False
+        if early.any():
             raise self._fault(
-                grid[early[0]].max(),
+                self.grid[early][0].max(),
                 "truncated before the last step of its episode. Give every episode its own id.",
             )
-        return done & ~np.any(truncated, axis=1)
+        return done & ~truncated.any(axis=1)
 
+    def _flags(self, role: str, last: np.ndarray) -> np.ndarray:
+        """Flags of the agents that are present, (M, N): what final rows say counts for the `last` steps before them."""
+        if role not in self.cells:
+            return np.zeros(self.grid.shape, bool)
+        flags = self.cells[role] & self.present
+        final = self.end - 1
+        flags[last] |= flags[final]
+        flags[final[final > last]] = False
+        return flags
 
-def _stand_idle(cells: Rows, absent: np.ndarray, n_actions: int) -> None:
-    """Absent agents see zeros, take action 0, the only legal one, and share the reward that all others agree on."""
-    avail = cells.get("avail", np.ones((*absent.shape, n_actions), bool))
-    cells["avail"] = np.where(absent[..., None], np.arange(n_actions) == 0, avail)
-    cells["obs"][absent] = 0
-    agreed = cells["reward"][np.arange(len(absent)), absent.argmin(axis=1)][:, None]
-    agrees = ((cells["reward"] == agreed) | absent | (cells["action"] < 0)).all()
-    cells["reward"] = np.where(absent, agreed if agrees else 0.0, cells["reward"])
-    cells["action"][absent] = 0
+    def _stand_idle(self, n_actions: int) -> None:
+        """Absent agents see zeros, take action 0, the only legal one, and share the reward that all others agree on."""
+        absent, cells = ~self.present, self.cells
+        avail = cells.get("avail", np.ones((*absent.shape, n_actions), bool))
+        cells["avail"] = np.where(absent[..., None], np.arange(n_actions) == 0, avail)
+        cells["obs"][absent] = 0
+        agreed = cells["reward"][np.arange(len(absent)), self.present.argmax(axis=1)]
+        agrees = np.all((cells["reward"] == agreed[:, None]) | absent | (cells["action"] < 0), axis=1)
+        together = np.repeat(np.logical_and.reduceat(agrees, self.begin), self.end - self.begin)
+        cells["reward"] = np.where(absent, np.where(together, agreed, 0.0)[:, None], cells["reward"])
+        cells["action"][absent] = 0
