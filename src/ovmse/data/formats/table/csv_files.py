@@ -135,20 +135,22 @@ def _head(file: Path) -> bytes:
 def id_types(file: Path, dialect: Dialect, ids: list[str]) -> dict[str, Any]:
     """Whether ids are whole numbers, other numbers or text, by the first rows; too large whole numbers are text."""
     import pyarrow as pa
+    from pyarrow import compute
 
     head = _head(file)
     whole = io.BytesIO(head if len(head) < HEAD_BYTES else head[: head.rfind(b"\n") + 1])
     batches = list(_parsed(file, dialect, whole, dict.fromkeys(ids, pa.string()))) if ids else []
-    return {name: _id_type(pa.concat_arrays([batch.column(name) for batch in batches])) for name in ids}
+    columns = {name: pa.chunked_array([batch.column(name) for batch in batches], pa.string()) for name in ids}
+    return {name: _id_type(compute.utf8_trim_whitespace(column.drop_null())) for name, column in columns.items()}
 
 
 def _id_type(cells: Any) -> Any:
     import pyarrow as pa
 
-    for kind in (pa.int64(), pa.float64()):
+    for kind in (pa.int64(), pa.float64()) if len(cells) else ():
         with contextlib.suppress(ValueError):
             cells.cast(kind)
-            too_large = all(re.fullmatch("-?[0-9]+", cell) for cell in cells.drop_null().to_pylist())
+            too_large = all(re.fullmatch("-?[0-9]+", cell) for cell in cells.to_pylist())
             return pa.string() if kind == pa.float64() and too_large else kind
     return pa.string()
 

@@ -45,13 +45,13 @@ def _whole_episodes(blocks: Iterable[tuple[int, Rows]], table: Table) -> Iterato
         names = rows["episode"]
         if not len(names):
             continue
+        begins = (np.flatnonzero(names[1:] != names[:-1]) + 1).tolist()
         if file != last_file:  # a file numbers its own episodes, unless it goes on in the middle of one
             last_file = file
-            if waiting and not _goes_on(waiting, rows):
+            if waiting and not _goes_on(waiting, names[0], rows["step"][: begins[0] if begins else None]):
                 yield _joined(waiting)
                 waiting = []
             seen = {names[0]: seen[names[0]]} if waiting else {}
-        begins = (np.flatnonzero(names[1:] != names[:-1]) + 1).tolist()
         if not waiting or waiting[0]["episode"][0] != names[0]:
             begins = [0, *begins]
         for name, row in zip(names[begins], rows["row"][begins], strict=True):
@@ -70,11 +70,9 @@ def _whole_episodes(blocks: Iterable[tuple[int, Rows]], table: Table) -> Iterato
         yield _joined(waiting)
 
 
-def _goes_on(waiting: list[Rows], rows: Rows) -> bool:
+def _goes_on(waiting: list[Rows], name: Any, steps: np.ndarray) -> bool:
     """Whether the first episode of a file is the one that waits: it has the same id, and later steps."""
-    name = rows["episode"][0]
-    first = min(part["step"].min() for part in waiting)
-    return bool(name == waiting[0]["episode"][0] and rows["step"][rows["episode"] == name].min() > first)
+    return bool(name == waiting[0]["episode"][0] and steps.min() > min(part["step"].min() for part in waiting))
 
 
 def _joined(parts: list[Rows]) -> Rows:
@@ -107,9 +105,9 @@ class _Block:
         agent, step = agent[order], rows["step"][order]
         jump = np.where(new[1:], 1, np.diff(step))
         self._check_steps(step, jump)
-        self._check_twice(order[:-1], order[1:], (jump == 0) & (agent[1:] == agent[:-1]))
         place = np.concatenate([[0], np.cumsum(jump)])
         self._check_present(place, agent, order)
+        self._check_twice(order[:-1], order[1:], (jump == 0) & (agent[1:] == agent[:-1]))
         self.grid = np.full((place[-1] + 1, len(team.agents)), -1)
         self.grid[place, agent] = order
         self.present = self.grid >= 0
