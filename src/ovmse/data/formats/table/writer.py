@@ -33,7 +33,8 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     with atomic_path(path) as partial, _opened(partial, form, _schema(dataset, form == "CSV")) as out:
         for first, last in pairwise(_blocks(dataset)):
             out.write_batch(_batch(dataset, first, last, form == "CSV"))
-    checksums = f"{form} has no checksums: a damaged file can be read without an error"
+    has_none = "CSV has" if form == "CSV" else "Arrow files have"
+    checksums = f"{has_none} no checksums: a damaged file can be read without an error"
     metadata = "CSV has no place for the metadata: the environment, who played, the seed"
     return {"CSV": [metadata, checksums], "Arrow": [checksums], "Parquet": []}[form]
 
