@@ -11,8 +11,8 @@ from support.corrupt import damaged
 from support.episodes import SPEC, random_episode, write_dataset
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.table.columns import Columns, load_columns, natural
 from ovmse.data.formats.table import csv_files, files, reader, writer
+from ovmse.data.formats.table.columns import Columns, load_columns, natural
 from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, complete_episode
 from ovmse.data.schema import KINDS
 
