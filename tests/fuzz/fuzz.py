@@ -1,4 +1,4 @@
-"""Damaged logs of every format, by the thousand: `python tests/fuzz.py --files 5400` (or `make fuzz`).
+"""Damaged logs of every format, by the thousand: `python tests/fuzz/fuzz.py --files 5400` (or `make fuzz`).
 
 Every file is imported in a process of its own kind, with an audit of what that process does. What can become of one:
 
@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
 from fuzz.logs import SOURCES  # noqa: E402

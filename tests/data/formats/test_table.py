@@ -11,8 +11,8 @@ from support.corrupt import damaged
 from support.episodes import SPEC, random_episode, write_dataset
 
 from ovmse.core.errors import UserError
+from ovmse.data.formats.table import csv_files, files, reader, writer
 from ovmse.data.formats.table.columns import Columns, load_columns, natural
-from ovmse.data.formats.table.reader import csv_files, files, reader, writer
 from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, complete_episode
 from ovmse.data.schema import KINDS
 
@@ -182,7 +182,7 @@ def test_an_export_refuses_what_exists_and_leaves_nothing_after_a_failure(tmp_pa
     def broken(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("ovmse.data.formats.table.writer._columns", broken)
+    monkeypatch.setattr("ovmse.data.formats.table.writer._batch", broken)
     with pytest.raises(UserError, match="no space left"):
         writer.write(dataset, tmp_path / "b.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "data"]

@@ -60,10 +60,10 @@ class TableLayout(NamedTuple):
     truncated: str | None
     won: str | None
 
-    def names(self) -> list[str]:
-        """All columns, by role."""
-        flat = (role if isinstance(role, tuple) else (role,) for role in self)
-        return [name for names in flat for name in names if name is not None]
+    def roles(self) -> dict[str, str]:
+        """The role of every column, by its name."""
+        groups = {role: (value,) if isinstance(value, str) else value or () for role, value in self._asdict().items()}
+        return {name: role for role, names in groups.items() for name in names}
 
     def facts(self) -> dict[str, str]:
         """The columns of each role in words."""
@@ -107,21 +107,17 @@ def load_columns(path: Path) -> Columns:
         raise UserError(f"{path}: expected a JSON or TOML file that names columns: {error}.") from error
     if not isinstance(named, dict):
         raise UserError(f"{path}: expected an object with the fields of the columns, got {type(named).__name__}.")
-    return Columns(**{role: _entry(path, role, value) for role, value in named.items()})
-
-
-def _entry(path: Path, role: str, value: Any) -> Any:
     known = [field.name for field in dataclasses.fields(Columns)]
-    if role not in known:
-        raise unknown(f"field in {path}:", role, known)
-    if role in GROUPS:
-        value = (value,) if isinstance(value, str) else value
-        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
-            return tuple(value)
-    elif isinstance(value, str):
-        return value
-    kind = "a name or a list of names" if role in GROUPS else "a name"
-    raise UserError(f"{path}: {role}: expected {kind}, got {value!r}.")
+    for role, value in named.items():
+        if role not in known:
+            raise unknown(f"field in {path}:", role, known)
+        if role in GROUPS:
+            named[role] = tuple(value) if isinstance(value, list) else (value,)
+        names = named[role] if role in GROUPS else (value,)
+        if not all(isinstance(name, str) for name in names):
+            kind = "a name or a list of names" if role in GROUPS else "a name"
+            raise UserError(f"{path}: {role}: expected {kind}, got {value!r}.")
+    return Columns(**named)
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -140,8 +136,7 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayou
     for role, usual in USUAL.items():
         named = getattr(columns, role)
         if role in GROUPS:
-            names = _named_group(where, role, named, kinds) if named else _usual_group(role, usual, kinds)
-            found[role] = names
+            found[role] = _named_group(where, role, named, kinds) if named else _usual_group(role, usual, kinds)
         elif named is not None:
             found[role] = _known(where, named, kinds)
         else:
@@ -155,8 +150,8 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayou
             )
     result = TableLayout(**found)
     _check_kinds(where, result, kinds)
-    twice = [name for name, times in Counter(result.names()).items() if times > 1]
-    if twice:
+    uses = Counter(name for value in result for name in ((value,) if isinstance(value, str) else value or ()))
+    if twice := [name for name, times in uses.items() if times > 1]:
         raise UserError(f"{where}: column {twice[0]!r} has more than one role. Name another one for each role.")
     return result
 

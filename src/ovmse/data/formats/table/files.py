@@ -4,16 +4,17 @@ Every error names the file and, for text, the line. Parquet pages with a checksu
 """
 
 import bisect
-import functools
+import contextlib
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.formats.table.columns import natural
-from ovmse.data.formats.table.csv_files import Dialect, csv_batches, csv_schema, id_types
+from ovmse.data.formats.table.csv_files import Dialect, check_names, csv_batches, csv_dialect, id_types
 
 BLOCK_BYTES = 2**24
 BUFFER_BYTES = 2**18
@@ -30,15 +31,8 @@ SUFFIXES = {
     ".feather": "Arrow",
     ".ipc": "Arrow",
 }
+Row = int | np.integer
 INSTALL = "pip install 'ovmse[tables]'"
-
-
-class TableBatch(NamedTuple):
-    """Rows that follow each other: the number of the first one among all files, and whether it starts a file."""
-
-    first: int
-    starts_file: bool
-    data: Any
 
 
 class Table:
@@ -48,71 +42,77 @@ class Table:
         """Raises `UserError` where there is no table, or files do not have the same columns."""
         self.path = path
         self.files, self.format = _files(path)
-        self._starts: list[int] = []
         self.metadata: dict[bytes, bytes] = {}
-        schemas = [self._open(file, separator) for file in self.files]
-        self.kinds = schemas[0][0]
-        self._dialects = {file: dialect for file, (_, dialect) in zip(self.files, schemas, strict=True)}
-        for file, (kinds, _) in zip(self.files, schemas, strict=True):
-            if kinds != self.kinds:
-                here, first = (", ".join(f"{n} ({k})" for n, k in part.items()) for part in (kinds, self.kinds))
+        self._starts = [0]
+        self._dialects: dict[Path, Dialect] = {}
+        kinds = {file: self._kinds(file, separator) for file in self.files}
+        self.kinds = kinds[self.files[0]]
+        for file, found in kinds.items():
+            if found != self.kinds:
+                here, first = (", ".join(f"{n} ({k})" for n, k in part.items()) for part in (found, self.kinds))
                 raise UserError(f"{file}: expected the columns of {self.files[0].name}, {first}, got {here}.")
 
-    def _open(self, file: Path, separator: str | None) -> tuple[dict[str, str], Dialect | None]:
+    def _kinds(self, file: Path, separator: str | None) -> dict[str, str]:
+        """The kind of every column of a file."""
         if self.format == "CSV":
-            dialect = csv_schema(file, separator)
-            return dict.fromkeys(dialect.names, "cell"), dialect
-        names, metadata = reading(file, self.format, _typed_columns, file, self.format)
-        self.metadata = self.metadata or metadata
-        twice = [name for name, times in Counter(name for name, _ in names).items() if times > 1]
-        if twice:
-            raise UserError(f"{file}: two columns are named {twice[0]!r}. Rename one of them.")
-        return dict(names), None
+            self._dialects[file] = csv_dialect(file, separator)
+            return dict.fromkeys(self._dialects[file].names, "cell")
+        with reading(file, self.format):
+            schema = _parquet(file).schema_arrow if self.format == "Parquet" else _arrow(file).schema
+            check_names(str(file), schema.names)
+            self.metadata = self.metadata or schema.metadata or {}
+            return {field.name: _kind(field.type) for field in schema}
 
     def is_text(self, column: str) -> bool:
         """Whether an id is text."""
-        if (dialect := self._dialects[self.files[0]]) is None:
+        if self.format != "CSV":
             return self.kinds[column] == "text"
-        return _kind(id_types(self.files[0], dialect, {column: ""})[column]) == "text"
+        file = self.files[0]
+        return _kind(id_types(file, self._dialects[file], [column])[column]) == "text"
 
-    def batches(self, columns: dict[str, str]) -> Iterator[TableBatch]:
-        """The rows of all files, the given columns of them (by name, with their roles)."""
+    def batches(self, columns: dict[str, str]) -> Iterator[tuple[int, Any]]:
+        """Record batches of the given columns (by name, with their roles), each with the number of its first row."""
         first = 0
         self._starts = []
         for file in self.files:
             self._starts.append(first)
-            starts_file = True
-            batches = iter(self._batches(file, columns))
-            while (data := reading(file, self.format, next, batches, None)) is not None:
-                if data.num_rows:
-                    yield TableBatch(first, starts_file, data)
-                    first, starts_file = first + data.num_rows, False
+            with reading(file, self.format):
+                for batch in self._batches(file, columns):
+                    batch.validate(full=True)  # offsets come from the file, and nothing else has looked at them
+                    if batch.num_rows:
+                        yield first, batch
+                    first += batch.num_rows
 
     def _batches(self, file: Path, columns: dict[str, str]) -> Iterator[Any]:
         if self.format == "CSV":
-            dialect = self._dialects[file]
-            assert dialect is not None
-            return csv_batches(file, dialect, columns)
+            return csv_batches(file, self._dialects[file], columns)
         return (_parquet_batches if self.format == "Parquet" else _arrow_batches)(file, list(columns))
 
-    def place(self, row: int) -> str:
+    def file_of(self, row: Row) -> int:
+        """The index of the file that a row lies in."""
+        return bisect.bisect_right(self._starts, row) - 1
+
+    def place(self, row: Row) -> str:
         """The file and the row there: lines of text count from 1, rows of other files from 0."""
         return self.span(row, row)
 
-    def span(self, first: int, last: int) -> str:
+    def span(self, first: Row, last: Row) -> str:
         """The file and the rows from `first` to `last`."""
-        index = max(0, bisect.bisect_right(self._starts, first) - 1)
-        start = self._starts[index] if self._starts else 0
-        offset = (2 if self.format == "CSV" else 0) - start
-        word = "line" if self.format == "CSV" else "row"
-        numbers = f" {first + offset}" if first == last else f"s {first + offset} to {last + offset}"
-        return f"{self.files[index]}: {word}{numbers}"
+        index = self.file_of(first)
+        word, offset = ("line", 2) if self.format == "CSV" else ("row", 0)
+        first, last = (row + offset - self._starts[index] for row in (first, last))
+        return (
+            f"{self.files[index]}: {word} {first}"
+            if first == last
+            else f"{self.files[index]}: {word}s {first} to {last}"
+        )
 
 
-def reading(file: Path, form: str, read: Callable[..., Any], *arguments: Any) -> Any:
-    """What `read` returns; whatever it raises on damaged files becomes a `UserError`."""
+@contextlib.contextmanager
+def reading(file: Path, form: str) -> Iterator[None]:
+    """Whatever reading raises on damaged files becomes a `UserError`."""
     try:
-        return read(*arguments)
+        yield
     except UserError:
         raise
     except Exception as error:  # decoders raise anything on bytes that are not theirs
@@ -191,43 +191,28 @@ def _parquet(file: Path) -> Any:
     return parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
-def _typed_columns(file: Path, form: str) -> tuple[list[tuple[str, str]], dict[bytes, bytes]]:
-    """The columns with their kinds, and the metadata."""
-    if form == "Parquet":
-        with _parquet(file) as opened:
-            schema = opened.schema_arrow
-    else:
-        schema = _arrow(file)[0].schema
-    return [(field.name, _kind(field.type)) for field in schema], dict(schema.metadata or {})
-
-
 def _parquet_batches(file: Path, columns: list[str]) -> Iterator[Any]:
     with _parquet(file) as opened:
-        rows = _rows(opened.schema_arrow, columns)
-        for batch in opened.iter_batches(rows, columns=columns, use_threads=False):
-            batch.validate()
-            yield batch
+        yield from opened.iter_batches(_rows(opened.schema_arrow, columns), columns=columns, use_threads=False)
 
 
-def _arrow(file: Path) -> tuple[Any, bool]:
-    """A reader of an Arrow file, or of an Arrow stream, and whether it is the former."""
+def _arrow(file: Path) -> Any:
+    """A reader of an Arrow file, or of an Arrow stream."""
     import pyarrow as pa
 
     with file.open("rb") as handle:
-        is_file = handle.read(6) == b"ARROW1"
-    if not is_file:
-        return pa.ipc.open_stream(pa.OSFile(str(file))), False
+        if handle.read(6) != b"ARROW1":
+            return pa.ipc.open_stream(pa.OSFile(str(file)))
     reader = pa.ipc.open_file(pa.OSFile(str(file)))
     if file.stat().st_size > LARGE_BATCH * max(1, reader.num_record_batches):
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))  # of a large batch only the pages in use are in memory
-    return reader, True
+        return pa.ipc.open_file(pa.memory_map(str(file)))  # of a large batch only the pages in use are in memory
+    return reader
 
 
 def _arrow_batches(file: Path, columns: list[str]) -> Iterator[Any]:
-    reader, is_file = _arrow(file)
+    reader = _arrow(file)
     rows = _rows(reader.schema, columns)
-    batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-    for batch in batches:
-        batch = batch.select(columns)
-        batch.validate(full=True)  # offsets come from the file, and nothing else has looked at them
-        yield from map(functools.partial(batch.slice, length=rows), range(0, batch.num_rows, rows))
+    is_stream = not hasattr(reader, "get_batch")
+    for batch in reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)):
+        kept = batch.select(columns)
+        yield from (kept.slice(start, rows) for start in range(0, kept.num_rows, rows))

@@ -4,20 +4,23 @@ Read in constant memory, a block of some 16 MiB at a time; an episode has to fit
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from ovmse.core.errors import UserError, unknown
 from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.table.cells import Cells
 from ovmse.data.formats.table.columns import Columns, TableLayout, layout
 from ovmse.data.formats.table.files import Table, reading
-from ovmse.data.formats.table.gather import Gatherer
-from ovmse.data.formats.table.rows import Decoder
+from ovmse.data.formats.table.grouping import episodes
 from ovmse.data.formats.table.writer import METADATA_KEY
-from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+from ovmse.data.raw_episode import NO_CHECKSUMS, Source
 
+T = TypeVar("T")
 ABSENT = ("refuse", "idle")
 
 
@@ -42,66 +45,48 @@ def read(
     table = Table(path, separator)
     lay = layout(str(path), columns or Columns(), table.kinds)
     actions, how = _actions(table, lay, n_actions)
+    blocks = _decoded(table, lay.roles(), lambda cells: (table.file_of(cells.row[0]), cells.rows(lay)))
     facts: dict[str, Any] = {"columns": lay.facts(), **_stated(table)}
     return Source(
         name=str(path),
         format=table.format,
-        episodes=_episodes(table, lay, actions, missing_agents == "idle"),
+        episodes=episodes(blocks, table, actions, missing_agents == "idle"),
         n_actions=actions,
         assumed=(*how, *_assumed(table, lay, missing_agents == "idle")),
         facts=bounded(facts),
     )
 
 
-def _episodes(table: Table, lay: TableLayout, n_actions: int, idle: bool) -> Iterator[RawEpisode]:
-    decoder = Decoder(lay, table.place)
-    gatherer = Gatherer(decoder, table.span, n_actions=n_actions, idle=idle)
-    for batch in table.batches(_roles(lay)):
-        rows = reading(table.path, table.format, decoder.rows, batch)
-        yield from gatherer.feed(rows, batch.starts_file)
-    yield from gatherer.flush()
-
-
-def _roles(lay: TableLayout) -> dict[str, str]:
-    """The role of every column, by its name."""
-    return {
-        name: role
-        for role, value in lay._asdict().items()
-        for name in (value if isinstance(value, tuple) else (value,))
-        if name is not None
-    }
+def _decoded(table: Table, columns: dict[str, str], decode: Callable[[Cells], T]) -> Iterator[T]:
+    """What `decode` makes of the batches of the given columns (by name, with their roles)."""
+    widths: dict[str, int] = {}
+    for first, data in table.batches(columns):
+        with reading(table.path, table.format):
+            decoded = decode(Cells(data, np.arange(first, first + data.num_rows), table.place, widths))
+        yield decoded
 
 
 def _actions(table: Table, lay: TableLayout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
     """A, and the assumption behind it."""
     check_actions(str(table.path), n_actions)
-    width = _mask_width(table, lay) if lay.avail else None
-    if width is not None:
+    if lay.avail:
+        width: int | None = len(lay.avail)
+        if table.kinds[lay.avail[0]] == "list":
+            width = next(_decoded(table, {lay.avail[0]: "avail"}, lambda cells: cells.lists(lay.avail[0])[1]), None)
+        if width is None:
+            raise UserError(f"{table.path}: the table has no rows.")
         if n_actions not in (None, width):
             raise UserError(f"{table.path}: avail has {width} actions, but --n-actions says {n_actions}.")
         check_actions(str(table.path), width)
         return width, ()
     if n_actions is not None:
         return n_actions, ()
-    decoder = Decoder(lay, table.place)
-    blocks = (
-        reading(table.path, table.format, decoder.actions, batch) for batch in table.batches({lay.action: "action"})
-    )
-    largest = max((int(actions.max()) for actions in blocks if len(actions)), default=-1)
+    blocks = _decoded(table, {lay.action: "action"}, lambda cells: int(cells.action(lay.action).max()))
+    largest = max(blocks, default=-1)
     if largest < 0:
         raise UserError(f"{table.path}: no row with an action. Write the table again.")
     check_actions(str(table.path), largest + 1)
     return largest + 1, (f"the largest action in the table is {largest}: {largest + 1} actions",)
-
-
-def _mask_width(table: Table, lay: TableLayout) -> int:
-    """The number of actions by the masks: their columns, or the length of the first list."""
-    if len(lay.avail) > 1 or table.kinds[lay.avail[0]] != "list":
-        return len(lay.avail)
-    decoder = Decoder(lay, table.place)
-    for batch in table.batches({lay.avail[0]: "avail"}):
-        return reading(table.path, table.format, decoder.width, batch, lay.avail)
-    raise UserError(f"{table.path}: the table has no rows.")
 
 
 def _assumed(table: Table, lay: TableLayout, idle: bool) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,82 +30,48 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     if suffix(path) not in WRITABLE:
         raise UserError(f"{path}: expected one of the endings {', '.join(WRITABLE)}.")
     form = SUFFIXES[suffix(path)]
-    writers: dict[str, Callable[..., None]] = {"Parquet": _parquet, "Arrow": _arrow, "CSV": _csv}
-    with atomic_path(path) as partial:
-        writers[form](partial, _schema(dataset, flat=form == "CSV"), _batches(dataset, flat=form == "CSV"))
+    with atomic_path(path) as partial, _opened(partial, form, _schema(dataset, form == "CSV")) as out:
+        for first, last in pairwise(_blocks(dataset)):
+            out.write_batch(_batch(dataset, first, last, form == "CSV"))
+    has_none = "CSV has" if form == "CSV" else "Arrow files have"
+    checksums = f"{has_none} no checksums: a damaged file can be read without an error"
+    metadata = "CSV has no place for the metadata: the environment, who played, the seed"
+    return {"CSV": [metadata, checksums], "Arrow": [checksums], "Parquet": []}[form]
+
+
+def _opened(path: Path, form: str, schema: Any) -> Any:
+    """A writer of record batches."""
+    from pyarrow import csv, ipc, parquet
+
     if form == "CSV":
-        return [
-            "CSV has no place for the metadata: the environment, who played, the seed",
-            "CSV has no checksums: a damaged file can be read without an error",
-        ]
-    return ["Arrow files have no checksums: a damaged file can be read without an error"] if form == "Arrow" else []
-
-
-def _parquet(path: Path, schema: Any, batches: Iterator[Any]) -> None:
-    from pyarrow import parquet
-
+        return csv.CSVWriter(path, schema, write_options=csv.WriteOptions(quoting_header="none"))
+    if form == "Arrow":
+        return ipc.new_file(path, schema)
     # Lists of observations hardly repeat: a dictionary for them costs time and space.
-    plain = [field.name for field in schema if field.name not in ("obs", "state")]
-    with parquet.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=plain, write_page_checksum=True
-    ) as writer:
-        for batch in batches:
-            writer.write_batch(batch, row_group_size=batch.num_rows)
-
-
-def _arrow(path: Path, schema: Any, batches: Iterator[Any]) -> None:
-    import pyarrow as pa
-
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-
-
-def _csv(path: Path, schema: Any, batches: Iterator[Any]) -> None:
-    from pyarrow import csv as pyarrow_csv
-
-    options = pyarrow_csv.WriteOptions(quoting_header="none")
-    with pyarrow_csv.CSVWriter(str(path), schema, write_options=options) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+    plain = [name for name in schema.names if name not in ("obs", "state")]
+    return parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain, write_page_checksum=True)
 
 
 def _schema(dataset: Dataset, flat: bool) -> Any:
-    """The columns; numbered ones for vectors in a `flat` table."""
-    import pyarrow as pa
-
-    spec = dataset.spec
-    vectors = {
-        "obs": (pa.float32(), spec.obs_size),
-        "state": (pa.float32(), spec.state_size),
-        "avail": (pa.uint8() if flat else pa.bool_(), spec.n_actions),
-    }
-    fields = [pa.field(name, pa.int32()) for name in ("episode", "step", "agent")]
-    for name, (kind, width) in vectors.items():
-        names = [f"{name}_{i}" for i in range(width)] if flat else [name]
-        fields += [pa.field(n, kind if flat else pa.list_(kind, width)) for n in names]
-    fields += [pa.field("action", pa.int32()), pa.field("reward", pa.float32())]
-    fields += [pa.field(name, pa.bool_()) for name in ("terminal", "truncated", *(["won"] if spec.has_win else []))]
-    metadata = {**dataclasses.asdict(dataset.metadata), "env": spec._asdict()}
-    return pa.schema(fields, {METADATA_KEY: json.dumps(metadata).encode()})
+    """The columns, and the dataset's metadata."""
+    metadata = {**dataclasses.asdict(dataset.metadata), "env": dataset.spec._asdict()}
+    return _batch(dataset, 0, 0, flat).schema.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
 
 
-def _batches(dataset: Dataset, flat: bool) -> Iterator[Any]:
-    """Blocks of whole episodes."""
-    import pyarrow as pa
-
-    schema = _schema(dataset, flat)
+def _blocks(dataset: Dataset) -> list[int]:
+    """The first episode of every block of some `BLOCK_BYTES`, and the number of episodes."""
     spec = dataset.spec
     row_bytes = 4 * (spec.obs_size + spec.state_size) + spec.n_actions + 40
     rows_end = np.cumsum(dataset.length.astype(np.int64) + 1) * spec.n_agents
     block = rows_end * row_bytes // BLOCK_BYTES
-    cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(dataset.length)]
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
-        yield pa.record_batch(_columns(dataset, first, last, flat), schema=schema)
+    return [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(dataset.length)]
 
 
-def _columns(dataset: Dataset, first: int, last: int, flat: bool) -> list[Any]:
-    """The columns of the episodes from `first` to before `last`, agents of a step together."""
+def _batch(dataset: Dataset, first: int, last: int, flat: bool) -> Any:
+    """The rows of the episodes from `first` to before `last`, agents of a step together, as a record batch.
+
+    flat: a column for each place of obs, state and avail, not one of lists.
+    """
     import pyarrow as pa
 
     n = dataset.spec.n_agents
@@ -128,29 +94,26 @@ def _columns(dataset: Dataset, first: int, last: int, flat: bool) -> list[Any]:
     cut = np.zeros(len(terminal), bool)
     ends = np.cumsum(length) - 1
     cut[ends] = ~terminal[ends]
-    nothing = np.repeat(final, n)
-    ids = [
-        np.repeat(np.arange(first, last), (length + 1) * n),
-        np.repeat(np.arange(count) - np.repeat(begin, length + 1), n),
-        np.tile(np.arange(n), count),
-    ]
-    vectors = (dataset.obs[rows], np.repeat(dataset.state[rows], n, axis=0), dataset.avail[rows])
-    return [
-        *(pa.array(values.astype(np.int32)) for values in ids),
-        *(column for values in vectors for column in _vector(values, flat)),
-        pa.array(by_step(dataset.action[acts]).astype(np.int32), mask=nothing),
-        *(pa.array(by_step(values), mask=nothing) for values in (dataset.reward[acts], terminal, cut)),
-        *([pa.array(np.repeat(dataset.won[first:last], (length + 1) * n))] if dataset.spec.has_win else []),
-    ]
-
-
-def _vector(values: np.ndarray, flat: bool) -> Iterator[Any]:
-    """One column of lists, or a column for each place; `values` ends with the axis of places."""
-    import pyarrow as pa
-
-    matrix = values.reshape(-1, values.shape[-1])
-    if not flat:
-        yield pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
-        return
-    for column in np.ascontiguousarray(matrix.T):
-        yield pa.array(column.astype(np.uint8) if column.dtype == bool else column)
+    columns = {
+        "episode": np.repeat(np.arange(first, last, dtype=np.int32), (length + 1) * n),
+        "step": np.repeat(np.arange(count, dtype=np.int32) - np.repeat(begin, length + 1), n).astype(np.int32),
+        "agent": np.tile(np.arange(n, dtype=np.int32), count),
+    }
+    vectors = {
+        "obs": dataset.obs[rows],
+        "state": np.repeat(dataset.state[rows], n, axis=0),
+        "avail": dataset.avail[rows],
+    }
+    for name, values in vectors.items():
+        matrix = values.reshape(-1, values.shape[-1])
+        if flat:
+            kept = matrix.astype(np.uint8) if matrix.dtype == bool else matrix
+            columns |= {f"{name}_{i}": column for i, column in enumerate(np.ascontiguousarray(kept.T))}
+        else:
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+    by_steps = {"action": dataset.action[acts].astype(np.int32), "reward": dataset.reward[acts]}
+    by_steps |= {"terminal": terminal, "truncated": cut}
+    columns |= {name: pa.array(by_step(values), mask=np.repeat(final, n)) for name, values in by_steps.items()}
+    if dataset.spec.has_win:
+        columns["won"] = np.repeat(dataset.won[first:last], (length + 1) * n)
+    return pa.RecordBatch.from_pydict(columns)
