@@ -24,7 +24,7 @@ class Statement(NamedTuple):
         return f" ({self.reference})" if self.reference else ""
 
 
-def verdict(figures: Figures) -> tuple[Statement, ...]:
+def recommendations(figures: Figures) -> tuple[Statement, ...]:
     """The statement of the first rule that holds, in every topic in which one does."""
     words = _words(figures)
     chosen: dict[str, Statement] = {}
