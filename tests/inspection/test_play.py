@@ -340,7 +340,8 @@ def test_every_suggestion_is_a_change_that_training_takes(level, entropy, polici
 
 
 def test_every_rule_has_a_reason():
-    assert all(rule.reason.endswith(".") and rule.sentence.endswith(".") for rule in RULES)
+    rules = [rule for of_topic in RULES.values() for rule in of_topic]
+    assert all(rule.reason.endswith(".") and rule.sentence.endswith(".") for rule in rules)
 
 
 def test_bins_hold_everything():

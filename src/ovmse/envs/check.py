@@ -11,7 +11,16 @@ from jax.tree_util import keystr
 
 from ovmse.core.errors import UserError, check_positive
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs.protocol import Environment, check_legal, check_observation, check_result, is_host, require, unpacked
+from ovmse.envs.protocol import (
+    Environment,
+    check_legal,
+    check_observation,
+    check_result,
+    is_host,
+    is_json,
+    require,
+    unpacked,
+)
 
 COUNTS = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit")
 VMAP_ROWS = 4  # steps of the first episode that are repeated under vmap
@@ -75,9 +84,9 @@ def _check_episodes(env: Any, episodes: int, seed: int) -> None:
 
 
 def _check_spec(env: Any) -> None:
-    spec = getattr(env, "spec", None)
-    if not isinstance(spec, EnvSpec):
-        raise UserError(f"{type(env).__name__}.spec must be an ovmse.core.types.EnvSpec; got {spec!r}.")
+    spec: Any = getattr(env, "spec", None)
+    what = f"{type(env).__name__}.spec"
+    require(isinstance(spec, EnvSpec), f"{what} must be an ovmse.core.types.EnvSpec; got {spec!r}.")
     for field in ("name", "version"):
         value = getattr(spec, field)
         require(isinstance(value, str) and value, f"spec.{field} must be a non-empty string; got {value!r}.")
@@ -86,10 +95,7 @@ def _check_spec(env: Any) -> None:
         require(type(value) is int and value >= 1, f"spec.{field} must be an int of at least 1; got {value!r}.")
     require(isinstance(spec.has_win, bool), f"spec.has_win must be True or False; got {spec.has_win!r}.")
     require(isinstance(spec.settings, dict), f"spec.settings must be a dictionary; got {spec.settings!r}.")
-    try:
-        same = json.loads(json.dumps(spec.settings, allow_nan=False)) == spec.settings
-    except (TypeError, ValueError):
-        same = False
+    same = is_json(spec.settings) and json.loads(json.dumps(spec.settings)) == spec.settings
     require(same, f"spec.settings must hold JSON values only; got {spec.settings!r}.")
 
 

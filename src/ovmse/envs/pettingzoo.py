@@ -5,7 +5,6 @@ import importlib
 import importlib.metadata
 import inspect
 import io
-import json
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError, check_positive, unknown
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs.protocol import unpacked
+from ovmse.envs.protocol import is_json, unpacked
 
 REWARDS = ("mean", "sum")
 WIN_KEYS = ("won", "battle_won")
@@ -198,15 +197,15 @@ def from_module(
     name = f"pettingzoo:{module}"
     source = _import(name, module)
     known = _settings_of(source)
-    own = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
+    own: dict[str, Any] = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
     for key, value in settings.items():
         if known is not None and key not in known:
             raise unknown(f"setting of {name}", key, [*known, *own])
-        if not _is_json(value):
+        if not is_json(value):
             raise UserError(
                 f"setting {key!r} of {name} must be a JSON value, to be written to datasets; got {value!r}."
             )
-    resolved = {**{k: v for k, v in (known or {}).items() if _is_json(v)}, **settings}
+    resolved = {**{k: v for k, v in (known or {}).items() if is_json(v)}, **settings}
     limit = resolved.get("max_cycles") if episode_limit is None else episode_limit
     if limit is None:
         raise UserError(f"{name} has no setting max_cycles, so it needs the setting episode_limit, in steps.")
@@ -214,15 +213,8 @@ def from_module(
         env = source.parallel_env(**settings)
     except (TypeError, AssertionError) as error:
         raise UserError(f"{name} could not be made with the settings {settings}: {error}") from error
-    return ParallelTeam(
-        env,
-        name=name,
-        version=_version(module),
-        episode_limit=limit,
-        reward=reward,
-        win_key=win_key,
-        settings=resolved,
-    )
+    own["episode_limit"] = limit
+    return ParallelTeam(env, name=name, version=_version(module), settings=resolved, **own)
 
 
 def _import(name: str, module: str) -> Any:
@@ -260,14 +252,6 @@ def _version(module: str) -> str:
     top = module.partition(".")[0]
     distributions = importlib.metadata.packages_distributions().get(top)
     return f"{distributions[0]} {importlib.metadata.version(distributions[0])}" if distributions else f"{top} unknown"
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _spaces_of(name: str, env: Any, agent: str) -> tuple[Any, Any, int]:

@@ -1,5 +1,6 @@
 """The two shapes of environment, one that JAX can compile, one that runs on the host; checks of what they return."""
 
+import json
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,13 +21,11 @@ class Environment(Protocol):
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:
         """A first state and what the team sees of it."""
-        ...
 
     def step(
         self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]
     ) -> tuple[EnvState, Observation, StepResult]:
         """The state after the joint action, what the team sees of it, and what the action led to."""
-        ...
 
 
 @runtime_checkable
@@ -37,11 +36,9 @@ class HostEnvironment(Protocol):
 
     def reset_host(self, seed: int) -> Observation:
         """Start an episode; equal seeds start equal episodes."""
-        ...
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly with `action` (int, shape (N,))."""
-        ...
 
 
 AnyEnvironment = Environment | HostEnvironment
@@ -56,6 +53,15 @@ def require(ok: Any, message: str) -> None:
     """Raise `UserError` with the message unless `ok`."""
     if not ok:
         raise UserError(message)
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON can hold the value."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def unpacked(call: str, returned: Any, length: int) -> tuple[Any, ...]:

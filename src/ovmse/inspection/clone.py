@@ -9,7 +9,6 @@ Axes: C choices, E episodes of the sample, N agents, A actions, O observation fe
 
 import itertools
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -89,11 +88,6 @@ def take(block: Block, picked: np.ndarray) -> CloneSample:
         agent,
         block.first + index[step[at]],
     )
-
-
-def join(parts: Iterable[CloneSample]) -> CloneSample:
-    """The choices of all blocks."""
-    return CloneSample(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def fit(sample: CloneSample, seed: int = 0) -> Clone | None:

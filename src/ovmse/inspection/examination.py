@@ -51,7 +51,7 @@ def gather(
     if not measured:
         return tuple(findings), None
     episodes, sums = zip(*measured, strict=True)
-    sample = clone.join(samples) if with_clone else None
+    sample = tally.join(samples) if with_clone else None
     return tuple(findings), Gathered(tally.join(episodes), reduce(tally.add, sums), seen, sample)
 
 

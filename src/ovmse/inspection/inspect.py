@@ -30,7 +30,7 @@ class Report:
     """What the doctor found.
 
     facts: what the metadata says. profile: see `examination.profile_of`; None where no episode is sound.
-    command: the training command that the verdict suggests; empty where the dataset cannot be used. usable: no finding
+    command: the training command that is recommended; empty where the dataset cannot be used. usable: no finding
     is an error, so `Dataset.open` reads it. written: the page, the numbers, and the figure where one was asked for.
     """
 
@@ -70,7 +70,13 @@ def inspect(
     report = diagnose(path, seed, clone, console, data)
     names = tables.names_of(report.facts["actions"], action_names)
     if console is not None:
-        _print(report, names, console)
+        if report.profile is None:
+            say(console, f"{report.path}: no episode can be read.")
+        else:
+            tables.print_numbers(report.profile, names, console)
+            tables.print_play(report.profile, console)
+        tables.print_findings(report.findings, console)
+        tables.print_verdict(report.verdict, report.command, console)
     written = _write(report, names, folder, figure)
     say(console, f"Written: {', '.join(map(str, written))}")
     return replace(report, written=written)
@@ -94,17 +100,6 @@ def diagnose(
     usable = described is not None and not counts["error"]
     after = command(found.spec.name, called or str(path), said) if usable else ""
     return Report(path, about(found) | {"actions": found.spec.n_actions}, merged, described, said, after, usable)
-
-
-def _print(report: Report, names: list[str], console: Console) -> None:
-    """Tables, findings, verdict."""
-    if report.profile is None:
-        say(console, f"{report.path}: no episode can be read.")
-    else:
-        tables.print_numbers(report.profile, names, console)
-        tables.print_play(report.profile, console)
-    tables.print_findings(report.findings, console)
-    tables.print_verdict(report.verdict, report.command, console)
 
 
 def _write(report: Report, names: list[str], folder: Path, figure: Path | None) -> tuple[Path, ...]:

@@ -117,26 +117,17 @@ def components(returns: np.ndarray, won: np.ndarray) -> list[dict[str, float]]:
         count = np.bincount(index, minlength=1000)
     floor = max(float(np.ptp(values)) * SHARPEST, 1e-9)
     fits = [_em(values, count, k, floor) for k in range(1, min(MOST_COMPONENTS, len(values)) + 1)]
-    best = min(fits, key=lambda fit: (3 * len(fit.mean) - 1) * np.log(count.sum()) - 2 * fit.log_likelihood)
-    wins = best.responsibility.T @ np.bincount(index, won, minlength=len(values))
-    win_rate = wins / np.maximum(best.responsibility.T @ count, 1e-12)
-    names = ("weight", "mean", "std", "win_rate")
-    parts = np.stack([best.weight, best.mean, best.std, win_rate], axis=1)
-    return [dict(zip(names, part, strict=True)) for part in parts[np.argsort(best.mean)].tolist()]
+    _, share, parts = min(fits, key=lambda fit: (3 * len(fit[2]) - 1) * np.log(count.sum()) - 2 * fit[0])
+    wins = share.T @ np.bincount(index, won, minlength=len(values)) / np.maximum(share.T @ count, 1e-12)
+    rows = np.column_stack([parts, wins])[np.argsort(parts[:, 1])].tolist()
+    return [dict(zip(("weight", "mean", "std", "win_rate"), row, strict=True)) for row in rows]
 
 
-class Normals(NamedTuple):
-    """A fitted mixture: weight, mean and std (K,), responsibility of each component for each value (V, K)."""
+def _em(values: np.ndarray, count: np.ndarray, k: int, floor: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Expectation maximisation on values with multiplicities, from components on equal shares of the episodes.
 
-    weight: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    responsibility: np.ndarray
-    log_likelihood: float
-
-
-def _em(values: np.ndarray, count: np.ndarray, k: int, floor: float) -> Normals:
-    """Expectation maximisation on values with multiplicities, from components on equal shares of the episodes."""
+    Returns the log-likelihood, each component's share of each value (V, K), and weight, mean and std of each (K, 3).
+    """
     rank = (np.cumsum(count) - count / 2) / count.sum()
     responsibility = (np.minimum((rank * k).astype(int), k - 1)[:, None] == np.arange(k)).astype(float)
     before = -np.inf
@@ -150,7 +141,7 @@ def _em(values: np.ndarray, count: np.ndarray, k: int, floor: float) -> Normals:
         each = np.logaddexp.reduce(log, axis=1)
         responsibility, log_likelihood = np.exp(log - each[:, None]), float(each @ count)
         if log_likelihood - before < 1e-7 * abs(log_likelihood) + 1e-9:
-            return Normals(weight, mean, std, responsibility, log_likelihood)
+            return log_likelihood, responsibility, np.column_stack([weight, mean, std])
         before = log_likelihood
 
 

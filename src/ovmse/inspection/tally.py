@@ -3,7 +3,7 @@
 Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O observation features, S state features.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -107,9 +107,9 @@ def measure(block: Block, hashes: Hashes) -> tuple[Episodes, Sums]:
     return episodes, sums
 
 
-def join(parts: Iterable[Episodes]) -> Episodes:
-    """The episodes of all blocks."""
-    return Episodes(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+def join(parts: Sequence[Any]) -> Any:
+    """What all blocks gave, as one: named tuples of arrays, such as `Episodes`."""
+    return type(parts[0])(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def add(a: Sums, b: Sums) -> Sums:
