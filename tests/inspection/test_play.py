@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ovmse.data.profile import bin_edges
 from ovmse.data.stream import Block
 from ovmse.inspection import clone, coverage, mixture, tally
-from ovmse.inspection.recommendations import command, verdict
+from ovmse.inspection.recommendations import command, recommendations
 from ovmse.inspection.rules import RULES, Figures
 from ovmse.methods import METHODS
 from ovmse.methods.overrides import change_method
@@ -293,7 +293,7 @@ SOUND = Figures(
 
 
 def say(**changes):
-    return {s.topic: s for s in verdict(SOUND._replace(**changes))}
+    return {s.topic: s for s in recommendations(SOUND._replace(**changes))}
 
 
 def alpha(statements):
@@ -329,7 +329,9 @@ def test_the_verdict_follows_the_figures():
 )
 def test_every_suggestion_is_a_change_that_training_takes(level, entropy, policies, agents, wins):
     """Whatever the figures: every main topic has a statement, and the changes fit the method."""
-    said = verdict(SOUND._replace(level=level, entropy_share=entropy, policies=policies, agents=agents, wins=wins))
+    said = recommendations(
+        SOUND._replace(level=level, entropy_share=entropy, policies=policies, agents=agents, wins=wins)
+    )
     topics = {s.topic for s in said}
     assert topics >= {"use", "amount", "quality", "breadth", "regulariser", "offline share", "exploration"}
     changes = tuple(change for statement in said for change in statement.changes)
@@ -338,7 +340,8 @@ def test_every_suggestion_is_a_change_that_training_takes(level, entropy, polici
 
 
 def test_every_rule_has_a_reason():
-    assert all(rule.reason.endswith(".") and rule.sentence.endswith(".") for rule in RULES)
+    rules = [rule for of_topic in RULES.values() for rule in of_topic]
+    assert all(rule.reason.endswith(".") and rule.sentence.endswith(".") for rule in rules)
 
 
 def test_bins_hold_everything():

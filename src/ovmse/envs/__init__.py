@@ -42,7 +42,13 @@ def make(name: str, **settings: Any) -> AnyEnvironment:
     checked = check_settings(name, build, settings, skip=1 if ours else 0)
     settings = {key: checked.get(key, value) for key, value in settings.items()}
     env = build(rest, **settings) if ours else build(**settings)
-    return _checked(name, env)
+    methods = ("reset_host", "step_host") if hasattr(env, "step_host") else ("reset", "step")
+    if missing := [m for m in ("spec", *methods) if not hasattr(env, m)]:
+        raise UserError(
+            f"{name} made a {type(env).__name__} without {', '.join(missing)}; an environment has spec, "
+            "reset and step (JAX), or spec, reset_host and step_host (Python). See docs/environments.md."
+        )
+    return env
 
 
 def names() -> list[str]:
@@ -96,14 +102,3 @@ def check_settings(name: str, build: Callable[..., Any], settings: Mapping[str, 
         raise UserError(f"{name} needs the setting{'s' if len(missing) > 1 else ''} {', '.join(missing)}.")
     resolved = {key: settings.get(key, p.default) for key, p in named.items()}
     return {key: float(v) if named[key].annotation is float else v for key, v in resolved.items()}
-
-
-def _checked(name: str, env: Any) -> AnyEnvironment:
-    methods = ("reset_host", "step_host") if hasattr(env, "step_host") else ("reset", "step")
-    missing = [m for m in ("spec", *methods) if not hasattr(env, m)]
-    if missing:
-        raise UserError(
-            f"{name} made a {type(env).__name__} without {', '.join(missing)}; an environment has spec, "
-            "reset and step (JAX), or spec, reset_host and step_host (Python). See docs/environments.md."
-        )
-    return env

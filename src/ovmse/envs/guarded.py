@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs.protocol import HostEnvironment
+from ovmse.core.types import Observation, StepResult
+from ovmse.envs.protocol import HostEnvironment, check_legal, check_observation, check_result, unpacked
 
 
 class EnvFault(Exception):
@@ -43,17 +43,20 @@ class GuardedEnv:
         """Start an episode."""
         self._t = 0
         observation = self._call("reset", lambda: self._env.reset_host(seed))
-        return self._checked_observation("reset", observation)
+        with _checking():
+            self._check("reset", observation)
+        return observation
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly."""
         self._t += 1
         call = f"step {self._t}"
         returned = self._call(call, lambda: self._env.step_host(action))
-        if not isinstance(returned, tuple) or len(returned) != 2:
-            raise EnvFault(f"{call} returned {_kind(returned)}, expected a observation and an result")
-        observation = self._checked_observation(call, returned[0])
-        return observation, self._checked_result(call, returned[1])
+        with _checking():
+            observation, result = unpacked(call, returned, 2)
+            self._check(call, observation)
+            check_result(call, result, strict=False)
+        return observation, result
 
     def _call(self, call: str, function: Callable[[], Any]) -> Any:
         try:
@@ -64,34 +67,18 @@ class GuardedEnv:
         except (Exception, SystemExit) as error:
             raise EnvFault(f"{call} raised {_told(error)}") from error
 
-    def _checked_observation(self, call: str, observation: Any) -> Observation:
-        if not isinstance(observation, Observation):
-            raise EnvFault(f"{call} returned {_kind(observation)}, expected a Observation")
-        for name, shape in _shapes(self.spec).items():
-            value = _as_array(call, name, getattr(observation, name))
-            if value.shape != shape:
-                raise EnvFault(f"{call}: {name} has the shape {list(value.shape)}, expected {list(shape)}")
-            if name == "avail":
-                if value.dtype != bool:
-                    raise EnvFault(f"{call}: avail is of type {value.dtype}, expected bool")
-                if not value.any(axis=1).all():
-                    raise EnvFault(f"{call}: agent {int(np.argmin(value.any(axis=1)))} has no legal action")
-            elif not np.isfinite(_single(value)).all():
-                raise EnvFault(f"{call}: {name} is not finite")
-        return observation
+    def _check(self, call: str, observation: Any) -> None:
+        check_observation(self.spec, call, observation, strict=False)
+        check_legal(call, observation)
 
-    def _checked_result(self, call: str, result: Any) -> StepResult:
-        if not isinstance(result, StepResult):
-            raise EnvFault(f"{call} returned {_kind(result)}, expected an StepResult")
-        for name, value in result._asdict().items():
-            array = _as_array(call, name, value)
-            if array.shape != ():
-                raise EnvFault(f"{call}: {name} has the shape {list(array.shape)}, expected a single value")
-            if not np.isfinite(_single(array)):
-                raise EnvFault(f"{call}: {name} is not finite")
-        if result.terminal and result.truncated:
-            raise EnvFault(f"{call} says both that the task ended and that a time limit cut it")
-        return result
+
+@contextlib.contextmanager
+def _checking() -> Iterator[None]:
+    """Raise a failed check as a fault of the environment."""
+    try:
+        yield
+    except UserError as error:
+        raise EnvFault(str(error).removesuffix(".")) from error
 
 
 class _TimeUp(BaseException):
@@ -120,30 +107,5 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _shapes(spec: EnvSpec) -> dict[str, tuple[int, ...]]:
-    n = spec.n_agents
-    return {"obs": (n, spec.obs_size), "state": (spec.state_size,), "avail": (n, spec.n_actions)}
-
-
-def _as_array(call: str, name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise EnvFault(f"{call}: {name} is no array ({error})") from error
-    if array.dtype.kind not in "fiub":
-        raise EnvFault(f"{call}: {name} is of type {array.dtype}, expected numbers")
-    return array
-
-
-def _single(array: np.ndarray) -> np.ndarray:
-    """The array as the replay will have it: what is too large there is infinite."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
-
-
 def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

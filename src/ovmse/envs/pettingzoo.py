@@ -5,23 +5,22 @@ import importlib
 import importlib.metadata
 import inspect
 import io
-import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ovmse.core.errors import UserError, check_positive, unknown
 from ovmse.core.types import EnvSpec, Observation, StepResult
+from ovmse.envs.protocol import is_json, unpacked
 
 REWARDS = ("mean", "sum")
 WIN_KEYS = ("won", "battle_won")
 INSTALL = "pip install 'ovmse[pettingzoo]'"
 
-# Views and results of a host environment hold NumPy's arrays.
-_observe: Callable[..., Observation] = Observation
-_result: Callable[..., StepResult] = StepResult
+_observe: Any = Observation  # the observations and results of a host environment hold NumPy's arrays
+_result: Any = StepResult
 
 
 class ParallelTeam:
@@ -63,18 +62,16 @@ class ParallelTeam:
         own = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
         self._env = env
         self._agents = list(env.possible_agents)
-        self._actions = [_discrete(name, a, env.action_space(a)) for a in self._agents]
-        self._spaces = [_inner(env.observation_space(a)) for a in self._agents]
+        spaces = [_spaces_of(name, env, agent) for agent in self._agents]
+        self._actions, self._spaces, sizes = zip(*spaces, strict=True)
         self._share = 1 / len(self._agents) if reward == "mean" else 1.0
-        n_actions = max(int(space.n) for space in self._actions)
-        obs_size = max(_flat_size(name, a, s) for a, s in zip(self._agents, self._spaces, strict=True))
         self.spec = EnvSpec(
             name=name,
             version=version,
             settings=dict(settings or {}) | own,
             n_agents=len(self._agents),
-            n_actions=n_actions,
-            obs_size=obs_size,
+            n_actions=max(int(space.n) for space in self._actions),
+            obs_size=max(sizes),
             state_size=0,
             episode_limit=episode_limit,
             has_win=win_key is not None,
@@ -85,7 +82,7 @@ class ParallelTeam:
 
     def reset_host(self, seed: int) -> Observation:
         """Start the episode that `seed` gives."""
-        return self.began(*self._returned("reset", self._env.reset(seed=seed), 2))
+        return self.began(*unpacked(f"{self.spec.name}: reset", self._env.reset(seed=seed), 2))
 
     def began(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> Observation:
         """What the team sees at an episode's start, of what the environment's ``reset`` returned."""
@@ -96,14 +93,7 @@ class ParallelTeam:
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly; `action` has shape (N,), and agents that have left must take action 0."""
-        return self.stepped(*self._returned("step", self._env.step(self._moves(action)), 5))
-
-    def _returned(self, call: str, returned: Any, parts: int) -> tuple:
-        if not isinstance(returned, tuple) or len(returned) != parts:
-            got = "nothing" if returned is None else f"a {type(returned).__name__}"
-            got += f" of {len(returned)}" if isinstance(returned, tuple) else ""
-            raise UserError(f"{self.spec.name}: {call} returned {got}, expected a tuple of {parts}.")
-        return returned
+        return self.stepped(*unpacked(f"{self.spec.name}: step", self._env.step(self._moves(action)), 5))
 
     def stepped(
         self,
@@ -117,8 +107,8 @@ class ParallelTeam:
         self._t += 1
         self._terminated |= [bool(terminations.get(a, False)) for a in self._agents]
         self._truncated |= [bool(truncations.get(a, False)) for a in self._agents]
-        over = not self._env.agents or bool(np.all(self._terminated | self._truncated))
         gone = self._terminated | self._truncated
+        over = not self._env.agents or bool(gone.all())
         if not self._env.agents and not gone.all():
             lost = ", ".join(a for a, x in zip(self._agents, gone, strict=True) if not x)
             raise UserError(
@@ -133,8 +123,7 @@ class ParallelTeam:
             truncated=np.bool_(cut),
             won=np.bool_(self.spec.has_win and ended and self._tells_win(infos)),
         )
-        gone = self._terminated if ended else self._terminated | self._truncated
-        return self._seen(observations, infos, gone), result
+        return self._seen(observations, infos, self._terminated if ended else gone), result
 
     def _probe(self) -> None:
         """Reset and step once, to learn the state's size and whether the infos tell of wins."""
@@ -163,7 +152,7 @@ class ParallelTeam:
         return any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
 
     def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: np.ndarray) -> Observation:
-        from gymnasium.spaces import flatten
+        from gymnasium.spaces import flatten  # an optional package
 
         obs = np.zeros((self.spec.n_agents, self.spec.obs_size), np.float32)
         avail = np.zeros((self.spec.n_agents, self.spec.n_actions), bool)
@@ -208,15 +197,15 @@ def from_module(
     name = f"pettingzoo:{module}"
     source = _import(name, module)
     known = _settings_of(source)
-    own = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
+    own: dict[str, Any] = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
     for key, value in settings.items():
         if known is not None and key not in known:
             raise unknown(f"setting of {name}", key, [*known, *own])
-        if not _is_json(value):
+        if not is_json(value):
             raise UserError(
                 f"setting {key!r} of {name} must be a JSON value, to be written to datasets; got {value!r}."
             )
-    resolved = {**{k: v for k, v in (known or {}).items() if _is_json(v)}, **settings}
+    resolved = {**{k: v for k, v in (known or {}).items() if is_json(v)}, **settings}
     limit = resolved.get("max_cycles") if episode_limit is None else episode_limit
     if limit is None:
         raise UserError(f"{name} has no setting max_cycles, so it needs the setting episode_limit, in steps.")
@@ -224,15 +213,8 @@ def from_module(
         env = source.parallel_env(**settings)
     except (TypeError, AssertionError) as error:
         raise UserError(f"{name} could not be made with the settings {settings}: {error}") from error
-    return ParallelTeam(
-        env,
-        name=name,
-        version=_version(module),
-        episode_limit=limit,
-        reward=reward,
-        win_key=win_key,
-        settings=resolved,
-    )
+    own["episode_limit"] = limit
+    return ParallelTeam(env, name=name, version=_version(module), settings=resolved, **own)
 
 
 def _import(name: str, module: str) -> Any:
@@ -272,36 +254,19 @@ def _version(module: str) -> str:
     return f"{distributions[0]} {importlib.metadata.version(distributions[0])}" if distributions else f"{top} unknown"
 
 
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _spaces_of(name: str, env: Any, agent: str) -> tuple[Any, Any, int]:
+    """An agent's action space, the space of its observation without a mask, and the size of that when flattened."""
+    from gymnasium import spaces  # an optional package
 
-
-def _discrete(name: str, agent: str, space: Any) -> Any:
-    from gymnasium.spaces import Discrete
-
-    if not isinstance(space, Discrete):
+    actions, seen = env.action_space(agent), env.observation_space(agent)
+    if not isinstance(actions, spaces.Discrete):
         raise UserError(
-            f"{name}: agent {agent} has the action space {space}; only Discrete ones are supported "
+            f"{name}: agent {agent} has the action space {actions}; only Discrete ones are supported "
             "(many environments have a setting such as continuous_actions=False)."
         )
-    return space
-
-
-def _inner(space: Any) -> Any:
-    """The observation's own space, where it comes in a dictionary with its action mask."""
-    from gymnasium.spaces import Dict
-
-    return space["observation"] if isinstance(space, Dict) and "action_mask" in space.spaces else space
-
-
-def _flat_size(name: str, agent: str, space: Any) -> int:
-    from gymnasium.spaces import flatdim
-
+    if isinstance(seen, spaces.Dict) and "action_mask" in seen.spaces:
+        seen = seen["observation"]
     try:
-        return int(flatdim(space))
+        return actions, seen, int(spaces.flatdim(seen))
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"{name}: agent {agent}'s observation space {space} has no fixed size.") from error
+        raise UserError(f"{name}: agent {agent}'s observation space {seen} has no fixed size.") from error

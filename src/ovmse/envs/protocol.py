@@ -1,10 +1,12 @@
-"""The two shapes of environment: one that JAX can compile, one that runs on the host."""
+"""The two shapes of environment, one that JAX can compile, one that runs on the host; checks of what they return."""
 
-from typing import Protocol, runtime_checkable
+import json
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
 
 
@@ -19,13 +21,11 @@ class Environment(Protocol):
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:
         """A first state and what the team sees of it."""
-        ...
 
     def step(
         self, key: PRNGKeyArray, state: EnvState, action: Int[Array, " N"]
     ) -> tuple[EnvState, Observation, StepResult]:
         """The state after the joint action, what the team sees of it, and what the action led to."""
-        ...
 
 
 @runtime_checkable
@@ -36,11 +36,9 @@ class HostEnvironment(Protocol):
 
     def reset_host(self, seed: int) -> Observation:
         """Start an episode; equal seeds start equal episodes."""
-        ...
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly with `action` (int, shape (N,))."""
-        ...
 
 
 AnyEnvironment = Environment | HostEnvironment
@@ -49,3 +47,72 @@ AnyEnvironment = Environment | HostEnvironment
 def is_host(env: AnyEnvironment) -> bool:
     """Whether the environment runs on the host, outside the compiled loop."""
     return hasattr(env, "step_host")
+
+
+def require(ok: Any, message: str) -> None:
+    """Raise `UserError` with the message unless `ok`."""
+    if not ok:
+        raise UserError(message)
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON can hold the value."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def unpacked(call: str, returned: Any, length: int) -> tuple[Any, ...]:
+    """The tuple of `length` values that a call must return. Raises `UserError` for anything else."""
+    if not isinstance(returned, tuple) or len(returned) != length:
+        got = f"{len(returned)} values" if isinstance(returned, tuple) else type(returned).__name__
+        raise UserError(f"{call} must return a tuple of {length} values; got {got}.")
+    return returned
+
+
+def check_observation(spec: EnvSpec, where: str, observation: Any, strict: bool = True) -> None:
+    """Raise `UserError` unless an observation has the spec's shapes, and finite numbers.
+
+    strict: only arrays of the protocol's dtypes; else `avail` is bool and the rest may be numbers of any type.
+    """
+    got = type(observation).__name__
+    require(isinstance(observation, Observation), f"{where}: expected an ovmse.core.types.Observation; got {got}.")
+    n = spec.n_agents
+    _check_array(f"{where}: Observation.obs", observation.obs, (n, spec.obs_size), np.float32, strict)
+    _check_array(f"{where}: Observation.state", observation.state, (spec.state_size,), np.float32, strict)
+    _check_array(f"{where}: Observation.avail", observation.avail, (n, spec.n_actions), np.bool_, strict)
+
+
+def check_legal(where: str, observation: Observation) -> None:
+    """Raise `UserError` where an agent has no legal action."""
+    for agent in np.flatnonzero(~np.asarray(observation.avail).any(axis=1)):
+        raise UserError(f"{where}: Observation.avail leaves agent {agent} no legal action.")
+
+
+def check_result(where: str, result: Any, strict: bool = True) -> None:
+    """Raise `UserError` unless a step's result has single finite values and one end at most; strict: see above."""
+    require(isinstance(result, StepResult), f"{where}: expected a StepResult; got {type(result).__name__}.")
+    for field, value in result._asdict().items():
+        dtype = np.bool_ if strict and field != "reward" else np.float32
+        _check_array(f"{where}: StepResult.{field}", value, (), dtype, strict)
+    both = result.terminal and result.truncated
+    require(not both, f"{where}: terminal and truncated are both true; a time limit is not terminal.")
+
+
+def _check_array(name: str, value: Any, shape: tuple[int, ...], dtype: type, strict: bool) -> None:
+    is_array = not strict or isinstance(value, np.ndarray | np.generic | Array)
+    require(is_array, f"{name} must be an array; got {type(value).__name__}.")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} is no array ({error}).") from error
+    require(array.shape == shape, f"{name} must have shape {shape}, by the spec; got {array.shape}.")
+    numbers = not strict and dtype is np.float32 and array.dtype.kind in "fiub"
+    require(numbers or array.dtype == dtype, f"{name} must have dtype {np.dtype(dtype)}; got {array.dtype}.")
+    with np.errstate(over="ignore"):  # what is too large for the replay is infinite there
+        finite = np.isfinite(array.astype(np.float32))
+    for index in np.argwhere(~finite):
+        place = (" ", ", feature {}, ", " of agent {}, feature {}, ")[array.ndim].format(*index)
+        raise UserError(f"{name}{place}is {array[tuple(index)]}.")

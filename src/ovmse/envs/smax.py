@@ -87,9 +87,8 @@ class Smax:
     ) -> tuple[EnvState, Observation, StepResult]:
         """The battle after the allies' `action`; jaxmarl's own `step` would start a new battle at the end."""
         agents = self._env.agents
-        obs, state, rewards, _, _ = self._env.step_env(
-            key, state, dict(zip(agents, action.astype(jnp.int32), strict=True))
-        )
+        moves = dict(zip(agents, action.astype(jnp.int32), strict=True))
+        obs, state, rewards, _, _ = self._env.step_env(key, state, moves)
         state = _strongly_typed(state)
         ally_lives = jnp.any(state.state.unit_alive[: self.spec.n_agents])
         enemy_lives = jnp.any(state.state.unit_alive[self.spec.n_agents :])
@@ -124,15 +123,9 @@ class Smax:
         units = raw[: n_units * n_features].reshape(n_units, n_features)
         health, position, cooldown, types = jnp.split(units, (1, 3, 4), axis=1)
         full_cooldown = env.unit_type_weapon_cooldowns[unit_types][:, None]
-        scaled = jnp.concatenate(
-            [
-                health,
-                position / jnp.array([env.map_width, env.map_height]),
-                jnp.clip(cooldown / full_cooldown, 0.0, 1.0),
-                types,
-            ],
-            axis=1,
-        )
+        position = position / jnp.array([env.map_width, env.map_height])
+        cooldown = jnp.clip(cooldown / full_cooldown, 0.0, 1.0)
+        scaled = jnp.concatenate([health, position, cooldown, types], axis=1)
         teams, type_numbers = jnp.split(raw[n_units * n_features :], 2)
         return jnp.concatenate([scaled.reshape(-1), teams, type_numbers / (env.unit_type_bits - 1)])
 

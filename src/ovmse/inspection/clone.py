@@ -8,7 +8,7 @@ Axes: C choices, E episodes of the sample, N agents, A actions, O observation fe
 """
 
 import itertools
-from collections.abc import Iterable
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -54,7 +54,7 @@ class Clone(NamedTuple):
     legal: np.ndarray
     train_nll: float
     train_choices: int
-    parts: tuple[int, int, int]
+    parts: tuple[int, ...]
 
 
 def chosen(length: np.ndarray, sound: np.ndarray, n_agents: int, n_features: int, seed: int) -> np.ndarray:
@@ -90,11 +90,6 @@ def take(block: Block, picked: np.ndarray) -> CloneSample:
     )
 
 
-def join(parts: Iterable[CloneSample]) -> CloneSample:
-    """The choices of all blocks."""
-    return CloneSample(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-
-
 def fit(sample: CloneSample, seed: int = 0) -> Clone | None:
     """Clone the policy; None where there are too few episodes with choices to hold some out."""
     numbers = np.unique(sample.episode)
@@ -104,53 +99,23 @@ def fit(sample: CloneSample, seed: int = 0) -> Clone | None:
     part = rng.permutation(np.searchsorted([TRAIN, TRAIN + STOP], np.arange(len(numbers)) / len(numbers), "right"))
     of_choice = part[np.searchsorted(numbers, sample.episode)]
     train, stop, held = (np.flatnonzero(of_choice == i) for i in range(3))
-    scale = _scale(sample.features[train])
-    columns: Any = ((sample.features - scale[0]) / scale[1], sample.avail, sample.action.astype(np.int32))
-    learn, judge, test = (tuple(c[rows] for c in columns) for rows in (train, stop, held))
+    mean, std = sample.features[train].mean(axis=0), sample.features[train].std(axis=0)
+    std = np.where(std > 1e-6, std, 1.0).astype(np.float32)  # a constant feature stays as it is
+    columns = (sample.features - mean) / std, sample.avail, sample.action.astype(np.int32)
+    learn, judge, test = (tuple(column[rows] for column in columns) for rows in (train, stop, held))
     net = _train(rng, learn, judge)
-    heat = _temperature(net, judge)
+    # The divisor of the logits that makes `judge` likeliest: a fit is too sure of itself on what it has not seen.
+    heat = min((jnp.float32(1.1**i) for i in range(-3, 10)), key=lambda heat: float(_mean_nll(net, heat, *judge)))
     train_nll = float(np.mean(_choices(net, heat, *learn)[0]))
-    nll, entropy, spread, policy = (np.asarray(x) for x in _choices(net, heat, *test))
-    mine = CloneSample(*(x[held] for x in sample))
-    legal = mine.avail.sum(axis=1)
-    counts = np.bincount(part, minlength=3)
-    return Clone(
-        mine,
-        nll,
-        entropy,
-        spread,
-        policy,
-        legal,
-        train_nll,
-        len(train),
-        (int(counts[0]), int(counts[1]), int(counts[2])),
-    )
-
-
-def _scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature; a constant one stays as it is."""
-    std = features.std(axis=0)
-    return features.mean(axis=0), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+    mine = CloneSample(*(values[held] for values in sample))
+    nll, entropy, spread, policy = map(np.asarray, _choices(net, heat, *test))
+    parts = tuple(np.bincount(part, minlength=3).tolist())
+    return Clone(mine, nll, entropy, spread, policy, mine.avail.sum(axis=1), train_nll, len(train), parts)
 
 
 Net = list[tuple[Array, Array]]
-Data = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _init(rng: np.random.Generator, sizes: tuple[int, ...]) -> Net:
-    """Normal weights with the variance 2 / inputs of He et al. 2015, and no biases."""
-    return [
-        (jnp.asarray(rng.normal(size=(i, o)) * np.sqrt(2.0 / i), jnp.float32), jnp.zeros(o))
-        for i, o in itertools.pairwise(sizes)
-    ]
-
-
-def _log_policy(net: Net, features: Float[Array, "C F"], avail: Bool[Array, "C A"], heat: Array) -> Float[Array, "C A"]:
-    x = features
-    for weight, bias in net[:-1]:
-        x = jax.nn.relu(x @ weight + bias)
-    logits = (x @ net[-1][0] + net[-1][1]) / heat
-    return jax.nn.log_softmax(jnp.where(avail, logits, -1e9))
+Data = tuple[Any, ...]
+"""Features (C, O+A+N), avail (C, A) and action (C,) of choices."""
 
 
 @jax.jit
@@ -158,27 +123,21 @@ def _choices(
     net: Net, heat: Array, features: Float[Array, "C F"], avail: Bool[Array, "C A"], action: Int[Array, " C"]
 ) -> tuple[Array, Array, Array, Array]:
     """Of each choice: −log π(a), the entropy of π, the variance of −log π under π, and π itself (C, A)."""
-    log = _log_policy(net, features, avail, heat)
+    x = features
+    for weight, bias in net[:-1]:
+        x = jax.nn.relu(x @ weight + bias)
+    logits = (x @ net[-1][0] + net[-1][1]) / heat
+    log = jax.nn.log_softmax(jnp.where(avail, logits, -1e9))
     p = jnp.exp(log)
     surprise = jnp.where(avail, -log, 0.0)
     entropy = jnp.sum(p * surprise, axis=1)
     spread = jnp.sum(p * surprise**2, axis=1) - entropy**2
-    nll = -jnp.take_along_axis(log, action[:, None], axis=1)[:, 0]
-    return nll, entropy, spread, p
+    return -jnp.take_along_axis(log, action[:, None], axis=1)[:, 0], entropy, spread, p
 
 
+@jax.jit
 def _mean_nll(net: Net, heat: Array, features: Array, avail: Array, action: Array) -> Float[Array, ""]:
-    log = _log_policy(net, features, avail, heat)
-    return -jnp.mean(jnp.take_along_axis(log, action[:, None], axis=1))
-
-
-_score = jax.jit(_mean_nll)
-
-
-def _temperature(net: Net, judge: Data) -> Array:
-    """The divisor of the logits that makes `judge` likeliest: a fit is too sure of itself on what it has not seen."""
-    heats = [jnp.float32(1.1**i) for i in range(-3, 10)]
-    return min(heats, key=lambda heat: float(_score(net, heat, *judge)))
+    return jnp.mean(_choices(net, heat, features, avail, action)[0])
 
 
 def _optimiser(updates: Array) -> optax.GradientTransformation:
@@ -200,18 +159,21 @@ def _one_pass(net: Net, state: Any, learn: Any, order: Int[Array, "updates batch
 
 
 def _train(rng: np.random.Generator, learn: Data, judge: Data) -> Net:
-    """The weights of the pass after which `judge` is likeliest."""
+    """The weights of the pass after which `judge` is likeliest, begun as by He et al. 2015: of variance 2 / inputs."""
     n = len(learn[2])
     batch = min(n, max(32, min(BATCH, n // 32)))
-    best = net = _init(rng, (learn[0].shape[1], HIDDEN, HIDDEN, learn[1].shape[1]))
     per_pass, lowest = n // batch, np.inf
-    passes = min(MOST_PASSES, max(PASSES, -(-FEWEST_UPDATES // per_pass)))
+    passes = min(MOST_PASSES, max(PASSES, math.ceil(FEWEST_UPDATES / per_pass)))
+    sizes = itertools.pairwise((learn[0].shape[1], HIDDEN, HIDDEN, learn[1].shape[1]))
+    best = net = [
+        (jnp.asarray(rng.normal(size=(i, o)) * np.sqrt(2.0 / i), jnp.float32), jnp.zeros(o)) for i, o in sizes
+    ]
     updates = jnp.float32(passes * per_pass)
     state, data = _optimiser(updates).init(net), tuple(map(jnp.asarray, learn))
     for _ in range(passes):
         order = rng.permutation(n)[: per_pass * batch].reshape(per_pass, batch)
         net, state = _one_pass(net, state, data, jnp.asarray(order, jnp.int32), updates)
-        score = float(_score(net, jnp.float32(1.0), *judge))
+        score = float(_mean_nll(net, jnp.float32(1.0), *judge))
         if score < lowest:
             best, lowest = net, score
     return best

@@ -52,10 +52,10 @@ class Hashes(NamedTuple):
 
 def hashes(block: Block) -> Hashes:
     """What `Seen` and the search for copies need of a block."""
-    flat = block.flat
-    return Hashes(
-        hash_rows(flat["obs"]), hash_rows(flat["state"]), hash_rows(flat["action"]), step_rows(flat["length"])
+    obs, state, action = (
+        hash_rows(values) for values in (block.flat["obs"], block.flat["state"], block.flat["action"])
     )
+    return Hashes(obs, state, action, step_rows(block.flat["length"]))
 
 
 class Distinct(NamedTuple):
@@ -76,7 +76,7 @@ class Distinct(NamedTuple):
 
     def with_more(self, more: np.ndarray) -> "Distinct":
         """The count with further hashes."""
-        grown = self._replace(new=(*self.new, more if not self.shift else more[_selected(more, self.shift)]))
+        grown = self._replace(new=(*self.new, _selected(more, self.shift)))
         return grown.sort_in() if sum(map(len, grown.new)) > max(2**18, len(self.kept)) else grown
 
     def sort_in(self) -> "Distinct":
@@ -84,13 +84,13 @@ class Distinct(NamedTuple):
         kept, shift = np.unique(np.concatenate([self.kept, *self.new])), self.shift
         while len(kept) > MOST_KEPT:
             shift += 1
-            kept = kept[_selected(kept, shift)]
+            kept = _selected(kept, shift)
         return Distinct(kept, (), shift)
 
 
 def _selected(hashes: np.ndarray, shift: int) -> np.ndarray:
-    """Which hashes begin with `shift` zero bits."""
-    return hashes >> np.uint64(64 - shift) == 0
+    """Those hashes that begin with `shift` zero bits."""
+    return hashes[hashes <= np.uint64((2**64 - 1) >> shift)]
 
 
 class Seen(NamedTuple):
@@ -106,8 +106,7 @@ class Seen(NamedTuple):
 
 def nothing_seen(n_agents: int) -> Seen:
     """Before the first block."""
-    none = Distinct()
-    return Seen(none, none, none, (none,) * n_agents, np.zeros(n_agents, np.int64))
+    return Seen(Distinct(), Distinct(), Distinct(), (Distinct(),) * n_agents, np.zeros(n_agents, np.int64))
 
 
 def see(seen: Seen, block: Block, found: Hashes) -> Seen:

@@ -3,6 +3,7 @@
 Episodes with a fault are reported and left out of the sums, so that one NaN does not hide everything else.
 """
 
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any, NamedTuple, cast
 
@@ -12,11 +13,10 @@ from rich.console import Console
 from ovmse.core.types import Flat
 from ovmse.data import profile
 from ovmse.data.findings import Finding
-from ovmse.data.stream import Block, DatasetScan, blocks
+from ovmse.data.stream import ROWS, STEPS, Block, DatasetScan, blocks
 from ovmse.data.validation import examine, faulty
 from ovmse.data.zarr_files import digest
 from ovmse.inspection import clone, coverage, mixture, tally
-from ovmse.inspection.warnings import Whole, warnings
 from ovmse.system.progress import track
 
 
@@ -37,7 +37,7 @@ def gather(
     n_features = spec.obs_size + spec.n_actions + spec.n_agents
     picked = clone.chosen(found.length, found.sound, spec.n_agents, n_features, seed) & with_clone
     findings: list[Finding] = []
-    episodes, sums, samples = [], [], []
+    measured, samples = [], []
     seen = coverage.nothing_seen(spec.n_agents)
     steps = int(found.length[found.sound].sum())
     for block in track(blocks(found), "reading", steps, lambda b: len(b.flat["reward"]), console):
@@ -46,32 +46,27 @@ def gather(
         for part in _faultless(block, spec.episode_limit) if faults else [block]:
             hashes = coverage.hashes(part)
             seen = coverage.see(seen, part, hashes)
-            measured = tally.measure(part, hashes)
-            episodes.append(measured[0])
-            sums.append(measured[1])
+            measured.append(tally.measure(part, hashes))
             samples.append(clone.take(part, picked))
-    if not episodes:
+    if not measured:
         return tuple(findings), None
-    sample = clone.join(samples) if with_clone else None
+    episodes, sums = zip(*measured, strict=True)
+    sample = tally.join(samples) if with_clone else None
     return tuple(findings), Gathered(tally.join(episodes), reduce(tally.add, sums), seen, sample)
 
 
-def _faultless(block: Block, episode_limit: int) -> list[Block]:
+def _faultless(block: Block, episode_limit: int) -> Iterator[Block]:
     """The runs of episodes without a fault."""
     good = ~faulty(block.flat, episode_limit)
-    edges = np.flatnonzero(np.diff(good, prepend=False, append=False)).tolist()
-    return [_cut(block, first, end) for first, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def _cut(block: Block, first: int, end: int) -> Block:
-    """The episodes of a block from `first` to before `end`."""
-    length = block.flat["length"]
-    step, stop = (int(length[:e].sum()) for e in (first, end))
-    rows = slice(step + first, stop + end)
-    where = {name: rows if name in ("obs", "state", "avail") else slice(step, stop) for name in block.flat}
-    where |= {"length": slice(first, end), "won": slice(first, end)}
-    flat = {name: array[where[name]] for name, array in cast("dict[str, np.ndarray]", block.flat).items()}
-    return Block(block.first + first, cast("Flat", flat))
+    steps = np.cumsum([0, *block.flat["length"]])
+    for first, end in np.flatnonzero(np.diff(good, prepend=False, append=False)).reshape(-1, 2).tolist():
+        rows, acts = slice(steps[first] + first, steps[end] + end), slice(steps[first], steps[end])
+        parts = dict.fromkeys(ROWS, rows) | dict.fromkeys(STEPS, acts)
+        flat = {
+            name: array[parts.get(name, slice(first, end))]
+            for name, array in cast("dict[str, np.ndarray]", block.flat).items()
+        }
+        yield Block(block.first + first, cast("Flat", flat))
 
 
 def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, Any]:
@@ -88,7 +83,10 @@ def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, A
         **about(found),
         **profile.numbers(found.spec, basics),
         "examined": len(episodes.number),
-        "features": _features(sums),
+        "features": {
+            "obs": _describe(sums.obs_low, sums.obs_high),
+            "state": _describe(sums.state_low, sums.state_high),
+        },
         "coverage": coverage.coverage(gathered.seen, steps, found.spec.n_actions),
         "return_components": mixture.components(episodes.returns, episodes.won),
         "return_drift": mixture.drift(episodes.returns),
@@ -115,23 +113,19 @@ def about(found: DatasetScan) -> dict[str, Any]:
     }
 
 
-def _features(sums: tally.Sums) -> dict[str, Any]:
-    """The extremes of obs and state, and the features that never change (of any agent)."""
-
-    def describe(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
-        constant = (low == high).reshape(-1, low.shape[-1]).all(axis=0)
-        return {"min": float(low.min()), "max": float(high.max()), "constant": np.flatnonzero(constant).tolist()}
-
-    return {"obs": describe(sums.obs_low, sums.obs_high), "state": describe(sums.state_low, sums.state_high)}
+def _describe(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """The extremes of obs or state, and the features that never change (of any agent)."""
+    constant = (low == high).reshape(-1, low.shape[-1]).all(axis=0)
+    return {"min": float(low.min()), "max": float(high.max()), "constant": np.flatnonzero(constant).tolist()}
 
 
 def _play(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, Any]:
     """Who played, by a cloned policy."""
-    fitted = clone.fit(gathered.sample, seed) if gathered.sample is not None else None
-    if fitted is None or gathered.sample is None:
+    sample = gathered.sample
+    if sample is None or (fitted := clone.fit(sample, seed)) is None:
         return {"clone": None, "mixture": None, "held_out": None}
     judged = mixture.episode_likelihood(fitted, gathered.episodes.number, gathered.episodes.returns)
-    sampled = len(gathered.sample.action) / int(gathered.sums.choices.sum())
+    sampled = len(sample.action) / int(gathered.sums.choices.sum())
     return {
         "clone": {**clone.figures(fitted, found.spec.n_agents), "sampled": sampled},
         "mixture": mixture.figures(fitted, judged),
@@ -139,32 +133,23 @@ def _play(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, Any]:
     }
 
 
-def contradictions(found: DatasetScan, gathered: Gathered) -> list[Finding]:
+def contradictions(found: DatasetScan, gathered: Gathered) -> Iterator[Finding]:
     """Figures of the metadata that are not those of the data, where all of it could be examined."""
-    meta, episodes = found.metadata, gathered.episodes
-    if meta is None or len(episodes.number) != len(found.length):
-        return []
-    returns = episodes.returns
+    meta, returns = found.metadata, gathered.episodes.returns
+    if meta is None or len(returns) != len(found.length):
+        return
     told: dict[str, float | None] = {
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "return_min": float(returns.min()),
         "return_max": float(returns.max()),
-        "win_rate": float(episodes.won.mean()) if found.spec.has_win else None,
+        "win_rate": float(gathered.episodes.won.mean()) if found.spec.has_win else None,
     }
-    wrong = []
+    texts = []
     for name, value in told.items():
         stated = getattr(meta, name)
         if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
-            text = f"{name}: the metadata says {stated}, the data {value}"
-            wrong.append(Finding("metadata contradicts the data", 1, text, "zarr.json"))
+            texts.append(f"{name}: the metadata says {stated}, the data {value}")
     if meta.checksum and meta.checksum != (checksum := digest(found.arrays)):
-        text = f"checksum: the metadata says {meta.checksum}, the arrays have {checksum}"
-        wrong.append(Finding("metadata contradicts the data", 1, text, "zarr.json"))
-    return wrong
-
-
-def odd(found: DatasetScan, gathered: Gathered) -> tuple[Finding, ...]:
-    """Warnings and notes."""
-    assumptions = tuple(found.metadata.assumptions) if found.metadata else ()
-    return warnings(Whole(found.spec, gathered.episodes, gathered.sums, assumptions))
+        texts.append(f"checksum: the metadata says {meta.checksum}, the arrays have {checksum}")
+    yield from (Finding("metadata contradicts the data", 1, text, "zarr.json") for text in texts)

@@ -1,7 +1,7 @@
 """`ovmse inspect`: examine a dataset, profile it, and say how to learn from it."""
 
 import json
-import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +15,11 @@ from ovmse.data.findings import Finding, merge
 from ovmse.data.profile import profile
 from ovmse.data.stream import scan_dataset
 from ovmse.inspection import tables
-from ovmse.inspection.examination import about, contradictions, gather, odd, profile_of
+from ovmse.inspection.examination import about, contradictions, gather, profile_of
 from ovmse.inspection.figures import plot_profile
 from ovmse.inspection.page import write_page
-from ovmse.inspection.recommendations import Statement, command, figures, verdict
+from ovmse.inspection.recommendations import Statement, command, figures, recommendations
+from ovmse.inspection.warnings import Whole, warnings
 from ovmse.system.progress import say
 
 FIGURE_KINDS = (".png", ".svg", ".pdf")
@@ -29,7 +30,7 @@ class Report:
     """What the doctor found.
 
     facts: what the metadata says. profile: see `examination.profile_of`; None where no episode is sound.
-    command: the training command that the verdict suggests; empty where the dataset cannot be used. usable: no finding
+    command: the training command that is recommended; empty where the dataset cannot be used. usable: no finding
     is an error, so `Dataset.open` reads it. written: the page, the numbers, and the figure where one was asked for.
     """
 
@@ -69,10 +70,15 @@ def inspect(
     report = diagnose(path, seed, clone, console, data)
     names = tables.names_of(report.facts["actions"], action_names)
     if console is not None:
-        _print(report, names, console)
+        if report.profile is None:
+            say(console, f"{report.path}: no episode can be read.")
+        else:
+            tables.print_numbers(report.profile, names, console)
+            tables.print_play(report.profile, console)
+        tables.print_findings(report.findings, console)
+        tables.print_verdict(report.verdict, report.command, console)
     written = _write(report, names, folder, figure)
-    if console is not None:
-        say(console, f"Written: {', '.join(map(str, written))}")
+    say(console, f"Written: {', '.join(map(str, written))}")
     return replace(report, written=written)
 
 
@@ -82,27 +88,18 @@ def diagnose(
     """Examine a dataset and write nothing; see `inspect`. called: what the command names the dataset by."""
     found = scan_dataset(path)
     faults, gathered = gather(found, seed, clone, console)
-    whole, findings = None, [*found.findings, *faults]
+    findings, described = [*found.findings, *faults], None
     if gathered is not None:
-        whole = profile_of(found, gathered, seed)
-        findings += [*contradictions(found, gathered), *odd(found, gathered)]
+        described = profile_of(found, gathered, seed)
+        assumptions = tuple(found.metadata.assumptions) if found.metadata else ()
+        findings += contradictions(found, gathered)
+        findings += warnings(Whole(found.spec, gathered.episodes, gathered.sums, assumptions))
     merged = merge(findings)
-    errors, warnings = (sum(f.severity == severity for f in merged) for severity in ("error", "warning"))
-    said = () if whole is None else verdict(figures(whole, errors, warnings))
-    usable = errors == 0 and whole is not None
+    counts = Counter(f.severity for f in merged)
+    said = recommendations(figures(described, counts["error"], counts["warning"])) if described else ()
+    usable = described is not None and not counts["error"]
     after = command(found.spec.name, called or str(path), said) if usable else ""
-    return Report(path, about(found) | {"actions": found.spec.n_actions}, merged, whole, said, after, usable)
-
-
-def _print(report: Report, names: list[str], console: Console) -> None:
-    """Tables, findings, verdict."""
-    if report.profile is None:
-        say(console, f"{report.path}: no episode can be read.")
-    else:
-        tables.print_numbers(report.profile, names, console)
-        tables.print_play(report.profile, console)
-    tables.print_findings(report.findings, console)
-    tables.print_verdict(report.verdict, report.command, console)
+    return Report(path, about(found) | {"actions": found.spec.n_actions}, merged, described, said, after, usable)
 
 
 def _write(report: Report, names: list[str], folder: Path, figure: Path | None) -> tuple[Path, ...]:
@@ -116,22 +113,14 @@ def _write(report: Report, names: list[str], folder: Path, figure: Path | None) 
         "verdict": [statement._asdict() for statement in report.verdict],
         "command": report.command,
     }
-    file.write_text(json.dumps(_plain(told), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    plain = json.loads(json.dumps(told), parse_constant=lambda name: None)  # JSON knows neither NaN nor infinities
+    file.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     page = write_page(folder, report.profile, report.facts, report.findings, report.verdict, names, report.command)
     if figure is None or report.profile is None:
         return page, file
     figure.parent.mkdir(parents=True, exist_ok=True)
     plot_profile(report.profile, names).savefig(figure)
     return page, file, figure
-
-
-def _plain(value: Any) -> Any:
-    """JSON values without NaN and infinities, which JSON does not know."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_profile(dataset: Dataset, console: Console, action_names: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ a state that π fits badly mostly shows in one half, so the two halves tell a mi
 variance of z does.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,38 +52,26 @@ def agreement(clone: Clone) -> dict[str, float]:
     that was found or that π expects, whichever is more: what is left where a fit is all but perfect is no evidence.
     """
     _, index, size = np.unique(clone.sample.episode, return_inverse=True, return_counts=True)
-    early = np.arange(len(index)) - starts(size)[index] < size[index] // 2
+    late = np.arange(len(index)) - starts(size)[index] >= size[index] // 2
+    half, halves = 2 * index + late, 2 * len(size)
     taken = np.arange(clone.policy.shape[1]) == clone.sample.action[:, None]
-    columns = np.concatenate(
-        [
-            (clone.nll - clone.entropy)[:, None],
-            clone.spread[:, None],
-            1 - (clone.policy**2).sum(axis=1, keepdims=True),
-            taken - clone.policy,
-        ],
-        axis=1,
-    )
-    halves = [_sums(columns, index, mask, len(size))[size >= 2] for mask in (early, ~early)]
-    count = [np.bincount(index[mask], minlength=len(size))[size >= 2] for mask in (early, ~early)]
-    scaled = [half / np.maximum(1, n)[:, None] for half, n in zip(halves, count, strict=True)]
-    roots = [half / np.sqrt(np.maximum(1, n))[:, None] for half, n in zip(halves, count, strict=True)]
-    expected = [half[:, 1:3].sum(axis=0) + LEAST_VARIANCE * len(half) for half in scaled]
-    (a, b), (u, v) = ([half[:, 0] for half in roots], [half[:, 3:] for half in roots])
+    columns = [clone.nll - clone.entropy, clone.spread, 1 - (clone.policy**2).sum(axis=1), *(taken - clone.policy).T]
+    sums = np.stack([np.bincount(half, column, halves) for column in columns]).reshape(-1, len(size), 2)[:, size >= 2]
+    count = np.bincount(half, minlength=halves).reshape(-1, 2)[size >= 2]
+    if not len(count):
+        return {"surprise": 0.0, "actions": 0.0}
+    (early, later), residuals = (sums[0] / np.sqrt(count)).T, sums[3:] / np.sqrt(count)
+    expected = (sums[1:3] / count).sum(axis=1) + LEAST_VARIANCE * len(count)
     return {
-        "surprise": _cosine(a - a.mean(), b - b.mean(), expected[0][0], expected[1][0]) if len(a) else 0.0,
-        "actions": _cosine(u.ravel(), v.ravel(), expected[0][1], expected[1][1]),
+        "surprise": _cosine(early - early.mean(), later - later.mean(), expected[0]),
+        "actions": _cosine(residuals[..., 0], residuals[..., 1], expected[1]),
     }
 
 
-def _sums(values: np.ndarray, index: np.ndarray, mask: np.ndarray, episodes: int) -> np.ndarray:
-    """Sums over each episode's choices in the mask, (E, columns)."""
-    return np.stack([np.bincount(index[mask], column[mask], episodes) for column in values.T], axis=1)
-
-
-def _cosine(u: np.ndarray, v: np.ndarray, least_u: float = 0.0, least_v: float = 0.0) -> float:
-    """u · v over their lengths, whose squares count for at least `least_u` and `least_v`."""
-    size = float(np.sqrt(max((u**2).sum(), least_u) * max((v**2).sum(), least_v)))
-    return float((u * v).sum()) / size if size > 0 else 0.0
+def _cosine(u: np.ndarray, v: np.ndarray, least: Sequence[float] | np.ndarray = (0.0, 0.0)) -> float:
+    """u · v over their lengths, whose squares count for at least the two in `least`."""
+    size = np.sqrt(max((u**2).sum(), least[0]) * max((v**2).sum(), least[1]))
+    return float((u * v).sum() / size) if size > 0 else 0.0
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -126,51 +115,34 @@ def components(returns: np.ndarray, won: np.ndarray) -> list[dict[str, float]]:
         values = np.linspace(returns.min(), returns.max(), 1000)
         index = np.searchsorted(values, returns)
         count = np.bincount(index, minlength=1000)
-    wins = np.bincount(index, won, minlength=len(values))
     floor = max(float(np.ptp(values)) * SHARPEST, 1e-9)
     fits = [_em(values, count, k, floor) for k in range(1, min(MOST_COMPONENTS, len(values)) + 1)]
-    total = count.sum()
-    bic = [(3 * len(fit.mean) - 1) * np.log(total) - 2 * fit.log_likelihood for fit in fits]
-    best = fits[int(np.argmin(bic))]
-    share = best.responsibility * count[:, None]
-    return [
-        {
-            "weight": float(best.weight[k]),
-            "mean": float(best.mean[k]),
-            "std": float(best.std[k]),
-            "win_rate": float((best.responsibility[:, k] * wins).sum() / max(share[:, k].sum(), 1e-12)),
-        }
-        for k in np.argsort(best.mean)
-    ]
+    _, share, parts = min(fits, key=lambda fit: (3 * len(fit[2]) - 1) * np.log(count.sum()) - 2 * fit[0])
+    wins = share.T @ np.bincount(index, won, minlength=len(values)) / np.maximum(share.T @ count, 1e-12)
+    rows = np.column_stack([parts, wins])[np.argsort(parts[:, 1])].tolist()
+    return [dict(zip(("weight", "mean", "std", "win_rate"), row, strict=True)) for row in rows]
 
 
-class Normals(NamedTuple):
-    """A fitted mixture: weight, mean and std (K,), responsibility of each component for each value (V, K)."""
+def _em(values: np.ndarray, count: np.ndarray, k: int, floor: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Expectation maximisation on values with multiplicities, from components on equal shares of the episodes.
 
-    weight: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    responsibility: np.ndarray
-    log_likelihood: float
-
-
-def _em(values: np.ndarray, count: np.ndarray, k: int, floor: float) -> Normals:
-    """Expectation maximisation on values with multiplicities, from components on equal shares of the episodes."""
+    Returns the log-likelihood, each component's share of each value (V, K), and weight, mean and std of each (K, 3).
+    """
     rank = (np.cumsum(count) - count / 2) / count.sum()
     responsibility = (np.minimum((rank * k).astype(int), k - 1)[:, None] == np.arange(k)).astype(float)
-    log_likelihood = -np.inf
+    before = -np.inf
     while True:
         share = responsibility * count[:, None]
         size = np.maximum(share.sum(axis=0), 1e-9)
-        weight, mean = size / size.sum(), (share * values[:, None]).sum(axis=0) / size
-        std = np.sqrt(np.maximum((share * (values[:, None] - mean) ** 2).sum(axis=0) / size, floor**2))
-        log = np.log(weight) - np.log(std * np.sqrt(2 * np.pi)) - 0.5 * ((values[:, None] - mean) / std) ** 2
-        top = log.max(axis=1, keepdims=True)
-        each = top + np.log(np.exp(log - top).sum(axis=1, keepdims=True))
-        responsibility = np.exp(log - each)
-        before, log_likelihood = log_likelihood, float((each[:, 0] * count).sum())
+        weight, mean = size / size.sum(), values @ share / size
+        distance = values[:, None] - mean
+        std = np.maximum(np.sqrt((share * distance**2).sum(axis=0) / size), floor)
+        log = np.log(weight / (std * np.sqrt(2 * np.pi))) - 0.5 * (distance / std) ** 2
+        each = np.logaddexp.reduce(log, axis=1)
+        responsibility, log_likelihood = np.exp(log - each[:, None]), float(each @ count)
         if log_likelihood - before < 1e-7 * abs(log_likelihood) + 1e-9:
-            return Normals(weight, mean, std, responsibility, log_likelihood)
+            return log_likelihood, responsibility, np.column_stack([weight, mean, std])
+        before = log_likelihood
 
 
 def figures(clone: Clone, judged: EpisodeLikelihood) -> dict[str, Any]:

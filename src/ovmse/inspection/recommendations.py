@@ -1,4 +1,4 @@
-"""The verdict on a dataset: what the rules say of its figures, and the training command that follows."""
+"""What is recommended for a dataset: what the rules say of its figures, and the training command that follows."""
 
 import shlex
 from typing import Any, NamedTuple
@@ -24,28 +24,16 @@ class Statement(NamedTuple):
         return f" ({self.reference})" if self.reference else ""
 
 
-def verdict(figures: Figures) -> tuple[Statement, ...]:
+def recommendations(figures: Figures) -> tuple[Statement, ...]:
     """The statement of the first rule that holds, in every topic in which one does."""
-    words = _words(figures)
-    chosen: dict[str, Statement] = {}
-    for rule in RULES:
-        if rule.topic not in chosen and rule.when(figures):
-            sentence = rule.sentence.format_map(words)
-            chosen[rule.topic] = Statement(rule.topic, sentence, rule.reason, rule.reference, rule.changes)
-    return tuple(chosen.values())
-
-
-def _words(figures: Figures) -> dict[str, Any]:
-    """The figures as the sentences show them."""
-    percent = f"{100 * figures.level:.0f} %"
-    level = f"{percent} of episodes are won" if figures.wins else f"the mean return is {percent} of the way to the best"
-    share = figures.entropy_share
-    return figures._asdict() | {
-        "level_words": level,
-        "entropy_share": "" if share is None else f"{100 * share:.0f} %",
-        "gap": "" if figures.gap is None else f"{figures.gap:.2f}",
-        "episodes": f"{figures.episodes:,}",
-    }
+    chosen = []
+    for topic, rules in RULES.items():
+        for rule in rules:
+            if rule.when(figures):
+                sentence = rule.sentence.format(f=figures)
+                chosen.append(Statement(topic, sentence, rule.reason, rule.reference, rule.changes))
+                break
+    return tuple(chosen)
 
 
 def figures(profile: dict[str, Any], errors: int, warnings: int) -> Figures:
@@ -75,11 +63,10 @@ def command(env: str, data: str, statements: tuple[Statement, ...]) -> str:
     Where `env` names no environment that can be made, as in logs imported without one, a comment says what to do.
     """
     named = _is_name(env)
-    changes = [change for statement in statements for change in statement.changes]
     shown = shlex.quote(env) if named else "YOUR_ENVIRONMENT"
-    parts = [f"ovmse train --method ovmse --env {shown} --data {shlex.quote(data)}"]
-    advice = "" if named else NAMELESS
-    return advice + " \\\n  ".join(parts + [f'--change "{change}"' for change in changes])
+    train = f"ovmse train --method ovmse --env {shown} --data {shlex.quote(data)}"
+    changes = [f'--change "{change}"' for statement in statements for change in statement.changes]
+    return ("" if named else NAMELESS) + " \\\n  ".join([train, *changes])
 
 
 def _is_name(env: str) -> bool:

@@ -1,4 +1,4 @@
-"""The rules behind the verdict: a table, each a condition, a sentence, its reason and where that comes from.
+"""The rules behind the recommendations: a table, each a condition, a sentence, its reason and where that comes from.
 
 In every topic the first rule whose condition holds speaks. All thresholds, and all suggested numbers, are our own
 choices; references say what an idea rests on, not that a number was found there.
@@ -60,12 +60,19 @@ class Figures(NamedTuple):
     def poor(self) -> bool:
         return not self.constant_return and self.level < POOR
 
+    @property
+    def level_words(self) -> str:
+        percent = f"{100 * self.level:.0f} %"
+        return f"{percent} of episodes are won" if self.wins else f"the mean return is {percent} of the way to the best"
+
+    @property
+    def entropy_words(self) -> str:
+        return "" if self.entropy_share is None else f"{100 * self.entropy_share:.0f} %"
+
 
 class Rule(NamedTuple):
-    """When the condition holds: a sentence ({…} are figures), its reason, a paper the reason rests on, and changes to
-    the method."""
+    """A condition, and where it holds: a sentence ({f.…} are figures), its reason, its paper, changes to the method."""
 
-    topic: str
     when: Callable[[Figures], bool]
     sentence: str
     reason: str
@@ -77,209 +84,203 @@ def always(_: Figures) -> bool:
     return True
 
 
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "use",
-        lambda f: f.errors > 0,
-        "It cannot be used as it is: {errors} kinds of error.",
-        "Training reads only datasets without errors; what follows is about the episodes that are sound.",
+RULES: dict[str, tuple[Rule, ...]] = {
+    "use": (
+        Rule(
+            lambda f: f.errors > 0,
+            "It cannot be used as it is: {f.errors} kinds of error.",
+            "Training reads only datasets without errors; what follows is about the episodes that are sound.",
+        ),
+        Rule(
+            lambda f: f.warnings > 0,
+            "It can be used; look at {f.warnings} kinds of warning first.",
+            "A warning is about something that learning survives but suffers from.",
+        ),
+        Rule(always, "It can be used.", "Every step has been checked."),
     ),
-    Rule(
-        "use",
-        lambda f: f.warnings > 0,
-        "It can be used; look at {warnings} kinds of warning first.",
-        "A warning is about something that learning survives but suffers from.",
+    "amount": (
+        Rule(
+            lambda f: f.episodes < FEWEST,
+            "{f.episodes:,} episodes are few.",
+            "Figures from so few episodes scatter, and so will what is learned; more data beats a better setting.",
+            HUMANS,
+        ),
+        Rule(
+            lambda f: f.gap is not None and f.gap > THIN and f.sampled > 0.9,
+            "{f.episodes:,} episodes are thin: the cloned policy is {f.gap:.2f} nats surer of what it learned from "
+            "than of the rest.",
+            "What a network memorises from this data does not yet hold for episodes that it has not seen.",
+            HUMANS,
+        ),
+        Rule(always, "{f.episodes:,} episodes are enough to start from.", "No sign of too little data was found."),
     ),
-    Rule("use", always, "It can be used.", "Every step has been checked."),
-    Rule(
-        "amount",
-        lambda f: f.episodes < FEWEST,
-        "{episodes} episodes are few.",
-        "Figures from so few episodes scatter, and so will what is learned; more data beats a better setting.",
-        HUMANS,
+    "quality": (
+        Rule(
+            lambda f: f.constant_return,
+            "Every episode has the same return: good and poor play cannot be told apart.",
+            "Values learned from it cannot prefer one episode's actions to another's.",
+        ),
+        Rule(
+            lambda f: f.good,
+            "The play is good: {f.level_words}.",
+            "Where play is good, imitating it goes far: cloning did as well as the best offline methods there.",
+            SACO,
+        ),
+        Rule(
+            lambda f: f.poor,
+            "The play is poor: {f.level_words}.",
+            "Imitation would repeat it; what there is to gain must come from values, or from playing online.",
+            SACO,
+        ),
+        Rule(
+            always,
+            "The play is middling: {f.level_words}.",
+            "It shows both what works and what does not, and leaves room to improve on.",
+        ),
     ),
-    Rule(
-        "amount",
-        lambda f: f.gap is not None and f.gap > THIN and f.sampled > 0.9,
-        "{episodes} episodes are thin: the cloned policy is {gap} nats surer of what it learned from than of the rest.",
-        "What a network memorises from this data does not yet hold for episodes that it has not seen.",
-        HUMANS,
+    "breadth": (
+        Rule(
+            lambda f: f.entropy_share is None,
+            "How broad the play is was not measured.",
+            "There are too few episodes or choices to clone the policy, or the fit was switched off.",
+        ),
+        Rule(
+            lambda f: f.narrow,
+            "The play is narrow: it has {f.entropy_words} of the entropy of uniformly random play.",
+            "Most legal actions are hardly ever tried where they are legal, so their values are extrapolated.",
+            f"{SACO}; {JOINT_SACO}",
+        ),
+        Rule(
+            lambda f: f.broad,
+            "The play is broad: it has {f.entropy_words} of the entropy of uniformly random play.",
+            "Most legal actions are tried, so values rest on data and need less pessimism.",
+            f"{SACO}; {JOINT_SACO}",
+        ),
+        Rule(
+            always,
+            "The play is neither narrow nor broad: it has {f.entropy_words} of the entropy of uniformly random play.",
+            "Some alternatives to the usual action are tried.",
+            f"{SACO}; {JOINT_SACO}",
+        ),
     ),
-    Rule("amount", always, "{episodes} episodes are enough to start from.", "No sign of too little data was found."),
-    Rule(
-        "quality",
-        lambda f: f.constant_return,
-        "Every episode has the same return: good and poor play cannot be told apart.",
-        "Values learned from it cannot prefer one episode's actions to another's.",
+    "policies": (
+        Rule(
+            lambda f: f.policies == "several",
+            "Several policies played: episodes differ by more than chance from any single one.",
+            "Data of several actors is harder to imitate, and says more about alternatives; values are the better "
+            "guide.",
+            HUMANS,
+        ),
+        Rule(
+            lambda f: f.policies == "one",
+            "It looks like one policy throughout.",
+            "The first half of an episode says nothing about the second that the cloned policy does not know already.",
+        ),
+        Rule(
+            lambda f: f.policies == "unclear",
+            "Whether one policy played, or several, is unclear.",
+            "Episodes differ a little more than under one policy; a poor fit, or one with memory, would look the same.",
+        ),
     ),
-    Rule(
-        "quality",
-        lambda f: f.good,
-        "The play is good: {level_words}.",
-        "Where play is good, imitating it goes far: cloning did as well as the best offline methods there.",
-        SACO,
+    "order": (
+        Rule(
+            lambda f: abs(f.drift) > DRIFT,
+            "Returns drift along the dataset, as when a team learns while it is recorded.",
+            "Early and late episodes come from different actors; split by order, they are different datasets.",
+        ),
     ),
-    Rule(
-        "quality",
-        lambda f: f.poor,
-        "The play is poor: {level_words}.",
-        "Imitation would repeat it; what there is to gain must come from values, or from playing online.",
-        SACO,
+    "regulariser": (
+        Rule(
+            lambda f: f.narrow and f.good,
+            "Pre-train close to the data: CQL per agent with α = 5.",
+            "Per agent, CQL's penalty is the cross-entropy between softmax(Q) and the recorded action: a large α is "
+            "behaviour cloning, which good and narrow data calls for.",
+            f"{CQL}; {SACO}",
+            ("offline_loss.alpha=5.0", "offline_loss.form=per_agent"),
+        ),
+        Rule(
+            lambda f: f.broad and f.policies != "one" and f.good,
+            "Pre-train with the usual pessimism: CQL per agent with α = 1.",
+            "The play is good and the data broad; there is no need to leave it, nor to cling to it.",
+            f"{CQL}; {SACO}",
+            ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
+        ),
+        Rule(
+            lambda f: f.broad,
+            "Pre-train with less pessimism: CQL per agent with α = 0.3.",
+            "Unconstrained value learning did well where coverage was high, and imitating broad play that is not good "
+            "would hold the team back. Too much pessimism also costs when going online.",
+            f"{SACO}; {CALQL}",
+            ("offline_loss.alpha=0.3", "offline_loss.form=per_agent"),
+        ),
+        Rule(
+            lambda f: f.narrow,
+            "Pre-train with the usual pessimism: CQL per agent with α = 1.",
+            "Narrow data gives no ground to trust other actions, and play that is not good should not be cloned; on "
+            "smax-3m-medium α = 0.1 did worse (docs/results.md).",
+            CQL,
+            ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
+        ),
+        Rule(
+            always,
+            "Pre-train with the usual pessimism: CQL per agent with α = 1, the library's default.",
+            "Nothing here speaks for more or for less.",
+            CQL,
+            ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
+        ),
     ),
-    Rule(
-        "quality",
-        always,
-        "The play is middling: {level_words}.",
-        "It shows both what works and what does not, and leaves room to improve on.",
+    "many agents": (
+        Rule(
+            lambda f: f.agents >= 8,
+            "With {f.agents} agents, try the counterfactual form of CQL as well.",
+            "Pessimism about joint actions grows with the number of agents; this form weighs one agent at a time.",
+            CFCQL,
+        ),
     ),
-    Rule(
-        "breadth",
-        lambda f: f.entropy_share is None,
-        "How broad the play is was not measured.",
-        "There are too few episodes or choices to clone the policy, or the fit was switched off.",
+    "offline share": (
+        Rule(
+            lambda f: f.good,
+            "Online, take a quarter of every batch from the data.",
+            "Good play is worth keeping in mind; RLPD mixes half and half.",
+            RLPD,
+            ("offline_share=constant(0.25)",),
+        ),
+        Rule(
+            lambda f: f.poor and f.narrow,
+            "Online, take a twentieth of every batch from the data.",
+            "Poor and narrow play has little to teach once the team plays by itself.",
+            "",
+            ("offline_share=constant(0.05)",),
+        ),
+        Rule(
+            always,
+            "Online, take a tenth of every batch from the data, the library's default.",
+            "Enough that the batches do not forget the data, little enough that the team's own play leads.",
+            "",
+            ("offline_share=constant(0.1)",),
+        ),
     ),
-    Rule(
-        "breadth",
-        lambda f: f.narrow,
-        "The play is narrow: it has {entropy_share} of the entropy of uniformly random play.",
-        "Most legal actions are hardly ever tried where they are legal, so their values are extrapolated.",
-        f"{SACO}; {JOINT_SACO}",
+    "exploration": (
+        Rule(
+            lambda f: f.good and not f.broad,
+            "Explore little at first: ε from 0.1 to 0.02.",
+            "The team starts from good play, and every random action departs from it.",
+            OVMSE,
+            ("explore.epsilon=linear(0.1,0.02)",),
+        ),
+        Rule(
+            lambda f: f.narrow or f.poor,
+            "Explore much at first: ε from 0.3 to 0.05, the library's default.",
+            "What the data does not show must be found online; one random agent at a time keeps the team playing.",
+            OVMSE,
+            ("explore.epsilon=linear(0.3,0.05)",),
+        ),
+        Rule(
+            always,
+            "Explore moderately at first: ε from 0.2 to 0.05.",
+            "The data shows alternatives already.",
+            OVMSE,
+            ("explore.epsilon=linear(0.2,0.05)",),
+        ),
     ),
-    Rule(
-        "breadth",
-        lambda f: f.broad,
-        "The play is broad: it has {entropy_share} of the entropy of uniformly random play.",
-        "Most legal actions are tried, so values rest on data and need less pessimism.",
-        f"{SACO}; {JOINT_SACO}",
-    ),
-    Rule(
-        "breadth",
-        always,
-        "The play is neither narrow nor broad: it has {entropy_share} of the entropy of uniformly random play.",
-        "Some alternatives to the usual action are tried.",
-        f"{SACO}; {JOINT_SACO}",
-    ),
-    Rule(
-        "policies",
-        lambda f: f.policies == "several",
-        "Several policies played: episodes differ by more than chance from any single one.",
-        "Data of several actors is harder to imitate, and says more about alternatives; values are the better guide.",
-        HUMANS,
-    ),
-    Rule(
-        "policies",
-        lambda f: f.policies == "one",
-        "It looks like one policy throughout.",
-        "The first half of an episode says nothing about the second that the cloned policy does not know already.",
-    ),
-    Rule(
-        "policies",
-        lambda f: f.policies == "unclear",
-        "Whether one policy played, or several, is unclear.",
-        "Episodes differ a little more than under one policy; a poor fit, or one with memory, would look the same.",
-    ),
-    Rule(
-        "order",
-        lambda f: abs(f.drift) > DRIFT,
-        "Returns drift along the dataset, as when a team learns while it is recorded.",
-        "Early and late episodes come from different actors; split by order, they are different datasets.",
-    ),
-    Rule(
-        "regulariser",
-        lambda f: f.narrow and f.good,
-        "Pre-train close to the data: CQL per agent with α = 5.",
-        "Per agent, CQL's penalty is the cross-entropy between softmax(Q) and the recorded action: a large α is "
-        "behaviour cloning, which good and narrow data calls for.",
-        f"{CQL}; {SACO}",
-        ("offline_loss.alpha=5.0", "offline_loss.form=per_agent"),
-    ),
-    Rule(
-        "regulariser",
-        lambda f: f.broad and f.policies != "one" and f.good,
-        "Pre-train with the usual pessimism: CQL per agent with α = 1.",
-        "The play is good and the data broad; there is no need to leave it, nor to cling to it.",
-        f"{CQL}; {SACO}",
-        ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
-    ),
-    Rule(
-        "regulariser",
-        lambda f: f.broad,
-        "Pre-train with less pessimism: CQL per agent with α = 0.3.",
-        "Unconstrained value learning did well where coverage was high, and imitating broad play that is not good "
-        "would hold the team back. Too much pessimism also costs when going online.",
-        f"{SACO}; {CALQL}",
-        ("offline_loss.alpha=0.3", "offline_loss.form=per_agent"),
-    ),
-    Rule(
-        "regulariser",
-        lambda f: f.narrow,
-        "Pre-train with the usual pessimism: CQL per agent with α = 1.",
-        "Narrow data gives no ground to trust other actions, and play that is not good should not be cloned; on "
-        "smax-3m-medium α = 0.1 did worse (docs/results.md).",
-        CQL,
-        ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
-    ),
-    Rule(
-        "regulariser",
-        always,
-        "Pre-train with the usual pessimism: CQL per agent with α = 1, the library's default.",
-        "Nothing here speaks for more or for less.",
-        CQL,
-        ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
-    ),
-    Rule(
-        "many agents",
-        lambda f: f.agents >= 8,
-        "With {agents} agents, try the counterfactual form of CQL as well.",
-        "Pessimism about joint actions grows with the number of agents; this form weighs one agent at a time.",
-        CFCQL,
-    ),
-    Rule(
-        "offline share",
-        lambda f: f.good,
-        "Online, take a quarter of every batch from the data.",
-        "Good play is worth keeping in mind; RLPD mixes half and half.",
-        RLPD,
-        ("offline_share=constant(0.25)",),
-    ),
-    Rule(
-        "offline share",
-        lambda f: f.poor and f.narrow,
-        "Online, take a twentieth of every batch from the data.",
-        "Poor and narrow play has little to teach once the team plays by itself.",
-        "",
-        ("offline_share=constant(0.05)",),
-    ),
-    Rule(
-        "offline share",
-        always,
-        "Online, take a tenth of every batch from the data, the library's default.",
-        "Enough that the batches do not forget the data, little enough that the team's own play leads.",
-        "",
-        ("offline_share=constant(0.1)",),
-    ),
-    Rule(
-        "exploration",
-        lambda f: f.good and not f.broad,
-        "Explore little at first: ε from 0.1 to 0.02.",
-        "The team starts from good play, and every random action departs from it.",
-        OVMSE,
-        ("explore.epsilon=linear(0.1,0.02)",),
-    ),
-    Rule(
-        "exploration",
-        lambda f: f.narrow or f.poor,
-        "Explore much at first: ε from 0.3 to 0.05, the library's default.",
-        "What the data does not show must be found online; one random agent at a time keeps the team playing.",
-        OVMSE,
-        ("explore.epsilon=linear(0.3,0.05)",),
-    ),
-    Rule(
-        "exploration",
-        always,
-        "Explore moderately at first: ε from 0.2 to 0.05.",
-        "The data shows alternatives already.",
-        OVMSE,
-        ("explore.epsilon=linear(0.2,0.05)",),
-    ),
-)
+}

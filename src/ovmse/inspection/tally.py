@@ -3,7 +3,7 @@
 Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O observation features, S state features.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -68,88 +68,48 @@ ADD: dict[str, Callable[[Any, Any], Any]] = {
 def measure(block: Block, hashes: Hashes) -> tuple[Episodes, Sums]:
     """What a block of faultless episodes adds."""
     flat = block.flat
-    length, action, reward = flat["length"], flat["action"], flat["reward"]
-    first_step, first_row, rows = starts(length), starts(length + 1), hashes.rows
-    row = pair(_agents(hashes.obs), hashes.state)
-    last = first_row + length
+    length, reward, rows = flat["length"], flat["reward"], hashes.rows
+    first_step = starts(length)
+    last_step, last_row = first_step + length - 1, starts(length + 1) + length
+    step = np.arange(length.sum()) - np.repeat(first_step, length)
+    row = pair(reduce(pair, hashes.obs.T, np.zeros(len(hashes.obs), np.uint64)), hashes.state)
     same = row[rows] == row[rows + 1]
-    zeros = np.zeros((1, 1, flat["obs"].shape[2]), np.float32), np.zeros((1, flat["state"].shape[1]), np.float32)
-    zero = pair(_agents(np.repeat(hash_rows(zeros[0]), action.shape[1], axis=1)), hash_rows(zeros[1]))
     legal = flat["avail"][rows]
     single = legal.sum(axis=-1) == 1
-    ends = first_step + length - 1
+    outcome = pair(hash_rows(reward[:, None]), flat["terminal"].astype(np.uint64))
+    content = pair(pair(row[rows], hashes.action), pair(outcome, mix(step)))
+    last_choice = np.maximum.reduceat(np.where(single, -1, step[:, None]), first_step, axis=0)
     episodes = Episodes(
         number=block.first + np.arange(len(length)),
         returns=np.add.reduceat(reward.astype(np.float64), first_step),
         length=length,
         won=flat["won"],
-        ended=flat["terminal"][ends],
-        digest=_digest(block, hashes, row),
-        zero_final=row[last] == zero,
-        repeated_final=same[ends],
-        forced=_forced(single, length),
+        ended=flat["terminal"][last_step],
+        digest=pair(np.add.reduceat(content, first_step), row[last_row]),
+        zero_final=~(flat["obs"][last_row].any(axis=(1, 2)) | flat["state"][last_row].any(axis=1)),
+        repeated_final=same[last_step],
+        forced=length[:, None] - 1 - last_choice,
     )
-    return episodes, _sums(block, legal, single, same, ends)
-
-
-def _sums(block: Block, legal: np.ndarray, single: np.ndarray, same: np.ndarray, ends: np.ndarray) -> Sums:
-    flat = block.flat
-    n_agents, n_actions = legal.shape[1:]
-    key = flat["action"] + n_actions * np.arange(n_agents)
-    obs, state = (_extremes(flat["obs"]), _extremes(flat["state"]))
-    return Sums(
-        taken=np.bincount(key.ravel(), minlength=n_agents * n_actions).reshape(n_agents, n_actions),
+    sums = Sums(
+        taken=(flat["action"][..., None] == np.arange(legal.shape[-1])).sum(axis=0),
         legal=legal.sum(axis=(0, 1)),
         choices=(~single).sum(axis=0),
-        obs_low=obs[0],
-        obs_high=obs[1],
-        state_low=state[0],
-        state_high=state[1],
-        large_obs=_large(flat["obs"], *obs).any(axis=1).sum(axis=0),
-        large_state=_large(flat["state"], *state).sum(axis=0),
-        repeats=int(same.sum() - same[ends].sum()),
-        inner=len(same) - len(ends),
-        rewarded=int((flat["reward"] != 0).sum()),
+        obs_low=flat["obs"].min(axis=0),
+        obs_high=flat["obs"].max(axis=0),
+        state_low=flat["state"].min(axis=0),
+        state_high=flat["state"].max(axis=0),
+        large_obs=(np.abs(flat["obs"]) > LARGE).any(axis=1).sum(axis=0),
+        large_state=(np.abs(flat["state"]) > LARGE).sum(axis=0),
+        repeats=int(same.sum() - same[last_step].sum()),
+        inner=len(same) - len(length),
+        rewarded=int((reward != 0).sum()),
     )
+    return episodes, sums
 
 
-def _extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return values.min(axis=0), values.max(axis=0)
-
-
-def _large(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """A mask of values beyond `LARGE`; one false row where no extreme says that there are any."""
-    if max(-low.min(initial=0), high.max(initial=0)) <= LARGE:
-        return np.zeros((1, *values.shape[1:]), bool)
-    return np.abs(values) > LARGE
-
-
-def _agents(hashes: np.ndarray) -> np.ndarray:
-    """One hash for all agents' observations: (R, N) to (R,)."""
-    return reduce(pair, hashes.T, np.zeros(len(hashes), np.uint64))
-
-
-def _digest(block: Block, hashes: Hashes, row: np.ndarray) -> np.ndarray:
-    """A hash of each episode's rows, actions, rewards and ends in their order."""
-    flat = block.flat
-    length = flat["length"]
-    step = np.arange(length.sum()) - np.repeat(starts(length), length)
-    outcome = pair(hash_rows(flat["reward"][:, None]), flat["terminal"].astype(np.uint64))
-    content = pair(pair(row[hashes.rows], hashes.action), pair(outcome, mix(step)))
-    final = row[starts(length + 1) + length]
-    return pair(np.add.reduceat(content, starts(length)), final)
-
-
-def _forced(single: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Steps at the end of each episode from which on an agent has one legal action: (M, N) to (E, N)."""
-    step = np.arange(len(single)) - np.repeat(starts(length), length)
-    free = np.where(single, -1, step[:, None])
-    return length[:, None] - 1 - np.maximum.reduceat(free, starts(length), axis=0)
-
-
-def join(parts: Iterable[Episodes]) -> Episodes:
-    """The episodes of all blocks."""
-    return Episodes(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+def join(parts: Sequence[Any]) -> Any:
+    """What all blocks gave, as one: named tuples of arrays, such as `Episodes`."""
+    return type(parts[0])(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def add(a: Sums, b: Sums) -> Sums:
