@@ -12,7 +12,11 @@ from ovmse.core.literals import MixerName
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """Sizes of the networks and settings of the optimiser."""
+    """Sizes of the networks and settings of the optimiser; each field says its unit.
+
+    Raises:
+        UserError: for a share outside [0, 1], a size or a rate that is not above 0, or an unknown name.
+    """
 
     hidden: int = 64
     """units of the agents' recurrent layer (H)"""
@@ -51,7 +55,11 @@ class LearnerConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One run: a method, an environment, the data, and the budgets."""
+    """One run: a method, an environment, the data, and the budgets; each field says its unit.
+
+    Raises:
+        UserError: for a budget that is not above 0, a seed below 0, or settings that contradict each other.
+    """
 
     env: str = "smax:3m"
     """environment: smax:5m_vs_6m, matrix:climbing, pettingzoo:mpe2.simple_spread_v3, or your own module:attribute"""

@@ -29,10 +29,8 @@ from ovmse.learning import replay as replays
 from ovmse.learning.parallel import over_seeds, seeds_per_batch, split
 from ovmse.learning.phases import begin
 from ovmse.methods import METHODS
-from ovmse.methods.exploration import EpsilonGreedy
 from ovmse.methods.losses import CQL
 from ovmse.methods.method import Method
-from ovmse.methods.signatures import LossInputs
 from ovmse.methods.targets import TD
 from ovmse.runs.saved_config import read_config
 from ovmse.system import pytree_files
@@ -174,21 +172,6 @@ def test_only_the_flagged_seed_returns_and_its_replay_stays(tmp_path):
 # Whole runs
 
 
-def mislead_at_first(inputs: LossInputs):
-    """Up to a third of the budget every agent learns to take action 0, which wins nothing; later nothing is learned."""
-    wrong = (inputs.values.q - jnp.array([5.0, -5.0])) ** 2
-    return jnp.where(inputs.progress < 0.35, wrong.sum(axis=(1, 2)), 0.0)
-
-
-MISLED = Method(
-    offline_loss=CQL(alpha=0.1),
-    online_target=TD(),
-    online_loss=mislead_at_first,
-    explore=EpsilonGreedy(constant(0.0)),
-    memory=None,
-)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("guard")
@@ -198,7 +181,9 @@ def folder(tmp_path_factory):
 
 def misled(folder, name, **changes):
     settings = {"offline_updates": 100, "online_env_steps": 160, "updates_per_collect": 8, "seeds": 3}
-    return small_run(folder / name, method="test_guard:MISLED", data=str(folder / "data"), **{**settings, **changes})
+    return small_run(
+        folder / name, method="support.misled:MISLED", data=str(folder / "data"), **{**settings, **changes}
+    )
 
 
 @pytest.fixture(scope="module")

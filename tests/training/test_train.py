@@ -19,7 +19,8 @@ from ovmse.runs import checkpoints
 from ovmse.system import pytree_files
 from ovmse.system.signals import Interrupted
 from ovmse.training import memory
-from ovmse.training.train import next_mark, train
+from ovmse.training.loop import PhaseLoop
+from ovmse.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -246,11 +247,12 @@ def test_there_must_be_experience_to_keep(tmp_path, two_step_data):
 
 
 def test_the_next_mark_is_never_passed():
-    assert [next_mark(n, 20, 50) for n in (0, 19, 20, 39, 40, 49)] == [20, 20, 40, 40, 50, 50]
+    phase = PhaseLoop(phases.Phase.ONLINE, 50, 20, first=1, done=lambda states: 0, advance=lambda states, *_: states)
+    assert [phase.next_mark(n) for n in (0, 19, 20, 39, 40, 49)] == [20, 20, 40, 40, 50, 50]
 
 
 def test_rows_average_over_the_updates_since_the_last_row(three):
-    """The first two tallies of a run are what the phase's function tallies."""
+    """Sums begin at zero, and a row is their mean."""
     assert phases.zero_sums().updates == 0
     for row in three.rows:
         if row["loss"] is not None:

@@ -27,11 +27,16 @@ from ovmse.core.types import EnvSpec, Episode
 class Parts:
     """What a method's networks consist of, beside the utilities that all have.
 
-    mixer: how utilities become Q_tot, where the configuration does not say.
-    policy: a head of action logits, by which the team then acts. value: a head with one V_i per agent.
-    critics: sets of utilities on one recurrent layer; the team acts by their mean.
-    normalise: layer normalisation of what the recurrent layer is fed and of what it puts out.
-    ratio: a network that tells the dataset's steps from those played online.
+    Args:
+        mixer: how utilities become Q_tot, where the configuration does not say.
+        policy: a head of action logits, by which the team then acts.
+        value: a head with one V_i per agent.
+        critics: sets of utilities on one recurrent layer; the team acts by their mean.
+        normalise: layer normalisation of what the recurrent layer is fed and of what it puts out.
+        ratio: a network that tells the dataset's steps from those played online.
+
+    Raises:
+        UserError: for an unknown mixer, or less than one critic.
     """
 
     mixer: MixerName = "qmix"

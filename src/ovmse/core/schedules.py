@@ -17,10 +17,16 @@ Shape = Literal["constant", "linear", "cosine", "exponential", "step"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """From `start` to `end` over the first `share` of the budget, then `end`.
+    """A setting that goes from `start` to `end` over the first `share` of the online budget, and stays there.
 
-    shape: how it gets there. ``step`` holds `start` until `share` and then jumps.
-    Raises `UserError` for a share outside (0, 1] or an exponential that touches 0.
+    Args:
+        start: the value at the handover.
+        end: the value from `share` of the budget on.
+        share: a share of the budget of environment steps, in (0, 1].
+        shape: how it gets there; ``step`` holds `start` until `share` and then jumps.
+
+    Raises:
+        UserError: for a share outside (0, 1], an unknown shape, or an exponential that reaches or crosses 0.
     """
 
     start: Number

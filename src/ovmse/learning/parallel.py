@@ -1,7 +1,8 @@
-"""Seeds run side by side: one on each core of a CPU, round after round, or all as one batch on an accelerator.
+"""Seeds run side by side: one on each core of a CPU, batch after batch, or all as one batch on an accelerator.
 
-The states of all seeds are a list of rounds. A round's arrays have a leading axis, the seeds that run at the same time;
-one compiled program serves every round. What is small can be joined into one array over all seeds, and split again.
+The states of all seeds are a list of batches. A batch's arrays have a leading axis, the seeds that run at the same
+time; one compiled program serves every batch. What is small can be joined into one array over all seeds, and split
+again.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ AXIS = "seeds"
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 SeedBatches = list[Any]
-"""A tree of arrays per round, each with the leading axis of `seeds_per_batch` seeds."""
+"""A tree of arrays per batch, each with the leading axis of `seeds_per_batch` seeds."""
 
 
 def batched() -> bool:
@@ -62,15 +63,15 @@ def split(tree: PyTree, seeds: int) -> SeedBatches:
     return jax.device_put(parts, along)
 
 
-def join(rounds: SeedBatches) -> PyTree:
-    """The rounds' trees as one, on the host, with all seeds on the leading axis. Random keys stay on the device."""
+def join(batches: SeedBatches) -> PyTree:
+    """The batches' trees as one, on the host, with all seeds on the leading axis. Random keys stay on the device."""
 
     def concatenate(*parts: Any) -> Any:
         if jax.dtypes.issubdtype(parts[0].dtype, jax.dtypes.prng_key):
             return jnp.concatenate(parts)
         return np.concatenate([np.asarray(part) for part in parts])
 
-    return jax.tree.map(concatenate, *rounds)
+    return jax.tree.map(concatenate, *batches)
 
 
 def shared(tree: PyTree, seeds: int) -> PyTree:
@@ -80,11 +81,11 @@ def shared(tree: PyTree, seeds: int) -> PyTree:
 
 
 def over_seeds(function: Callable[..., PyTree], seeds: int, keep: bool = False) -> Callable[..., SeedBatches]:
-    """Map ``function(state, *shared)`` over all seeds: the result takes ``(rounds of states, *shared)``.
+    """Map ``function(state, *shared)`` over all seeds: the result takes ``(batches of states, *shared)``.
 
     Every seed gets the shared arguments as they are. A state's memory is given up to the results unless `keep` is set.
-    With rounds of something `beside` the states, the function is ``function(state, beside, *shared)``.
-    A call does not wait for its results, so that each device goes on alone through the rounds.
+    With batches of something `beside` the states, the function is ``function(state, beside, *shared)``.
+    A call does not wait for its results, so that each device goes on alone through the batches.
     """
     along, whole = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
 
@@ -105,9 +106,9 @@ def over_seeds(function: Callable[..., PyTree], seeds: int, keep: bool = False) 
     donated, options = (() if keep else (0,)), (None if batched() else CPU_OPTIONS)
     compiled = jax.jit(program, donate_argnums=donated, compiler_options=options)
 
-    def run(rounds: SeedBatches, *shared: Any, beside: SeedBatches | None = None) -> SeedBatches:
-        besides = beside or [None] * len(rounds)
-        return [compiled(states, own, *shared) for states, own in zip(rounds, besides, strict=True)]
+    def run(batches: SeedBatches, *shared: Any, beside: SeedBatches | None = None) -> SeedBatches:
+        besides = beside or [None] * len(batches)
+        return [compiled(states, own, *shared) for states, own in zip(batches, besides, strict=True)]
 
     return run
 

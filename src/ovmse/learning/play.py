@@ -35,7 +35,7 @@ class Actor(NamedTuple):
 
 
 CollectFn = Callable[[SeedBatches, int, float | None], SeedBatches]
-"""(rounds of `Actor`, turn, ε) → rounds of `Rollout`: `episodes_per_collect` episodes played by every seed's team.
+"""(batches of `Actor`, turn, ε) → batches of `Rollout`: `episodes_per_collect` episodes played by every seed's team.
 
 Other turns are other episodes. Each agent acts at random with probability ε; without ε the method explores.
 """
@@ -44,7 +44,7 @@ Other turns are other episodes. Each agent acts at random with probability ε; w
 def make_collect(
     config: Config, env: AnyEnvironment, method: Method, say: Callable[[str], None] = lambda text: None
 ) -> CollectFn:
-    """The world of an environment; compilation happens at the first call, and once for all uses.
+    """What plays in an environment, for training, evaluation and recording; it is compiled once, when first called.
 
     say: told of every host environment that had to be restarted.
     """

@@ -1,6 +1,6 @@
 """Collect whole episodes: inside the compiled program for a JAX environment, outside it for a host environment.
 
-Only this file differs between the two worlds; what is learned from the episodes is shared.
+Only this file differs between the two kinds; what is learned from the episodes is shared.
 """
 
 from collections.abc import Callable

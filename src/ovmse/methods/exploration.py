@@ -22,7 +22,14 @@ class _Exploration:
 
 @dataclass(frozen=True)
 class EpsilonGreedy(_Exploration):
-    """Each agent on its own acts at random with probability ε = epsilon(progress)."""
+    """ε-greedy: each agent on its own acts at random with probability ε, else by its highest utility.
+
+    Args:
+        epsilon: the schedule of ε over the online budget, within [0, 1].
+
+    Raises:
+        UserError: where ε is no schedule, or leaves [0, 1].
+    """
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         return action_selection.epsilon_greedy(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
@@ -30,7 +37,16 @@ class EpsilonGreedy(_Exploration):
 
 @dataclass(frozen=True)
 class Sequential(_Exploration):
-    """Sequential Exploration: with probability ε = epsilon(progress) one agent acts at random, the others greedily."""
+    """Sequential Exploration (OVMSE, Zhong et al. 2024): with probability ε one agent acts at random, others greedily.
+
+    The agents share a seed per episode, so that each derives without a message whether it is its turn.
+
+    Args:
+        epsilon: the schedule of ε over the online budget, within [0, 1]; each agent's own rate is ε/N.
+
+    Raises:
+        UserError: where ε is no schedule, or leaves [0, 1].
+    """
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         return action_selection.sequential(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
@@ -38,7 +54,14 @@ class Sequential(_Exploration):
 
 @dataclass(frozen=True)
 class Independent(_Exploration):
-    """Each agent explores alone with probability ε/N: sequential exploration without the shared seed."""
+    """Sequential exploration without the shared seed: each agent explores alone, with probability ε/N.
+
+    Args:
+        epsilon: the schedule of ε over the online budget, within [0, 1].
+
+    Raises:
+        UserError: where ε is no schedule, or leaves [0, 1].
+    """
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         return action_selection.independent(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))

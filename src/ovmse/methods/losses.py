@@ -10,7 +10,7 @@ from ovmse.methods.signatures import LossInputs, PerStep
 
 @dataclass(frozen=True)
 class SquaredError:
-    """(Q_tot − y)², summed over the critics where there are several."""
+    """(Q_tot − y)² of each step, summed over the critics where there are several; y is `LossInputs.td_target`."""
 
     def __call__(self, inputs: LossInputs) -> PerStep:
         return squared_error(inputs)
@@ -27,9 +27,17 @@ def squared_error(inputs: LossInputs) -> PerStep:
 
 @dataclass(frozen=True)
 class CQL:
-    """(Q_tot − y)² + α · R: conservative Q-learning in one of its three multi-agent forms (see `ovmse.core.values`).
+    """(Q_tot − y)² + α · R: conservative Q-learning (Kumar et al. 2020) in one of three forms for teams.
 
-    alpha: strength α ≥ 0. samples: joint actions drawn per step, for the form ``joint`` alone.
+    Args:
+        alpha: the strength α ≥ 0.
+        form: ``per_agent``, on each agent's utilities; ``joint``, on Q_tot over sampled joint actions; or
+            ``counterfactual``, on Q_tot over one agent's deviations (CFCQL, Shao et al. 2023, with equal weights).
+            `ovmse.core.values` has the formulas.
+        samples: joint actions drawn per step, for the form ``joint`` alone.
+
+    Raises:
+        UserError: for a strength below 0, an unknown form, or less than one sample.
     """
 
     alpha: float | int = 1.0

@@ -14,7 +14,7 @@ from ovmse.methods.signatures import PerStep
 
 @dataclass(frozen=True)
 class TD:
-    """Regress onto the TD target as it is."""
+    """Regress onto the TD target as it is: one-step, or the λ-return where the run has λ > 0 (`core.values`)."""
 
     def __call__(self, td_target: PerStep, offline_value: PerStep, progress: Float[Array, ""]) -> PerStep:
         return td_target
