@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         for entry in Path(cache).glob("*-cache"):
             if not entry.with_name(entry.name.removesuffix("-cache") + "-atime").exists():
-                entry.unlink()
+                entry.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
