@@ -4,18 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test lint study bench fuzz faults lock clean
+.PHONY: demo test check lint study bench fuzz faults lock clean
 
 demo: $(VENV)/run.done  ## pre-train a team on a shipped dataset, hand it over, fine-tune it, and write the report
 	$(BIN)/ovmse train --preset demo --out $(DEMO)
 	$(BIN)/ovmse report $(DEMO)
 
-test: $(VENV)/test.done  ## all tests
-	$(BIN)/python -m pytest -n 2
+test: $(VENV)/test.done  ## all tests, about ten minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 
-lint: $(VENV)/test.done  ## style and types
+check: lint  ## before a commit: style, types, contracts and the fast tests, within three minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15 -m "not slow"
+
+lint: $(VENV)/test.done  ## style, types, spelling, and what may import what
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+	$(BIN)/python tools/structure.py
 	$(BIN)/mypy
 
 study: $(VENV)/run.done  ## the comparison of methods in studies/, about an hour on two cores
@@ -30,7 +36,7 @@ fuzz: $(VENV)/test.done  ## thousands of damaged logs of every format, about ten
 faults: $(VENV)/test.done  ## runs killed, disks filled, files damaged, numbers gone bad: about half an hour on two cores
 	PYTHONPATH=tests $(BIN)/python -m faults
 
-lock:  ## compile the hash-pinned requirement files anew
+lock: $(VENV)/lock.done  ## compile the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo -o requirements/run.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra formats --extra tune --extra test -o requirements/test.txt
 
@@ -39,6 +45,10 @@ clean:  ## remove the environment and all runs
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/lock.done: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	touch $@
 
 $(VENV)/run.done: requirements/run.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt

@@ -1,23 +1,35 @@
-"""Shared by all tests: figures without a screen; two devices on any CPU, light compilation, no cache left behind."""
+"""Shared by all tests: figures without a screen; two devices on any CPU, light compilation, programs kept on disk."""
 
-import atexit
 import os
-import shutil
-import tempfile
+from pathlib import Path
 
 import jax
 import matplotlib
 import pytest
 
+KEPT = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ovmse" / "tests"
+"""Compiled programs, kept from run to run and shared by all processes of one; OVMSE_COMPILATION_CACHE overrides it."""
+
 matplotlib.use("Agg")
-
-if "OVMSE_COMPILATION_CACHE" not in os.environ:
-    os.environ["OVMSE_COMPILATION_CACHE"] = tempfile.mkdtemp(prefix="ovmse-tests-")
-    atexit.register(shutil.rmtree, os.environ["OVMSE_COMPILATION_CACHE"], ignore_errors=True)
-
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_disable_most_optimizations", True)
 jax.devices()  # from here on the number of devices is fixed
+
+cache = os.environ.setdefault("OVMSE_COMPILATION_CACHE", str(KEPT))
+# With a limit JAX locks the directory, so that no process reads what another has half written.
+limit = os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
+if cache != "off":
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_compilation_cache_max_size", int(limit))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Throw away what a killed process left half written in the cache: an entry without its time stamp."""
+    if not hasattr(config, "workerinput"):
+        for entry in Path(cache).glob("*-cache"):
+            if not entry.with_name(entry.name.removesuffix("-cache") + "-atime").exists():
+                entry.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,8 @@ from ovmse.learning.phases import begin
 from ovmse.methods.losses import CQL, SquaredError
 from ovmse.system.clock import Chunk, Clock
 
+pytestmark = pytest.mark.slow
+
 TINY = sizes.battle_spec(2, 2, 6)._replace(obs_size=3, state_size=5)
 SMALL = LearnerConfig(hidden=7, embedding=4, hyper=6)
 Z = Sizes(n=2, a=7, inputs=3, s=5, h=7, m=4, e=6, mixes=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,33 +11,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.shared import once
 
 from ovmse.cli.main import main
 from ovmse.data.dataset import Dataset
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--evaluate-episodes", "16", "--hidden", "8", "--embedding", "4", "--hyper", "8", "--batch-episodes", "4"]
+
+
+def a_log_and_a_run(folder: Path) -> None:
+    """A dataset `logs` and a run `run` on it, made by the commands."""
+    env = ["--env", "matrix:two_step"]
+    # λ = 0: the λ-return of ε = 1 play settles on the safe 7
+    collect = "--quality mixed --episodes 60 --behaviour-env-steps 1600 --evaluate-every-env-steps 400 --td-lambda 0"
+    assert main(["collect", *env, *collect.split(), "--out", str(folder / "logs")]) == 0
+    train = ["--offline-updates", "20", "--online-env-steps", "64", "--evaluate-every-env-steps", "32", "--seeds", "2"]
+    assert main(["train", *env, *train, *QUICK, "--data", str(folder / "logs"), "--out", str(folder / "run")]) == 0
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a dataset `logs` and a run `run` on it."""
-    folder = tmp_path_factory.mktemp("cli")
-    env = ["--env", "matrix:two_step"]
-    collect = [
-        "--quality",
-        "mixed",
-        "--episodes",
-        "60",
-        "--behaviour-env-steps",
-        "1600",
-        "--evaluate-every-env-steps",
-        "400",
-        *("--td-lambda", "0"),  # the λ-return of ε = 1 play settles on the safe 7
-    ]
-    assert main(["collect", *env, *collect, "--out", str(folder / "logs")]) == 0
-    train = ["--offline-updates", "20", "--online-env-steps", "64", "--evaluate-every-env-steps", "32", "--seeds", "2"]
-    assert main(["train", *env, *train, *QUICK, "--data", str(folder / "logs"), "--out", str(folder / "run")]) == 0
-    return folder
+    return once(tmp_path_factory, "commands", a_log_and_a_run)
 
 
 def test_collect_records_what_it_says(folder: Path) -> None:
@@ -83,28 +80,31 @@ def test_a_run_writes_all_that_its_docs_name(folder: Path) -> None:
     assert handover["episodes"] == 16
 
 
-def test_evaluate_report_and_inspect_read_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, logs = str(folder / "run"), str(folder / "logs")
+def test_evaluate_report_and_inspect_read_the_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, logs = str(shutil.copytree(folder / "run", tmp_path / "run")), str(folder / "logs")
     assert main(["evaluate", run, "--episodes", "8"]) == 0
-    rows = json.loads((folder / "run" / "evaluation.json").read_text())
+    rows = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert [(row["seed"], row["episodes"]) for row in rows] == [(0, 8), (1, 8)]
-    assert main(["report", run, "--out", str(folder / "page.html")]) == 0
-    assert (folder / "page.html").read_text().startswith("<!doctype html>") or (folder / "page.html").exists()
-    assert main(["inspect", logs, "--out", str(folder / "inspected"), "--figure", str(folder / "profile.png")]) == 0
-    assert (folder / "profile.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["report", run, "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_text().lower().startswith("<!doctype html>")
+    assert main(["inspect", logs, "--out", str(tmp_path / "inspected"), "--figure", str(tmp_path / "profile.png")]) == 0
+    assert (tmp_path / "profile.png").read_bytes()[:4] == b"\x89PNG"
     assert "Next: " in capsys.readouterr().out
 
 
-def test_another_runs_offline_phase_is_taken_over(folder: Path) -> None:
+def test_another_runs_offline_phase_is_taken_over(folder: Path, tmp_path: Path) -> None:
     arguments = ["--env", "matrix:two_step", "--method", "finetune", "--online-env-steps", "32", "--seeds", "2", *QUICK]
-    given = ["--data", str(folder / "logs"), "--pretrained", str(folder / "run"), "--out", str(folder / "taken")]
+    given = ["--data", str(folder / "logs"), "--pretrained", str(folder / "run"), "--out", str(tmp_path / "taken")]
     assert main(["train", *arguments, *given]) == 0
-    before = [json.loads((folder / run / "handover.json").read_text())["seeds"] for run in ("run", "taken")]
+    runs = folder / "run", tmp_path / "taken"
+    before = [json.loads((run / "handover.json").read_text())["seeds"] for run in runs]
     assert before[0] == before[1]
-    assert main(["compare", str(folder / "run"), str(folder / "taken"), "--out", str(folder / "both")]) == 0
+    assert main(["compare", *map(str, runs), "--out", str(tmp_path / "both")]) == 0
     figures = {f"{name}.{kind}" for name in ("compare", "profiles") for kind in ("png", "svg")}
     written = {"compare.csv", "compare.md", "marl_eval.json", *figures}
-    assert written == {p.name for p in (folder / "both").iterdir()}
+    assert written == {p.name for p in (tmp_path / "both").iterdir()}
 
 
 def test_a_method_in_the_users_own_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,8 @@ from ovmse.data.dataset import Dataset, shipped
 from ovmse.data.zarr_files import read_metadata
 from ovmse.system import provenance
 
+pytestmark = pytest.mark.slow
+
 RANDOM = Collecting(env="matrix:two_step", quality="random", episodes=30, learner=LearnerConfig(td_lambda=0.0))
 MEDIUM = dataclasses.replace(RANDOM, quality="medium", behaviour_env_steps=800, evaluate_every_env_steps=400)
 

@@ -14,6 +14,8 @@ pytest.importorskip("pettingzoo")
 
 from support.convoy import HOLD, Convoy  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def loop(env, episodes, actions=None, stop_after=None):
     """A user's own loop with PettingZoo's parallel API; everything that the environment returned."""

@@ -533,13 +533,14 @@ def test_the_final_row_needs_no_legal_action(tmp_path):
     flat = make_flat()
     flat["avail"][[3, 5, 10]] = False
     write(tmp_path / "play", flat)
-    Dataset.open(tmp_path / "play")
+    np.testing.assert_array_equal(Dataset.open(tmp_path / "play").avail, flat["avail"])
 
 
 def test_a_terminal_last_step_is_right(tmp_path):
     flat = make_flat()
     flat["terminal"][[2, 3, 7]] = True
     write(tmp_path / "play", flat)
+    assert np.flatnonzero(Dataset.open(tmp_path / "play").terminal).tolist() == [2, 3, 7]
 
 
 def test_an_action_beyond_the_small_dtype_is_found_before_it_wraps(tmp_path):
@@ -615,6 +616,8 @@ def test_the_own_environment_is_accepted(sound):
     dataset = Dataset.open(sound)
     dataset.check_env(SPEC)
     dataset.check_env(SPEC._replace(settings={"map": "small", "inputs": (3, 4)}))  # JSON has no tuples
+    with pytest.raises(UserError):
+        dataset.check_env(SPEC._replace(settings={"map": "small", "inputs": (3, 5)}))
 
 
 def test_all_size_mismatches_are_listed_before_the_name(sound):

@@ -12,6 +12,8 @@ from support.places import ROOT
 from ovmse.cli.main import main
 from ovmse.data.dataset import Dataset
 
+pytestmark = pytest.mark.slow
+
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 SNIPPETS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.S | re.M)
 SMALL = "--offline-updates 4 --online-env-steps 200 --evaluate-episodes 8 --evaluate-every-updates 4 --hidden 8"

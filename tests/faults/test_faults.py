@@ -8,6 +8,8 @@ import pytest
 from faults import corruption, crash, disks, hosts, kills, malicious, not_numbers, runs
 from ovmse.runs import checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):

@@ -12,6 +12,8 @@ pytest.importorskip("minari")
 
 from fuzz.logs import SOURCES  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("dataset", "csv")  # a process of its own for each costs seconds
 
 

@@ -7,7 +7,10 @@ import pytest
 
 from ovmse.learning import parallel, replay
 
-pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="tells the two CPU devices apart")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(jax.default_backend() != "cpu", reason="tells the two CPU devices apart"),
+]
 
 
 def learn(state, shared):

@@ -38,6 +38,8 @@ from ovmse.methods.losses import CQL, SquaredError
 from ovmse.methods.method import Method
 from ovmse.methods.targets import TD, OfflineValueMemory
 
+pytestmark = pytest.mark.slow
+
 T = SPEC.episode_limit
 CONFIG = Config(
     env=SPEC.name,

@@ -13,6 +13,8 @@ from ovmse.methods.cfcql import CFCQL
 from ovmse.methods.losses import CQL
 from ovmse.training.train import train
 
+pytestmark = pytest.mark.slow
+
 OFFLINE_UPDATES, ENV_STEPS = 300, 400
 CONSERVATIVE = CQL, CFCQL, CalibratedCQL
 

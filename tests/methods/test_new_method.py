@@ -16,6 +16,8 @@ from ovmse.core.values import taken_q_tot
 from ovmse.methods import find
 from ovmse.methods.method import FUNCTIONS
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "new-method.md").read_text()
 BUDGET = "--hidden 8 --embedding 4 --hyper 8 --offline-updates 4 --online-env-steps 16 --evaluate-episodes 4"
 

@@ -21,6 +21,7 @@ from support.episodes import (
     write_dataset,
     write_two_step,
 )
+from support.shared import once
 
 import ovmse
 from ovmse import envs
@@ -36,6 +37,8 @@ from ovmse.ope.results import Agreed, agree
 from ovmse.ope.settings import Selecting
 from ovmse.stats import ranking
 from ovmse.training.display import Display
+
+pytestmark = pytest.mark.slow
 
 GAMMA = 0.9
 
@@ -233,15 +236,17 @@ def test_order_and_regret():
 # The command
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def two_runs(folder):
     """Two runs of two methods on the two-step game, with their teams on the way, and their log."""
-    folder = tmp_path_factory.mktemp("runs")
     data = write_two_step(folder / "data")
     settings = {"seeds": 2, "data": data, "keep_teams": True, "change": ("online_target=None",)}
     for method in ("finetune", "bc"):
         ovmse.train(small_run(folder / method, method=method, **settings))
-    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return once(tmp_path_factory, "selected", two_runs)
 
 
 def small_selection(folder, **changes) -> Selecting:

@@ -193,7 +193,7 @@ def test_a_second_process_is_refused_with_the_first_ones_name(tmp_path):
 def test_a_lock_file_of_nonsense_is_stale(tmp_path):
     (tmp_path / lock.NAME).write_text('{"pid": ')
     with lock.held(tmp_path, pytest.fail):
-        pass
+        assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
 
 
 def test_differences_are_named_by_path():

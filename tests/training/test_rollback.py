@@ -39,7 +39,7 @@ from ovmse.training import rollback
 from ovmse.training.display import Display
 from ovmse.training.train import train
 
-pytestmark = pytest.mark.usefixtures("one_length")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
 
 
 def rows_of(scores, wins=True, seed=0):

@@ -40,7 +40,7 @@ from ovmse.training.display import Display
 from ovmse.training.evaluate_run import evaluate_run
 from ovmse.training.train import train
 
-pytestmark = pytest.mark.usefixtures("one_length")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
 
 T = SPEC.episode_limit
 

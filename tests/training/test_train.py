@@ -117,6 +117,7 @@ def test_a_directory_in_use_is_refused_before_anything_runs(three):
 # Seeds
 
 
+@pytest.mark.slow
 def test_one_seed_alone_equals_the_same_seed_among_others(three, tmp_path, two_step_data):
     alone = train(small_run(tmp_path / "one", method="ovmse", data=two_step_data, seeds=1, seed=1))
     assert_same_rows(alone.rows, [r for r in three.rows if r["seed"] == 1], rel=1e-4)
@@ -124,6 +125,7 @@ def test_one_seed_alone_equals_the_same_seed_among_others(three, tmp_path, two_s
         np.testing.assert_allclose(a[0], b[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_seeds_as_one_batch_are_the_same_runs(three, tmp_path, two_step_data, monkeypatch):
     """The way of an accelerator, here on a CPU: all seeds in one batch, a training batch in one group."""
     for module in (parallel, phases, memory):
@@ -142,6 +144,7 @@ def test_seeds_differ(three):
 # Stopping and going on
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_both_phases_ends_like_an_undisturbed_one(three, tmp_path, two_step_data):
     wanted = small_run(tmp_path / "stopped", method="ovmse", data=two_step_data, keep_experience=True)
     for phase, resume in (("offline", False), ("online", True)):
@@ -167,6 +170,7 @@ def test_a_run_stopped_in_both_phases_ends_like_an_undisturbed_one(three, tmp_pa
 # The experience that is kept
 
 
+@pytest.mark.slow
 def test_the_experience_is_what_was_played_and_can_be_learned_from(three, tmp_path):
     parts = [Dataset.open(three.out / "experience" / f"seed-{seed}") for seed in range(3)]
     assert {path.name for path in (three.out / "experience").iterdir()} == {"seed-0", "seed-1", "seed-2"}
@@ -208,6 +212,7 @@ def own_methods(tmp_path, monkeypatch):
     return "own_methods_of_a_test"
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(own_methods, tmp_path, two_step_data):
     wanted = small_run(tmp_path / "run", method=f"{own_methods}:BROKEN", data=two_step_data, seeds=1, seed=5)
     says = "the loss is no longer a finite number .seed 5, offline phase, after 0.*learning-rate"

@@ -20,6 +20,7 @@ from ovmse.core.schedules import constant, linear
 from ovmse.learning import phases
 from ovmse.methods import METHODS
 from ovmse.methods.overrides import change_method
+from ovmse.methods.signatures import LossInputs
 from ovmse.stats.expected import expected_best
 from ovmse.system.signals import Interrupted
 from ovmse.training.display import Display
@@ -99,8 +100,8 @@ class Mine:
 
     weight: float = 0.5
 
-    def __call__(self, v, target, episode, key):
-        return self.weight * (v.q_tot - target) ** 2
+    def __call__(self, inputs: LossInputs):
+        return self.weight * (inputs.values.q_tot - inputs.td_target) ** 2
 
 
 def test_a_new_part_takes_one_line(monkeypatch):
@@ -211,7 +212,10 @@ class Killed(BaseException):
 
 
 class Runs:
-    """Stands for training: higher ε scores more, online is 0.2 below the end; `trouble` is raised once at its call."""
+    """Stands for training: higher ε scores more, online is 0.2 below the end; `trouble` is raised once at its call.
+
+    As training does, it writes config.json when it begins and summary.json when it ends; `Killed` comes before both.
+    """
 
     def __init__(self):
         self.configs, self.resumed, self.trouble = [], [], {}
@@ -222,9 +226,10 @@ class Runs:
         assert resume or not config.out.exists()
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "half").write_text("written")
-        if (trouble := self.trouble.pop(len(self.configs) - 1, None)) is not None:
-            if isinstance(trouble, Interrupted):
-                (config.out / "config.json").write_text('{"type": "Config"}')
+        trouble = self.trouble.pop(len(self.configs) - 1, None)
+        if not isinstance(trouble, Killed):
+            (config.out / "config.json").write_text('{"type": "Config"}')
+        if trouble is not None:
             raise trouble
         method = change_method(ovmse.methods.find(config.method), config.change)
         (config.out / "offline.safetensors").touch()
@@ -235,6 +240,7 @@ class Runs:
                 rows += [row("online", seed, config.offline_updates, 0, score - 0.2)]
                 rows += [row("online", seed, config.offline_updates + 16, config.online_env_steps, score)]
         (config.out / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        (config.out / "summary.json").write_text("{}")
 
     @property
     def places(self):
@@ -303,7 +309,7 @@ def test_a_stopped_search_ends_as_one_that_was_not(tmp_path, data, runs, trouble
         assert "same command again" in str(stop.value)
     again = tune(search(tmp_path / "again", data))
     assert len(runs.configs) == begun + 6 + 1  # one was begun twice
-    assert runs.resumed[begun + at + 1] == isinstance(trouble, Interrupted)
+    assert runs.resumed[begun + at + 1] != isinstance(trouble, Killed)
     for a, b in zip(whole, again, strict=True):
         assert [t.settings for t in a.trials] == [t.settings for t in b.trials]
         assert [t.score for t in a.trials] == [t.score for t in b.trials]
@@ -447,6 +453,7 @@ def test_the_figure_has_a_line_and_a_diamond_per_method():
 # The search, with real runs
 
 
+@pytest.mark.slow
 def test_real_trials_share_the_offline_phase(tmp_path, data, monkeypatch):
     monkeypatch.setattr(phases, "lengths_within", lambda limit: [limit])  # fewer programs to compile
     [found] = tune(search(tmp_path / "s", data, ("finetune",), trials=2, seeds=1, only_online=True))

@@ -209,7 +209,7 @@ def last_actions(action: Int[Array, "T N"], n_actions: int) -> Float[Array, "T1 
 def unroll(agent: Agent, episode: Episode) -> Heads:
     """What the heads say at every row of an episode (leading axis T+1), such as the utilities Q_i(τ_i, ·)."""
 
-    def step(hidden, encoded):
+    def step(hidden: Float[Array, "N H"], encoded: Float[Array, "N H"]) -> tuple[Float[Array, "N H"], Heads]:
         return recur(agent, hidden, encoded)
 
     _, n_agents, n_actions = episode.avail.shape

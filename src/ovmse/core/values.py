@@ -133,7 +133,7 @@ def lambda_return(
     The last valid step bootstraps from Q̄ alone. With λ = 0 this is `td_target`.
     """
 
-    def backwards(later, step):
+    def backwards(later: Float[Array, ""], step: tuple[Array, ...]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         r, d, q, last = step
         ahead = jnp.where(last, q, (1.0 - lambda_) * q + lambda_ * later)
         now = r + gamma * jnp.where(d, 0.0, ahead)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ovmse.core.mixers import weights_at
 from ovmse.core.networks import Team, agent_step, first_hidden
-from ovmse.core.types import EnvSpec, Episode, Observation, StepResult
+from ovmse.core.types import EnvSpec, EnvState, Episode, Observation, StepResult
 from ovmse.envs.guarded import EnvFault
 from ovmse.envs.protocol import Environment, HostEnvironment
 from ovmse.methods.signatures import ActionInputs, PolicyOutput
@@ -106,7 +106,9 @@ def collect(
     nothing = StepResult(*(jnp.zeros((episodes,), x) for x in (jnp.float32, bool, bool, bool)))
     idle = jnp.zeros((episodes, spec.n_agents), jnp.int32)
 
-    def play(t, acting, env_state, observation, going):
+    def play(
+        t: Int[Array, ""], acting: Acting, env_state: EnvState, observation: Observation, going: Bool[Array, " B"]
+    ) -> tuple[Acting, EnvState, Observation, Int[Array, "B N"], StepResult]:
         acting, action = act(teams, spec, pick, seeds, t, acting, observation, spent)
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(env_keys, t + 1)
         env_state, after, result = jax.vmap(env.step)(step_keys, env_state, action)
@@ -115,7 +117,9 @@ def collect(
         result = jax.tree.map(lambda x: jnp.where(going, x, jnp.zeros_like(x)), result)
         return acting, env_state, observation, action.astype(jnp.int32), result
 
-    def step(carry, t):
+    def step(
+        carry: tuple[Acting, EnvState, Observation, Bool[Array, " B"]], t: Int[Array, ""]
+    ) -> tuple[tuple[Acting, EnvState, Observation, Bool[Array, " B"]], tuple[Any, ...]]:
         acting, env_state, observation, going = carry
         acting, env_state, after, action, result = jax.lax.cond(
             any_seed(going),

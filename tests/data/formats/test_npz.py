@@ -391,6 +391,10 @@ def test_other_files_are_not_taken_for_pickles(trapped, tmp_path):
         pickles.refuse(path)
     (tmp_path / "extra.pkl").write_bytes(b"x")
     pickles.refuse(tmp_path)  # there is a log beside it
+    (tmp_path / "log.npz").unlink()
+    (tmp_path / "log.csv").unlink()
+    with pytest.raises(UserError, match="extra.pkl"):
+        pickles.refuse(tmp_path)
 
 
 def test_the_recipe_makes_a_log(trapped, tmp_path):
