@@ -9,7 +9,6 @@ from rich.console import Console
 from ovmse.cli.say import say_made
 from ovmse.core.errors import UserError
 from ovmse.data.formats.table.columns import Columns, load_columns
-from ovmse.data.importing import Format
 from ovmse.data.raw_episode import ImportRules
 from ovmse.system.progress import say
 
@@ -22,7 +21,7 @@ def import_log(
     mapping: Path | None = None,
     missing_agents: Literal["refuse", "idle"] | None = None,
     separator: str | None = None,
-    format: Format = "auto",
+    format: str = "auto",
     env: str | None = None,
     env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     name: str = "",
@@ -43,7 +42,8 @@ def import_log(
         mapping: a JSON or TOML file that names a table's columns instead.
         missing_agents: an agent without a row at a step of a table is refused, or idle (out of play).
         separator: between the cells of a CSV file, where its first line does not tell.
-        format: the log's format; by default it goes by the names of files.
+        format: vault, pymarl, minari, npz, table, or a reader of your own, module:attribute; by default it goes by the
+            names of files.
         env: the environment that the log is play of, such as smax:3m, where the team is to be improved online.
         env_settings: an option handed to the environment, such as max_steps=60; may be repeated.
         name: what to call an environment that exists in the log only.

@@ -19,8 +19,8 @@ from ovmse.data.schema import Metadata
 from ovmse.data.writer import DatasetWriter, DiskError
 from ovmse.system import provenance
 from ovmse.system.files import check_free
+from ovmse.system.plugins import load_own
 
-Format = Literal["auto", "vault", "pymarl", "minari", "npz", "table"]
 READERS = {name: f"ovmse.data.formats.{name}.reader" for name in ("vault", "pymarl", "minari", "npz", "table")}
 HDF5 = (".h5", ".hdf5")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
@@ -39,7 +39,7 @@ def import_dataset(
     source: str | Path | Iterable[Mapping[str, Any]] | Source,
     out: str | Path,
     *,
-    format: Format = "auto",
+    format: str = "auto",
     spec: EnvSpec | None = None,
     name: str = "",
     n_actions: int | None = None,
@@ -106,7 +106,7 @@ def import_dataset(
 
 def open_source(
     source: str | Path | Iterable[Mapping[str, Any]] | Source,
-    format: Format = "auto",
+    format: str = "auto",
     n_actions: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Source:
@@ -121,11 +121,11 @@ def open_source(
         return episodes.read(source, n_actions=n_actions)
     path = Path(source)
     found = detect(path) if format == "auto" else format
-    if found not in READERS:
-        raise unknown("format", found, READERS)
+    if found not in READERS and ":" not in found:
+        raise unknown("format", found, READERS, "Your own: module:attribute.")
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
-    read = importlib.import_module(READERS[found]).read
+    read = load_own("format", found) if ":" in found else importlib.import_module(READERS[found]).read
     if strange := set(options or {}) - set(inspect.signature(read).parameters):
         raise UserError(f"{path}: the format {found} has no use for {', '.join(sorted(strange))}.")
     return read(path, n_actions=n_actions, **(options or {}))

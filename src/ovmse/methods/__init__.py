@@ -28,7 +28,7 @@ from ovmse.methods.scratch import SCRATCH
 from ovmse.methods.se import SE
 from ovmse.methods.sim2o import SIM2O
 from ovmse.methods.wsrl import WSRL
-from ovmse.system.plugins import import_own
+from ovmse.system.plugins import load_own
 
 METHODS: dict[str, Method] = {
     "ovmse": OVMSE,
@@ -90,15 +90,7 @@ def _find(name: str) -> Method:
         return METHODS[name]
     if ":" not in name:
         raise unknown("method", name, METHODS, "Your own: module:attribute.")
-    module_name, attribute = name.split(":", 1)
-    try:
-        found = getattr(import_own(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise UserError(f"method {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
-    except AttributeError as error:
-        raise UserError(f"method {name!r}: module {module_name!r} has no attribute {attribute!r}.") from error
-    except Exception as error:  # whatever a module of the user's own raises
-        raise UserError(f"method {name!r}: can't import {module_name!r}: {error!r}.") from error
+    found = load_own("method", name)
     if not isinstance(found, Method):
         raise UserError(f"method {name!r}: expected an ovmse.Method; got {type(found).__name__}.")
     return found

@@ -4,6 +4,9 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from ovmse.core.errors import UserError
 
 
 def import_own(module: str) -> ModuleType:
@@ -11,3 +14,19 @@ def import_own(module: str) -> ModuleType:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     return importlib.import_module(module)
+
+
+def load_own(kind: str, name: str) -> Any:
+    """What ``module:attribute`` names, where the user names a method or a format (`kind`) of their own.
+
+    Raises `UserError` for a module or an attribute that is not there, or a module that can't be imported.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_own(module), attribute)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{kind} {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
+    except AttributeError as error:
+        raise UserError(f"{kind} {name!r}: module {module!r} has no attribute {attribute!r}.") from error
+    except Exception as error:  # whatever a module of the user's own raises
+        raise UserError(f"{kind} {name!r}: can't import {module!r}: {error!r}.") from error
