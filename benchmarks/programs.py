@@ -18,8 +18,7 @@ from ovmse.core.action_selection import greedy
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import Environment
-from ovmse.learning import learner, phases
-from ovmse.learning import replay as replays
+from ovmse.learning import learner, phases, replay as replays
 from ovmse.learning.lengths import lengths_of
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, padded_seeds, shared, split
 from ovmse.learning.replay import Replay

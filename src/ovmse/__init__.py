@@ -15,35 +15,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ovmse import envs as envs
     from ovmse.collection.record import record as record
-    from ovmse.config import Config as Config
-    from ovmse.config import LearnerConfig as LearnerConfig
+    from ovmse.config import Config as Config, LearnerConfig as LearnerConfig
     from ovmse.core import schedules as schedules
     from ovmse.core.errors import UserError as UserError
     from ovmse.core.networks import Parts as Parts
-    from ovmse.core.schedules import Schedule as Schedule
-    from ovmse.core.schedules import constant as constant
-    from ovmse.core.schedules import cosine as cosine
-    from ovmse.core.schedules import exponential as exponential
-    from ovmse.core.schedules import linear as linear
-    from ovmse.core.schedules import step as step
+    from ovmse.core.schedules import (
+        Schedule as Schedule,
+        constant as constant,
+        cosine as cosine,
+        exponential as exponential,
+        linear as linear,
+        step as step,
+    )
     from ovmse.data.dataset import Dataset as Dataset
     from ovmse.data.exporting import export_dataset as export_dataset
     from ovmse.data.importing import import_dataset as import_dataset
     from ovmse.data.writer import DatasetWriter as DatasetWriter
     from ovmse.methods import METHODS as METHODS
-    from ovmse.methods.exploration import EpsilonGreedy as EpsilonGreedy
-    from ovmse.methods.exploration import Independent as Independent
-    from ovmse.methods.exploration import Sequential as Sequential
-    from ovmse.methods.losses import CQL as CQL
-    from ovmse.methods.losses import SquaredError as SquaredError
+    from ovmse.methods.exploration import (
+        EpsilonGreedy as EpsilonGreedy,
+        Independent as Independent,
+        Sequential as Sequential,
+    )
+    from ovmse.methods.losses import CQL as CQL, SquaredError as SquaredError
     from ovmse.methods.method import Method as Method
-    from ovmse.methods.targets import TD as TD
-    from ovmse.methods.targets import OfflineValueMemory as OfflineValueMemory
+    from ovmse.methods.targets import TD as TD, OfflineValueMemory as OfflineValueMemory
     from ovmse.ope.results import Selected as Selected
     from ovmse.ope.select import select as select
     from ovmse.ope.settings import Selecting as Selecting
-    from ovmse.training.train import Result as Result
-    from ovmse.training.train import train as train
+    from ovmse.training.train import Result as Result, train as train
     from ovmse.tuning.search import tune as tune
     from ovmse.tuning.settings import Tuning as Tuning
 

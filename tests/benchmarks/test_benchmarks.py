@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import __main__ as command
 from benchmarks import (
+    __main__ as command,
     ceilings,
     chunks,
     compiling,

@@ -11,8 +11,7 @@ from rich.console import Console
 from support.episodes import write_two_step
 
 from ovmse import envs
-from ovmse.collection import rebuild as making
-from ovmse.collection import recipes
+from ovmse.collection import rebuild as making, recipes
 from ovmse.collection.catalogue import as_json, listing, print_listing
 from ovmse.collection.collect import behaviour_config, collect
 from ovmse.collection.mix import mix

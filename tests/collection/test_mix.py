@@ -6,8 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.episodes import SPEC, random_episode, write_dataset
 
 from ovmse.collection.mix import apportion, draw, eligible, gather, largest, mix, order, parse_range, parse_shares

@@ -12,14 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.places import ROOT
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Episode, action_dtype
-from ovmse.data import dataset as dataset_module
-from ovmse.data import zarr_files
+from ovmse.data import dataset as dataset_module, zarr_files
 from ovmse.data.dataset import Dataset, Metadata, pack
 from ovmse.data.schema import KINDS, starts, step_rows
 from ovmse.data.validation import examine

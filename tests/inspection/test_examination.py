@@ -8,8 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.places import ROOT
 
 from ovmse.core.errors import UserError

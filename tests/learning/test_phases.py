@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.episodes import (
     SMALL,
     SPEC,
@@ -29,8 +28,7 @@ from ovmse.core.networks import unroll
 from ovmse.core.schedules import constant, linear
 from ovmse.core.types import Episode
 from ovmse.core.values import taken_q_tot
-from ovmse.learning import learner, lengths, phases, update
-from ovmse.learning import replay as replays
+from ovmse.learning import learner, lengths, phases, replay as replays, update
 from ovmse.learning.lengths import GROUP_ROWS, group_size, lengths_of, lengths_within
 from ovmse.learning.phases import begin
 from ovmse.learning.rollout import Rollout

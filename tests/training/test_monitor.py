@@ -65,13 +65,9 @@ def test_what_is_watched_are_the_datasets_first_episodes(parts, episodes, tmp_pa
 @pytest.mark.parametrize(
     ("name", "online", "known"),
     [
-        ("ovmse", True, "q_tot memory drift relative_drift agreement"),
-        (
-            "wsrl",
-            True,
-            "q_tot memory drift relative_drift agreement",
-        ),  # it remembers nothing
-        ("jsrl", True, "q_tot memory drift relative_drift agreement"),
+        ("ovmse", True, "q_tot offline_value drift relative_drift agreement"),
+        ("wsrl", True, "q_tot offline_value drift relative_drift agreement"),  # it remembers nothing
+        ("jsrl", True, "q_tot offline_value drift relative_drift agreement"),
         ("ovmse", False, "q_tot"),
         ("iql", True, "agreement"),  # it learns each agent's utilities, and no Q_tot
         ("iql", False, ""),
@@ -81,7 +77,7 @@ def test_what_is_watched_are_the_datasets_first_episodes(parts, episodes, tmp_pa
     ],
 )
 def test_what_a_method_does_not_learn_is_not_watched(name, online, known):
-    watched = monitor.Watched(*(jnp.array([0.5]) for _ in monitor.Watched._fields))
-    row = metrics.monitor_row(watched, 0, find(name), online)
+    reading = monitor.MonitorReading(*(jnp.array([0.5]) for _ in monitor.MonitorReading._fields))
+    row = metrics.monitor_row(reading, 0, find(name), online)
     assert {k for k, v in row.items() if v is not None} == {f"monitor_{k}" for k in known.split()}
     assert set(metrics.monitor_row(None, 0, METHODS["scratch"], True).values()) == {None}

@@ -24,8 +24,7 @@ from ovmse.cli.main import main
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.core.schedules import constant
-from ovmse.learning import learner, phases
-from ovmse.learning import replay as replays
+from ovmse.learning import learner, phases, replay as replays
 from ovmse.learning.parallel import over_seeds, seeds_per_batch, split
 from ovmse.learning.phases import begin
 from ovmse.methods import METHODS

@@ -27,8 +27,7 @@ from support.stopping import StopIn, assert_same_rows
 from ovmse.cli.main import main
 from ovmse.config import Config
 from ovmse.core.errors import UserError
-from ovmse.learning import learner, phases, update
-from ovmse.learning import replay as replays
+from ovmse.learning import learner, phases, replay as replays, update
 from ovmse.learning.phases import begin
 from ovmse.learning.rollout import Rollout
 from ovmse.methods import METHODS

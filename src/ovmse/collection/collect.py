@@ -17,8 +17,7 @@ from ovmse.core.networks import Team
 from ovmse.core.types import Flat
 from ovmse.data.dataset import Dataset, joined, pack
 from ovmse.envs.settings import parse_settings
-from ovmse.learning import learner
-from ovmse.learning import replay as replays
+from ovmse.learning import learner, replay as replays
 from ovmse.learning.play import Actor, CollectFn, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams

@@ -13,9 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ovmse.config import Config
 from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec
-from ovmse.learning import finiteness
-from ovmse.learning import learner as learning
-from ovmse.learning import replay as replays
+from ovmse.learning import finiteness, learner as learning, replay as replays
 from ovmse.learning.finiteness import Halt
 from ovmse.learning.learner import Learner, Metrics, Objective
 from ovmse.learning.lengths import lengths_within

@@ -9,8 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ovmse.config import Config
 from ovmse.core.types import EnvSpec
-from ovmse.learning import learner as learning
-from ovmse.learning import replay as replays
+from ovmse.learning import learner as learning, replay as replays
 from ovmse.learning.learner import Batch, Learner, Metrics, Objective
 from ovmse.learning.lengths import group_size
 from ovmse.learning.parallel import max_over_seeds

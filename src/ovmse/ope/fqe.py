@@ -20,9 +20,7 @@ from ovmse.core.action_selection import greedy
 from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.core.networks import Team, agent_step, chosen, first_hidden, unroll
 from ovmse.core.types import EnvSpec, Episode
-from ovmse.learning import finiteness, phases
-from ovmse.learning import learner as learning
-from ovmse.learning import replay as replays
+from ovmse.learning import finiteness, learner as learning, phases, replay as replays
 from ovmse.learning.lengths import lengths_of
 from ovmse.learning.parallel import over_seeds, seeds_per_batch, shared, split
 from ovmse.learning.phases import SeedState

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse.learning import phases
-from ovmse.learning import replay as replays
+from ovmse.learning import phases, replay as replays
 from ovmse.learning.parallel import SeedBatches, join, padded_seeds, seeds_per_batch, split
 from ovmse.learning.phases import Phase, SeedState
 from ovmse.learning.replay import Replay, first_rows, with_rows

@@ -8,8 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.corrupt import damaged
 from support.episodes import SPEC, random_episode, write_dataset
 

@@ -4,8 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.corrupt import DAMAGE, damaged
 from support.episodes import SPEC, random_episode, write_dataset
 from support.pymarl_logs import FLAT, LIMIT, A, N, batch, save, save_growing

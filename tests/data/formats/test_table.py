@@ -5,8 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.corrupt import damaged
 from support.episodes import SPEC, random_episode, write_dataset
 
@@ -17,8 +16,10 @@ from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, com
 from ovmse.data.schema import KINDS
 
 pa = pytest.importorskip("pyarrow")
-from pyarrow import csv as pa_csv  # noqa: E402
-from pyarrow import parquet  # noqa: E402
+from pyarrow import (
+    csv as pa_csv,  # noqa: E402
+    parquet,  # noqa: E402
+)
 
 HEAD = "episode,step,agent,obs_0,obs_1,action,reward,done"
 GOOD = [

@@ -6,8 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.corrupt import DAMAGE, damaged
 from support.episodes import SPEC, random_episode, write_dataset
 from support.vault_logs import A, N, O, experience, flashbax_read, flashbax_write, leaves
