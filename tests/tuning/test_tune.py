@@ -1,6 +1,5 @@
 """The search for settings: equal budgets, what is searched, stopping and going on, and what it is worth."""
 
-import importlib
 import itertools
 import json
 import math
@@ -24,7 +23,7 @@ from ovmse.methods.signatures import LossInputs
 from ovmse.stats.expected import expected_best
 from ovmse.system.signals import Interrupted
 from ovmse.training.display import Display
-from ovmse.tuning import spaces
+from ovmse.tuning import spaces, trials
 from ovmse.tuning.results import command, expected, figure, flags_of
 from ovmse.tuning.search import opened, tune
 from ovmse.tuning.settings import Tuning
@@ -257,7 +256,7 @@ def row(phase, seed, updates, env_steps, score):
 @pytest.fixture
 def runs(monkeypatch):
     found = Runs()
-    monkeypatch.setattr(importlib.import_module("ovmse.training.train"), "train", found)
+    monkeypatch.setattr(trials, "train", found)
     return found
 
 

@@ -11,6 +11,7 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
+from ovmse.collection import recipes
 from ovmse.collection.public import DOWNLOADS
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset, find, root, shipped
@@ -109,9 +110,7 @@ def how_made(found: Metadata) -> str:
 
 def made_entries() -> Iterator[Entry]:
     """The recipes with a name."""
-    from ovmse.collection.recipes import named
-
-    for name, recipe in named().items():
+    for name, recipe in recipes.named().items():
         yield Entry(name, "recipe", recipe.env, recipe.quality, recipe.episodes, made=f"ovmse datasets make {name}")
 
 

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ovmse.config import Config, LearnerConfig, changed_flags
+from ovmse.render import draw
+from ovmse.render.format import SCORE_NAMES, score, steps
 from ovmse.stats.expected import expected_best
 from ovmse.system import files
 from ovmse.tuning import trials
@@ -21,8 +25,6 @@ HEADER = ("method", "score", "defaults", "tuned", "trials", "failed", "updates",
 
 def write(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodResult]) -> None:
     """Write all files of a search's result into its directory."""
-    from ovmse.render.draw import save
-
     assert tuning.out is not None
     curves = expected(found)
     record = {
@@ -45,7 +47,7 @@ def write(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodRes
     files.write_json(tuning.out / "tuning.json", record)
     (tuning.out / "tuning.md").write_text(markdown(tuning, plans, found), encoding="utf-8")
     if any(curve is not None for curve in curves):
-        save(figure(found, curves), tuning.out / "eop")
+        draw.save(figure(found, curves), tuning.out / "eop")
 
 
 def expected(found: Sequence[MethodResult]) -> list[np.ndarray | None]:
@@ -89,8 +91,6 @@ def command(tuning: Tuning, one: MethodResult) -> str:
 
 def cells(one: MethodResult) -> list[str]:
     """One row of text, in the order of `HEADER`."""
-    from ovmse.render.format import score, steps
-
     best, name = one.best, one.score_name
     flags = " ".join(map(quote, flags_of(best))) if best else ""
     return [
@@ -108,8 +108,6 @@ def cells(one: MethodResult) -> list[str]:
 
 def markdown(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodResult]) -> str:
     """The page of a search: the table, the trials of each method, and what to do next."""
-    from ovmse.render.format import SCORE_NAMES, score, steps
-
     scores = " and ".join(dict.fromkeys(SCORE_NAMES[one.score_name] for one in found))
     seeds = f"{tuning.seed} to {tuning.seed + tuning.seeds - 1}" if tuning.seeds > 1 else str(tuning.seed)
     text = [
@@ -146,12 +144,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def figure(found: Sequence[MethodResult], curves: Sequence[np.ndarray | None]) -> Figure:
     """Expected best score over the number of settings tried, one line per method; a diamond marks the defaults."""
-    import matplotlib
-    from matplotlib.lines import Line2D
-
-    from ovmse.render import draw
-    from ovmse.render.format import SCORE_NAMES
-
     with matplotlib.rc_context(draw.THEME):
         picture = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = picture.add_subplot()

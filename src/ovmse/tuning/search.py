@@ -16,6 +16,7 @@ from ovmse.methods.overrides import change_method
 from ovmse.system import files, jax_setup
 from ovmse.system.signals import Interrupted
 from ovmse.tuning import spaces, trials
+from ovmse.tuning.results import write
 from ovmse.tuning.settings import Tuning
 from ovmse.tuning.show import SearchDisplay
 from ovmse.tuning.spaces import Range
@@ -31,8 +32,6 @@ def tune(tuning: Tuning, console: Console | None = None) -> tuple[MethodResult, 
     The same call on the same directory goes on with a search that was stopped. Raises `UserError` on bad input, where
     the directory holds another search, or where optuna is not installed; `Interrupted` after Ctrl-C.
     """
-    from ovmse.tuning.results import write
-
     optuna = get_optuna()
     jax_setup.use()
     plans = make_plans(tuning)

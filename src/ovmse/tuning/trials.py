@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ovmse import methods
+from ovmse.analysis.results import summarise_run
 from ovmse.config import Config
 from ovmse.core.errors import Unwritable, UserError
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
 from ovmse.runs.checkpoints import Inexact, is_unfinished
+from ovmse.runs.metrics_file import load_run
 from ovmse.system import files
 from ovmse.training.display import Display
+from ovmse.training.setup import setup
+from ovmse.training.train import train
 from ovmse.tuning import spaces
 from ovmse.tuning.settings import Tuning
 from ovmse.tuning.spaces import Range
@@ -75,8 +79,6 @@ class MethodResult:
 
 def plan(tuning: Tuning, name: str) -> SearchSpec:
     """What is tuned of the method `name`. Raises `UserError` where there is nothing, or the run can't be."""
-    from ovmse.training.setup import setup
-
     assert tuning.out is not None
     value = change_method(methods.find(name), tuning.change)
     learner = tuning.learner
@@ -121,8 +123,6 @@ def run(tuning: Tuning, plan: SearchSpec, number: int, settings: dict[str, Any],
 
     A run that raises `UserError` (its loss is no longer a number, its settings don't go together) is a failed trial.
     """
-    from ovmse.training.train import train
-
     out, began, reason, score, score_name = place(plan, number), time.monotonic(), "", None, ""
     stopped = is_unfinished(out)
     if out.exists() and not stopped:
@@ -156,9 +156,6 @@ def judged(out: Path, measure: str) -> tuple[float, str]:
 
     Raises `UserError` where there is no finite score.
     """
-    from ovmse.analysis.results import summarise_run
-    from ovmse.runs.metrics_file import load_run
-
     found = summarise_run(load_run(out))
     estimate = found.auc if measure == "auc" else found.final
     if estimate is None:

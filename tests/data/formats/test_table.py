@@ -4,8 +4,10 @@ import gzip
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
+from pyarrow import csv as pa_csv, parquet
 from support.corrupt import damaged
 from support.episodes import SPEC, random_episode, write_dataset
 
@@ -14,12 +16,6 @@ from ovmse.data.formats.table import csv_files, files, reader, writer
 from ovmse.data.formats.table.columns import Columns, load_columns, natural
 from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, complete_episode
 from ovmse.data.schema import KINDS
-
-pa = pytest.importorskip("pyarrow")
-from pyarrow import (
-    csv as pa_csv,  # noqa: E402
-    parquet,  # noqa: E402
-)
 
 HEAD = "episode,step,agent,obs_0,obs_1,action,reward,done"
 GOOD = [
