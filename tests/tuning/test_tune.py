@@ -369,7 +369,10 @@ def test_another_search_in_the_same_place_is_refused(tmp_path, data, runs):
 
 def test_a_search_under_way_is_left_alone(tmp_path):
     with opened(tmp_path / "s", {"trials": 1}):  # noqa: SIM117
-        with pytest.raises(UserError, match="under way in another process"), opened(tmp_path / "s", {"trials": 1}):
+        with (
+            pytest.raises(UserError, match=r"in use by process \d+ on .*, since"),
+            opened(tmp_path / "s", {"trials": 1}),
+        ):
             pass
     with opened(tmp_path / "s", {"trials": 1}):
         pass

@@ -1,6 +1,5 @@
 """The search: for every trial, every method in turn; what was tried is kept, so that a stopped search goes on."""
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from ovmse import config, methods
 from ovmse.config import describe
 from ovmse.core.errors import UserError
 from ovmse.methods.overrides import change_method
-from ovmse.system import files, jax_setup
+from ovmse.system import files, jax_setup, lock
 from ovmse.system.signals import Interrupted
 from ovmse.tuning import spaces, trials
 from ovmse.tuning.results import write
@@ -118,11 +117,7 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[None]:
             f"{out} holds a search with other settings: {'; '.join(differ[:3])}{more}. Choose another --out, or go on "
             "with that search by giving its settings."
         )
-    with path.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
-        except OSError:
-            raise UserError(f"{out}: this search is under way in another process.") from None
+    with lock.held(out):
         yield
 
 
