@@ -25,10 +25,8 @@ def train_command(default: Config) -> Callable[..., None]:
         Args:
             config: the run.
             preset: start from these settings; what else is given goes on top.
-            resume: go on with the unfinished run in this directory; all other settings are the run's own. The same
-                command again, with its --out, does so, too.
-            allow_inexact_resume: go on also where the run can't go on bit for bit: on another machine, with other
-                versions.
+            resume: go on with the unfinished run in this directory, by its own settings; so does the same command.
+            allow_inexact_resume: go on also where it can't be bit for bit: on another machine, with other versions.
             trust_code: with --resume: import and run the environment or method that the directory names.
         """
         from ovmse.runs.saved_config import read_config  # here, since --help does without JAX

@@ -19,7 +19,7 @@ def tune_command(default: Config) -> Callable[..., None]:
     """The command, with the defaults of a preset."""
 
     def tune(
-        tuning: tyro.conf.OmitArgPrefixes[Tuning] = from_config(default),  # noqa: B008
+        tuning: tyro.conf.UseAppendAction[tyro.conf.OmitArgPrefixes[Tuning]] = from_config(default),  # noqa: B008
         preset: Literal["demo", "paper"] | None = None,
     ) -> None:
         """Search good settings for several methods, on an equal budget, and show what each budget is worth.

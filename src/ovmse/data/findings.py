@@ -55,7 +55,7 @@ KINDS_FOUND: dict[str, Kind] = {
         "warning", "Check that terminal was recorded: a learner takes these episodes for cut and bootstraps beyond."
     ),
     "duplicate episodes": Kind(
-        "warning", "Leave the copies out, unless game and actors are deterministic: they count twice in every batch."
+        "warning", "Leave the copies out, unless game and players are deterministic: they count twice in every batch."
     ),
     "unscaled observations": Kind(
         "warning", "Divide these features by their range before writing: networks expect ~1."

@@ -167,7 +167,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             lambda f: f.policies == "several",
             "Several policies played: episodes differ by more than chance from any single one.",
-            "Data of several actors is harder to imitate, and says more about alternatives; values are the better "
+            "Data of several players is harder to imitate, and says more about alternatives; values are the better "
             "guide.",
             HUMANS,
         ),
@@ -186,7 +186,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             lambda f: abs(f.drift) > DRIFT,
             "Returns drift along the dataset, as when a team learns while it is recorded.",
-            "Early and late episodes come from different actors; split by order, they are different datasets.",
+            "Early and late episodes come from different players; split by order, they are different datasets.",
         ),
     ),
     "regulariser": (

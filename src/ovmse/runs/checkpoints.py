@@ -32,6 +32,10 @@ class Inexact(UserError):
     """A run that could go on, but not bit for bit."""
 
 
+class OtherVersion(UserError):
+    """A checkpoint that is whole, in a format that this version does not read."""
+
+
 class Saved(NamedTuple):
     """A checkpoint that was read and found whole. about: its JSON; rows: the metrics so far."""
 
@@ -108,12 +112,18 @@ def newest(out: Path, say: Callable[[str], None]) -> Saved | None:
 
     Raises `UserError` where there are checkpoints and all are damaged.
     """
-    there = names(out / FOLDER)
+    there, foreign = names(out / FOLDER), 0
     for path in reversed(there):
         try:
             return read(path)
         except UserError as error:
+            foreign += isinstance(error, OtherVersion)
             say(f"{error} Looking for an earlier one.")
+    if there and foreign == len(there):
+        raise UserError(
+            f"{out}: its checkpoints were written by another version of ovmse. Go on with that version, or begin again "
+            "in another directory."
+        )
     if there:
         raise UserError(f"{out}: all of its checkpoints are damaged. Begin again in another directory.")
     return None
@@ -127,7 +137,7 @@ def read(path: Path) -> Saved:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}.") from error
     if about is None or about.get("format") != FORMAT or not about.keys() >= KEYS:
-        raise UserError(f"checkpoint {path} was written by another version of ovmse.")
+        raise OtherVersion(f"checkpoint {path} was written by another version of ovmse.")
     return Saved(path, about, rows)
 
 
