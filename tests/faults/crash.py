@@ -25,10 +25,10 @@ def install(point: str, nth: int) -> None:
         if now and next(times) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    write, save, rename, prune, rmtree = (
+    write, save, replace, prune, rmtree = (
         checkpoints.write,
         pytree_files.save,
-        Path.rename,
+        Path.replace,
         checkpoints.prune,
         checkpoints.shutil.rmtree,
     )
@@ -50,9 +50,9 @@ def install(point: str, nth: int) -> None:
 
         pytree_files.save = half
     elif point == "before the commit":
-        Path.rename = lambda self, to: (here(is_commit(self)), rename(self, to))[1]
+        Path.replace = lambda self, to: (here(is_commit(self)), replace(self, to))[1]
     elif point == "after the commit":
-        Path.rename = lambda self, to: (rename(self, to), here(is_commit(self)))[0]
+        Path.replace = lambda self, to: (replace(self, to), here(is_commit(self)))[0]
     elif point == "before the pruning":
         checkpoints.prune = lambda *a: (here(), prune(*a))[1]
     elif point == "in the pruning":

@@ -236,10 +236,10 @@ def prepare(peak: Path) -> None:
     """In the process of a case: take `unpack` as a command, and note at the end how much memory it all took."""
     from ovmse.cli import main
 
-    main, before = main.main, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    real, before = main.main, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def watched(words: list[str]) -> int:
-        code = unpack_instead(words[1:]) if words[0] == "unpack" else main(words)
+        code = unpack_instead(words[1:]) if words[0] == "unpack" else real(words)
         peak.write_text(str(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)))
         return code
 

@@ -29,7 +29,7 @@ def seen():
     rng = np.random.default_rng(0)
     episode = as_jax(random_episode(rng, 5))
     target = jnp.asarray(rng.normal(size=6), jnp.float32)
-    return inputs_of(random_team(0), random_team(1), episode, target=target, key=KEY)
+    return inputs_of(random_team(0), random_team(1), episode, td_target=target, key=KEY)
 
 
 def test_losses_add_the_regulariser_to_the_squared_error(seen):

@@ -89,7 +89,7 @@ TARGET = np.random.default_rng(9).normal(size=T) * 2
 
 
 def inputs(team, slow, e):
-    return inputs_of(team, slow, e, gamma=GAMMA, td_lambda=LAMBDA, target=jnp.asarray(TARGET))
+    return inputs_of(team, slow, e, gamma=GAMMA, td_lambda=LAMBDA, td_target=jnp.asarray(TARGET))
 
 
 @eqx.filter_jit

@@ -17,7 +17,7 @@ from ovmse.core import action_selection, networks, values
 from ovmse.core.mixers import QWeights
 from ovmse.core.networks import Heads
 from ovmse.core.schedules import constant, linear
-from ovmse.learning import learner
+from ovmse.learning import learner, play as playing
 from ovmse.methods import METHODS
 from ovmse.methods.balanced import LARGEST, LEAST, DensityRatio, TellApart
 from ovmse.methods.exploration import EpsilonGreedy
@@ -155,7 +155,7 @@ def test_the_guide_plays_the_first_rows_and_no_others(progress):
 @pytest.mark.parametrize("kept", [(), (1, 3), (2, 99)])
 def test_kept_agents_play_the_frozen_team_and_the_others_the_online_one(kept):
     method = dataclasses.replace(METHODS["reincarnation"], acting_utilities=Keep(kept), explore=GREEDY)
-    play = jax.jit(lambda epsilon, key, seen: play._pick(method, epsilon)(key, seen))
+    play = jax.jit(lambda epsilon, key, seen: playing._pick(method, epsilon)(key, seen))
     for seed, epsilon in itertools.product(range(5), (0.0, -1.0)):  # in evaluation and while training
         seen = inputs(seed)
         offline, online = (best_legal(said.heads.q, seen.avail) for said in (seen.offline, seen.online))

@@ -159,8 +159,8 @@ def inputs_of(team, slow, episode, gamma=0.99, td_lambda=0.0, next_value=None, *
     key = known.get("key", jax.random.key(0))
     after = v.next_q_tot if next_value is None else next_value(v, episode, key)
     given = {
-        "target": bootstrap(after),
-        "memory": jnp.zeros_like(after),
+        "td_target": bootstrap(after),
+        "offline_value": jnp.zeros_like(after),
         "from_data": jnp.ones((), bool),
         "progress": jnp.zeros(()),
         "key": key,

@@ -200,8 +200,8 @@ def own_methods(tmp_path, monkeypatch):
         from ovmse.methods.method import Method
 
 
-        def no_number(context):
-            return context.target * jnp.nan
+        def no_number(inputs):
+            return inputs.td_target * jnp.nan
 
 
         BROKEN = Method(offline_loss=no_number)
