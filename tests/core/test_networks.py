@@ -135,6 +135,7 @@ def test_the_page_lists_every_array_with_its_shape():
     assert listed == {name: array.shape for team in teams for name, array in pytree_files.names(team).items()}
 
 
+@pytest.mark.slow
 def test_the_page_s_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S))

@@ -9,6 +9,7 @@ from ovmse import envs
 from ovmse.cli.main import main
 from ovmse.data.dataset import Dataset
 
+pytestmark = pytest.mark.slow
 FEW = ["--hidden", "8", "--offline-updates", "4", "--online-env-steps", "40", "--evaluate-episodes", "8"]
 METHOD = '''
 from dataclasses import dataclass, replace

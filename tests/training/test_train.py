@@ -23,6 +23,9 @@ from ovmse.training.loop import PhaseLoop
 from ovmse.training.train import train
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def two_step_data(tmp_path_factory):
     return write_two_step(tmp_path_factory.mktemp("data") / "two-step")
