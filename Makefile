@@ -10,7 +10,7 @@ demo: $(VENV)/run.done  ## pre-train a team on a shipped dataset, hand it over, 
 	$(BIN)/ovmse train --preset demo --out $(DEMO)
 	$(BIN)/ovmse report $(DEMO)
 
-test: $(VENV)/test.done  ## all tests, about ten minutes on two cores
+test: $(VENV)/test.done  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 
 check: lint  ## before a commit: style, types, contracts and the fast tests, three to four minutes on two cores

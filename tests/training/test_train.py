@@ -22,7 +22,6 @@ from ovmse.training import memory
 from ovmse.training.loop import PhaseLoop
 from ovmse.training.train import train
 
-
 pytestmark = pytest.mark.slow
 
 
