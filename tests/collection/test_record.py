@@ -78,7 +78,7 @@ def test_an_episode_that_is_left_counts_as_cut(tmp_path):
 def test_all_completed_episodes_survive_a_crash(tmp_path):
     env = record(Convoy(), tmp_path / "play")
     loop(env, 2)
-    env._tape._writer.stop()  # the process dies here
+    env._writer.stop()  # the process dies here
     with pytest.raises(UserError, match="unfinished dataset"):
         record(Convoy(), tmp_path / "play")
     env = record(Convoy(), tmp_path / "play", resume=True)
@@ -115,7 +115,7 @@ def test_what_cannot_be_recorded(tmp_path):
         ovmse.record(object(), tmp_path / "x")
     env = record(Convoy(), tmp_path / "play")
     with pytest.raises(UserError, match="Reset the environment first"):
-        env._tape.step(np.zeros(3), *ParallelTeam(Convoy(), name="x", version="", episode_limit=4).step_host(HOLD))
+        env._step(np.zeros(3), *ParallelTeam(Convoy(), name="x", version="", episode_limit=4).step_host(HOLD))
     with pytest.raises(UserError, match="no episode was added"):
         env.close()
     assert list(tmp_path.iterdir()) == []

@@ -20,9 +20,6 @@ from ovmse.data.zarr_files import read_metadata
 
 Kind = Literal["shipped", "local", "recipe", "download"]
 
-OTHER_COLUMNS = 60
-"""What the columns beside the name need; a name that fits is printed whole, so that it can be copied."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -59,7 +56,7 @@ def listing(folder: Path | None = None, more: Sequence[Path] = (), thorough: boo
         *(local(path, str(path), "local", thorough) for path in paths),
     ]
     done = {Path(entry.path).name for entry in here if not entry.damage}
-    return [*here, *(entry for entry in made_entries() if entry.name not in done), *download_entries()]
+    return [*here, *(entry for entry in elsewhere() if entry.kind == "download" or entry.name not in done)]
 
 
 def datasets_in(folder: Path) -> Iterator[Path]:
@@ -108,14 +105,10 @@ def how_made(found: Metadata) -> str:
     return "collected" if recipe or found.command.startswith("ovmse collect") else "written"
 
 
-def made_entries() -> Iterator[Entry]:
-    """The recipes with a name."""
+def elsewhere() -> Iterator[Entry]:
+    """The recipes with a name, and the public downloads."""
     for name, recipe in recipes.named().items():
         yield Entry(name, "recipe", recipe.env, recipe.quality, recipe.episodes, made=f"ovmse datasets make {name}")
-
-
-def download_entries() -> Iterator[Entry]:
-    """The public downloads."""
     for name, it in DOWNLOADS.items():
         checksum = f"sha256:{it.sha256}" if it.sha256 else ""
         yield Entry(name, "download", it.env, bytes=it.bytes, checksum=checksum, made=f"ovmse datasets get {name}")
@@ -130,7 +123,8 @@ def print_listing(entries: Sequence[Entry], console: Console) -> None:
     """Print the catalogue as tables of at most 100 columns: what is here, what can be made, what can be downloaded."""
     here = [entry for entry in entries if entry.kind in ("shipped", "local")]
     table = _table("Here", "name", "env", "quality", "episodes", "size", "checksum", "made")
-    table.columns[0].no_wrap = all(len(entry.name) <= console.width - OTHER_COLUMNS for entry in here)
+    # the other columns need 60; a name that fits beside them is printed whole, so that it can be copied
+    table.columns[0].no_wrap = all(len(entry.name) <= console.width - 60 for entry in here)
     for it in here:
         last = "[bold red]damaged[/]" if it.damage else escape(it.made.partition(" ")[0])
         row = (it.env, it.quality, _number(it.episodes), _size(it.bytes), it.checksum.partition(":")[2][:8])

@@ -23,8 +23,6 @@ from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
 from ovmse.system import files, jax_setup, provenance, pytree_files
 from ovmse.system.clock import Clock
-from ovmse.system.files import check_free
-from ovmse.system.provenance import dataset_versions
 from ovmse.system.signals import Interrupted
 from ovmse.training.display import Display
 from ovmse.training.setup import setup
@@ -47,7 +45,7 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
     """
     jax_setup.use()
     display = display or Display()
-    check_free(collecting.out.resolve())
+    files.check_free(collecting.out.resolve())
     try:
         collecting.out.resolve().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -107,7 +105,8 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
 def recipe(collecting: Collecting) -> dict[str, Any]:
     """What `ovmse datasets make` needs to collect the same again, as JSON: all settings but the paths, and what ran."""
     kept = {name: value for name, value in asdict(collecting).items() if name not in PATHS}
-    return {"made_by": "collect", **kept, "env_settings": list(collecting.env_settings), "versions": dataset_versions()}
+    versions = provenance.dataset_versions()
+    return {"made_by": "collect", **kept, "env_settings": list(collecting.env_settings), "versions": versions}
 
 
 def behaviour_config(collecting: Collecting) -> Config:

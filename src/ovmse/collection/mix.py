@@ -16,10 +16,9 @@ from ovmse.core.errors import UserError, check_positive
 from ovmse.core.types import Flat
 from ovmse.data.dataset import Dataset
 from ovmse.data.raw_episode import ROWS
-from ovmse.data.schema import KINDS, starts
+from ovmse.data.schema import KINDS
 from ovmse.system import provenance
 from ovmse.system.files import check_free
-from ovmse.system.provenance import dataset_versions
 
 SUM_TOLERANCE = Fraction(1, 100)
 """How far from 1 the shares' sum may be, so that three times 0.333 will do; they are scaled to 1."""
@@ -212,32 +211,18 @@ def order(total: int, n_parts: int, seed: int) -> np.ndarray:
 
 def gather(flats: Sequence[Flat], chosen: Sequence[np.ndarray], place: np.ndarray) -> Flat:
     """The arrays of the chosen episodes, the k-th of them (counted over all parts) as episode `place[k]`."""
-    own = np.split(place, np.cumsum([len(numbers) for numbers in chosen])[:-1])
-    sources = list(zip((cast("dict[str, np.ndarray]", flat) for flat in flats), chosen, own, strict=True))
-    length = np.empty(len(place), np.int32)
-    for arrays, numbers, places in sources:
-        length[places] = arrays["length"][numbers]
-    gathered = {}
-    for field in KINDS:
-        like = sources[0][0][field]
-        gathered[field] = np.empty((int(_sizes(field, length).sum()), *like.shape[1:]), like.dtype)
-        for arrays, numbers, places in sources:
-            gathered[field][_entries(field, length, places)] = arrays[field][_entries(field, arrays["length"], numbers)]
-    return cast("Flat", gathered)
+    taken = [(part, number) for part, numbers in enumerate(chosen) for number in numbers]
+    in_order = [taken[i] for i in np.argsort(place)]
 
+    def episodes_of(flat: Flat, field: str) -> list[np.ndarray]:
+        each = np.ones_like(flat["length"]) if field in ("length", "won") else flat["length"] + (field in ROWS)
+        return np.split(flat[field], np.cumsum(each)[:-1])  # type: ignore[literal-required]
 
-def _sizes(field: str, length: np.ndarray) -> np.ndarray:
-    """How many entries of a field each episode has, shape (E,)."""
-    if field in ("length", "won"):
-        return np.ones_like(length)
-    return length + (field in ROWS)
+    def gathered(field: str) -> np.ndarray:
+        episodes = [episodes_of(flat, field) for flat in flats]
+        return np.concatenate([episodes[part][number] for part, number in in_order])
 
-
-def _entries(field: str, length: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-    """The places on a field's first axis of the given episodes, one episode after the other."""
-    size = _sizes(field, length)
-    first, each = starts(size)[episodes], size[episodes].astype(np.int64)
-    return np.repeat(first - (np.cumsum(each) - each), each) + np.arange(each.sum())
+    return cast("Flat", {field: gathered(field) for field in KINDS})
 
 
 def title(part: MixPart) -> str:
@@ -259,5 +244,5 @@ def recipe(
         "return_range": None if return_range is None else range_text(return_range),
         "seed": seed,
         "allow_version_mismatch": allow_version_mismatch,
-        "versions": dataset_versions(),
+        "versions": provenance.dataset_versions(),
     }

@@ -1,10 +1,11 @@
 """Recipes of datasets: the table of those with a name, and recorded ones read back. See `docs/catalogue.md`."""
 
+import itertools
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from ovmse.collection.settings import PATHS, Collecting, Quality
+from ovmse.collection.settings import PATHS, QUALITIES, Collecting
 from ovmse.config import flatten
 from ovmse.core.errors import UserError
 from ovmse.system.files import as_type
@@ -36,24 +37,15 @@ BUDGETS = {
 
 def named() -> dict[str, Collecting]:
     """The recipes with a name: ``smax-MAP-QUALITY``; the dataset's directory is left to `make`."""
-    return {
-        f"smax-{map_name}-{quality}": _collecting(map_name, quality, budget)
-        for map_name, budget in BUDGETS.items()
-        for quality in get_args(Quality)
-    }
-
-
-def _collecting(map_name: str, quality: Quality, budget: MapBudget) -> Collecting:
-    steps = budget.behaviour_env_steps
-    whole = steps if quality == "medium-replay" else REPLAY_ENV_STEPS
-    return Collecting(
-        env=f"smax:{map_name}",
-        quality=quality,
-        episodes=budget.episodes,
-        behaviour_env_steps=steps,
-        evaluate_every_env_steps=budget.evaluate_every_env_steps,
-        replay_env_steps=None if steps <= REPLAY_ENV_STEPS else whole,
-    )
+    found = {}
+    for (name, budget), quality in itertools.product(BUDGETS.items(), QUALITIES):
+        steps = budget.behaviour_env_steps
+        whole = steps if quality == "medium-replay" else REPLAY_ENV_STEPS
+        replay = None if steps <= REPLAY_ENV_STEPS else whole
+        found[f"smax-{name}-{quality}"] = Collecting(
+            f"smax:{name}", quality, replay_env_steps=replay, **budget._asdict()
+        )
+    return found
 
 
 def collecting(recipe: dict[str, Any], where: str, out: Path) -> Collecting:

@@ -1,7 +1,6 @@
 """Record play as it happens: a wrapper around an environment, so that a user's own loop writes a dataset."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -43,98 +42,32 @@ def record(env: Any, path: str | os.PathLike[str], **settings: Any) -> "Recorded
 
 
 class _Recorded:
-    """What both wrappers do: all that they do not record is as of the environment itself."""
+    """The episode under way, and the writer of those that are over; all else is as of the environment itself."""
 
-    _env: Any
-    _tape: "_Tape"
+    def __init__(self, env: Any, path: str | os.PathLike[str], spec: EnvSpec, about: dict[str, Any]) -> None:
+        resume = about.pop("resume", False)
+        described = {"git_revision": provenance.git_revision(), "command": provenance.command_line()}
+        self._env, self._spec = env, spec
+        self._writer = DatasetWriter(path, spec=spec, resume=resume, about=described | about)
+        self._observations: list[Observation] = []
+        self._steps: list[tuple[np.ndarray, StepResult]] = []
 
     def close(self) -> Metadata:
         """Write the dataset, close the environment, and return the dataset's metadata."""
         getattr(self._env, "close", lambda: None)()
-        return self._tape.finish()
+        self._end()
+        return self._writer.close()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._env, name)
 
-
-class RecordedHost(_Recorded):
-    """A host environment that is recorded."""
-
-    def __init__(self, env: HostEnvironment, path: str | os.PathLike[str], **about: Any) -> None:
-        self.spec, self._env = env.spec, env
-        self._tape = _Tape(path, env.spec, about)
-
-    def reset_host(self, seed: int) -> Observation:
-        """As of the environment itself."""
-        observation = self._env.reset_host(seed)
-        self._tape.start(observation)
-        return observation
-
-    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
-        """As of the environment itself."""
-        observation, result = self._env.step_host(action)
-        self._tape.step(action, observation, result)
-        return observation, result
-
-
-class RecordedParallel(_Recorded):
-    """A PettingZoo parallel environment that is recorded."""
-
-    def __init__(
-        self,
-        env: Any,
-        path: str | os.PathLike[str],
-        *,
-        name: str = "",
-        version: str = "unknown",
-        episode_limit: int | None = None,
-        reward: str = "mean",
-        win_key: str | None = None,
-        settings: Mapping[str, Any] | None = None,
-        **about: Any,
-    ) -> None:
-        self._env = env
-        self._team = ParallelTeam(
-            env,
-            name=name or str(getattr(env, "metadata", {}).get("name") or type(env).__name__),
-            version=version,
-            episode_limit=UNLIMITED if episode_limit is None else episode_limit,
-            reward=reward,
-            win_key=win_key,
-            settings=settings,
-        )
-        self._tape = _Tape(path, self._team.spec, about)
-
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """As of the environment itself."""
-        observations, infos = self._env.reset(seed=seed, options=options)
-        self._tape.start(self._team.began(observations, infos))
-        return observations, infos
-
-    def step(self, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
-        """As of the environment itself."""
-        found = self._env.step(actions)
-        self._tape.step(self._team.actions_of(actions), *self._team.stepped(*found))
-        return found
-
-
-class _Tape:
-    """The episode under way, and the writer of those that are over."""
-
-    def __init__(self, path: str | os.PathLike[str], spec: EnvSpec, about: dict[str, Any]) -> None:
-        resume = about.pop("resume", False)
-        described = {"git_revision": provenance.git_revision(), "command": provenance.command_line()}
-        self._spec, self._writer = spec, DatasetWriter(path, spec=spec, resume=resume, about=described | about)
-        self._observations: list[Observation] = []
-        self._steps: list[tuple[np.ndarray, StepResult]] = []
-
-    def start(self, observation: Observation) -> None:
+    def _start(self, observation: Observation) -> None:
         self._end()
         self._observations = [jax.tree.map(np.array, observation)]  # a copy: the environment may reuse its arrays
 
-    def step(self, action: np.ndarray, observation: Observation, result: StepResult) -> None:
+    def _step(self, action: np.ndarray, observation: Observation, result: StepResult) -> None:
         if not self._observations:
             raise UserError(f"{self._writer.path}: a step outside of an episode. Reset the environment first.")
         self._observations.append(jax.tree.map(np.array, observation))
@@ -142,22 +75,62 @@ class _Tape:
         if result.terminal or result.truncated or len(self._steps) >= self._spec.episode_limit:
             self._end()
 
-    def finish(self) -> Metadata:
-        self._end()
-        return self._writer.close()
-
     def _end(self) -> None:
         observations, steps, self._observations, self._steps = self._observations, self._steps, [], []
         if not steps:
             return
         obs, state, avail = (np.stack(rows) for rows in zip(*observations, strict=True))
-        results = [result for _, result in steps]
+        actions, results = zip(*steps, strict=True)
         self._writer.add_episode(
             obs=obs,
             state=state,
             avail=avail,
-            action=np.stack([action for action, _ in steps]),
+            action=np.stack(actions),
             reward=np.array([result.reward for result in results], np.float32),
             terminal=bool(results[-1].terminal),
             won=any(bool(result.won) for result in results) if self._spec.has_win else None,
         )
+
+
+class RecordedHost(_Recorded):
+    """A host environment that is recorded."""
+
+    def __init__(self, env: HostEnvironment, path: str | os.PathLike[str], **about: Any) -> None:
+        self.spec = env.spec
+        super().__init__(env, path, env.spec, about)
+
+    def reset_host(self, seed: int) -> Observation:
+        """As of the environment itself."""
+        observation = self._env.reset_host(seed)
+        self._start(observation)
+        return observation
+
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
+        """As of the environment itself."""
+        observation, result = self._env.step_host(action)
+        self._step(action, observation, result)
+        return observation, result
+
+
+class RecordedParallel(_Recorded):
+    """A PettingZoo parallel environment that is recorded. settings: of `ParallelTeam`, and of the dataset."""
+
+    def __init__(self, env: Any, path: str | os.PathLike[str], *, name: str = "", **settings: Any) -> None:
+        name = name or str(getattr(env, "metadata", {}).get("name") or type(env).__name__)
+        version, limit = settings.pop("version", "unknown"), settings.pop("episode_limit", None)
+        rules = {key: settings.pop(key) for key in ("reward", "win_key", "settings") if key in settings}
+        limit = UNLIMITED if limit is None else limit
+        self._team = ParallelTeam(env, name=name, version=version, episode_limit=limit, **rules)
+        super().__init__(env, path, self._team.spec, settings)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """As of the environment itself."""
+        observations, infos = self._env.reset(seed=seed, options=options)
+        self._start(self._team.began(observations, infos))
+        return observations, infos
+
+    def step(self, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
+        """As of the environment itself."""
+        found = self._env.step(actions)
+        self._step(self._team.actions_of(actions), *self._team.stepped(*found))
+        return found
