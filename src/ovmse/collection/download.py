@@ -8,8 +8,7 @@ import ssl
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,8 +27,6 @@ from ovmse.system.progress import ProgressBar
 PIECE = 2**16
 TIMEOUT_SECONDS = 60.0
 UNANSWERED = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
-
-Advance = Callable[[int, int | None], None]
 
 
 class HttpsOnly(urllib.request.BaseHandler):
@@ -99,19 +96,22 @@ def fetch_into(
     partial = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     archive, content = partial / Path(urlsplit(found.url).path).name, partial / "content"
     try:
-        with disk(target):
-            content.mkdir(parents=True)
-            with progress(console, archive.name) as advance:
-                seen = fetch(found, archive, opener, advance)
-            unpack(archive, content, limits)
-            check_free(target)
-            content.rename(target)
+        content.mkdir(parents=True)
+        with ProgressBar(console) as bar:
+            bar.begin(archive.name, None)
+            seen = fetch(found, archive, opener, bar)
+        unpack(archive, content, limits)
+        check_free(target)
+        content.rename(target)
+    except OSError as error:
+        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise UserError(f"{target}: cannot be written: {why}. Nothing was kept. Make room, or choose --out.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return seen
 
 
-def fetch(found: Download, archive: Path, opener: urllib.request.OpenerDirector, advance: Advance) -> str:
+def fetch(found: Download, archive: Path, opener: urllib.request.OpenerDirector, bar: ProgressBar) -> str:
     """Write what the server sends to `archive`, check its size and hash, and return the SHA-256 (hex)."""
     url, by_hand = found.url, "Try again later, or fetch it with a browser and unpack it yourself."
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "ovmse"})
@@ -119,7 +119,7 @@ def fetch(found: Download, archive: Path, opener: urllib.request.OpenerDirector,
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             expected = expected_bytes(found, answer.headers.get("Content-Length"))
             check_room(archive.parent, expected)
-            count, seen = save(answer, archive, expected, advance)
+            count, seen = save(answer, archive, expected, bar)
     except urllib.error.HTTPError as error:
         error.close()
         raise UserError(f"{url}: the server answered {error.code} {error.reason}. {by_hand}") from error
@@ -157,41 +157,19 @@ def check_room(folder: Path, wanted: int | None) -> None:
         raise UserError(f"{folder.parent}: {2 * wanted} bytes are needed, {free} are free. Make room, or choose --out.")
 
 
-def save(answer: Any, archive: Path, expected: int | None, advance: Advance) -> tuple[int, str]:
+def save(answer: Any, archive: Path, expected: int | None, bar: ProgressBar) -> tuple[int, str]:
     """Write an answer to a file, not much beyond the expected size; returns the bytes that came and their SHA-256."""
-    hashed, count = hashlib.sha256(), 0
+    hashed, count, of = hashlib.sha256(), 0, "" if expected is None else f" of {decimal(expected)}"
+    bar.total = expected
     with archive.open("xb") as file:
         while piece := answer.read(PIECE):
             file.write(piece)
             hashed.update(piece)
             count += len(piece)
-            advance(count, expected)
+            bar.update(count, f"{decimal(count)}{of}, {decimal(int(count / max(bar.elapsed(), 1e-3)))}/s")
             if expected is not None and count > expected:
                 break
     return count, hashed.hexdigest()
-
-
-@contextmanager
-def disk(target: Path) -> Iterator[None]:
-    """Errors of the disk, as a `UserError` that names the target."""
-    try:
-        yield
-    except OSError as error:
-        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise UserError(f"{target}: cannot be written: {why}. Nothing was kept. Make room, or choose --out.") from error
-
-
-@contextmanager
-def progress(console: Console, name: str) -> Iterator[Advance]:
-    """A bar with the time left, and what tells it how many bytes have come, of how many (None: not known)."""
-    with ProgressBar(console) as bar:
-        bar.begin(name, None)
-
-        def advance(done: int, total: int | None) -> None:
-            bar.total, of = total, "" if total is None else f" of {decimal(total)}"
-            bar.update(done, f"{decimal(done)}{of}, {decimal(int(done / max(bar.elapsed(), 1e-3)))}/s")
-
-        yield advance
 
 
 def next_commands(name: str, found: Download, target: Path) -> list[str]:

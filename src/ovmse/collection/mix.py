@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import zarr
@@ -84,7 +84,18 @@ def mix(
         git_revision=provenance.git_revision(),
         command=provenance.command_line(),
         float_dtype="float16" if all(halved) else "float32",
-        recipe=recipe(found, episodes, return_range, seed, allow_version_mismatch),
+        recipe={  # the parts are known by their checksums, wherever they lie
+            "made_by": "mix",
+            "parts": [
+                {"name": title(part), "checksum": part.dataset.metadata.checksum, "share": str(part.share)}
+                for part in found
+            ],
+            "episodes": episodes,
+            "return_range": None if return_range is None else range_text(return_range),
+            "seed": seed,
+            "allow_version_mismatch": allow_version_mismatch,
+            "versions": provenance.dataset_versions(),
+        },
         source="; ".join(dict.fromkeys(s for part in found if (s := part.dataset.metadata.source))),
         assumptions=[f"{title(part)}: {text}" for part in found for text in part.dataset.metadata.assumptions],
     )
@@ -228,21 +239,3 @@ def gather(flats: Sequence[Flat], chosen: Sequence[np.ndarray], place: np.ndarra
 def title(part: MixPart) -> str:
     """The part's name without the folders that it lies in."""
     return part.dataset.path.resolve().name
-
-
-def recipe(
-    parts: Sequence[MixPart], episodes: int | None, return_range: Range | None, seed: int, allow_version_mismatch: bool
-) -> dict[str, Any]:
-    """What `ovmse datasets make` needs to mix the same again; parts are known by their checksums, wherever they lie."""
-    return {
-        "made_by": "mix",
-        "parts": [
-            {"name": title(part), "checksum": part.dataset.metadata.checksum, "share": str(part.share)}
-            for part in parts
-        ],
-        "episodes": episodes,
-        "return_range": None if return_range is None else range_text(return_range),
-        "seed": seed,
-        "allow_version_mismatch": allow_version_mismatch,
-        "versions": provenance.dataset_versions(),
-    }

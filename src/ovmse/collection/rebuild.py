@@ -50,7 +50,7 @@ def make(name_or_path: str | os.PathLike[str], out: Path | None = None, display:
     """Make a dataset: one of the named recipes, or an existing dataset (a directory) again, by its own recipe.
 
     out: the directory to write; by default NAME, or NAME-again for one that exists, in the folder of datasets (see
-    `ovmse.collection.catalogue.root`). What exists already, there or shipped with the package, is compared with.
+    `ovmse.data.dataset.root`). What exists already, there or shipped with the package, is compared with.
     Raises `UserError` for names that are unknown, recipes that are missing or can't be followed, and where `out` is
     in use.
     """
@@ -59,11 +59,15 @@ def make(name_or_path: str | os.PathLike[str], out: Path | None = None, display:
     if not is_path and name in table:
         before = find(name) if name in shipped() or (root() / name).is_dir() else None  # not the one made below
         dataset = collect(replace(table[name], out=out or root() / name), display)
-        return compared(dataset, before)
-    if not is_path and name not in shipped():
+    elif is_path or name in shipped():
+        before = find(name)
+        dataset = again(before, out or root() / f"{before.resolve().name}-again", display)
+    else:
         raise unknown("dataset to make", name, [*table, *shipped()], "Or give the path of an existing one.")
-    before = find(name)
-    return compared(again(before, out or root() / f"{before.resolve().name}-again", display), before)
+    if before is None or not (old := read_metadata(before)).checksum:
+        return Made(dataset, before)
+    same = old.checksum == dataset.metadata.checksum
+    return Made(dataset, before, same, () if same else differences(old, dataset.metadata))
 
 
 def again(before: Path, out: Path, display: Display | None = None) -> Dataset:
@@ -124,17 +128,6 @@ def by_checksum(paths: Iterable[Path]) -> dict[str, Path]:
             continue
     found.pop("", None)
     return found
-
-
-def compared(dataset: Dataset, before: Path | None) -> Made:
-    """The dataset beside the one that was made before."""
-    if before is None:
-        return Made(dataset)
-    old = read_metadata(before)
-    if not old.checksum:
-        return Made(dataset, before)
-    same = old.checksum == dataset.metadata.checksum
-    return Made(dataset, before, same, () if same else differences(old, dataset.metadata))
 
 
 def differences(old: Metadata, new: Metadata) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """One call that tells whether an environment keeps to the protocol, and what exactly it breaks."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +22,7 @@ from ovmse.envs.protocol import (
     unpacked,
 )
 
-COUNTS = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit")
 VMAP_ROWS = 4  # steps of the first episode that are repeated under vmap
-
-
-Policy = Callable[[int, Observation], np.ndarray]
-"""The joint action at a step, of its number and what the team sees."""
 
 
 class Player(NamedTuple):
@@ -67,20 +62,15 @@ def check(env: Any, episodes: int = 3, seed: int = 0) -> None:
     check_positive("episodes", float(episodes))
     try:
         _check_spec(env)
-        _check_episodes(env, episodes, seed)
+        player = _host(env) if is_host(env) else _compiled(env)
+        played = [_play(player, seed + i) for i in range(episodes)]
+        _check_equal_episodes(played[0], _play(player, seed, played[0].actions))
+        _check_no_reset(played)
+        if not is_host(env):
+            _check_vmap(env, played[0])
     except UserError as error:
         name = getattr(getattr(env, "spec", None), "name", type(env).__name__)
         raise UserError(f"check of {name}: {error}") from error.__cause__
-
-
-def _check_episodes(env: Any, episodes: int, seed: int) -> None:
-    player = _host(env) if is_host(env) else _compiled(env)
-    played = [_play(player, seed + i, _random_policy(seed + i)) for i in range(episodes)]
-    first = played[0]
-    _check_equal_episodes(first, _play(player, seed, lambda t, _: first.actions[min(t, len(first.actions) - 1)]))
-    _check_no_reset(played)
-    if not is_host(env):
-        _check_vmap(env, first)
 
 
 def _check_spec(env: Any) -> None:
@@ -90,7 +80,7 @@ def _check_spec(env: Any) -> None:
     for field in ("name", "version"):
         value = getattr(spec, field)
         require(isinstance(value, str) and value, f"spec.{field} must be a non-empty string; got {value!r}.")
-    for field in COUNTS:
+    for field in ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit"):
         value = getattr(spec, field)
         require(type(value) is int and value >= 1, f"spec.{field} must be an int of at least 1; got {value!r}.")
     require(isinstance(spec.has_win, bool), f"spec.has_win must be True or False; got {spec.has_win!r}.")
@@ -156,15 +146,18 @@ def _aval(value: Any) -> str:
     return f"{value.dtype}{list(value.shape)}{' (weakly typed)' if value.weak_type else ''}"
 
 
-def _play(player: Player, seed: int, policy: Policy) -> Played:
-    """Play one episode, checking every row."""
-    spec, where = player.spec, f"seed {seed}: reset{player.suffix}"
+def _play(player: Player, seed: int, actions: Sequence[np.ndarray] = ()) -> Played:
+    """Play one episode, checking every row: by these actions, of which the last goes on, or at random."""
+    spec, where, rng = player.spec, f"seed {seed}: reset{player.suffix}", np.random.default_rng(seed)
     state, observation = player.reset(seed)
     check_observation(spec, where, observation)
     check_legal(where, observation)
     played, kept = Played(seed, [state], [observation], [], []), [jax.tree.map(np.array, observation)]
     for t in range(spec.episode_limit):
-        action = policy(t, observation)
+        if actions:
+            action = actions[min(t, len(actions) - 1)]
+        else:
+            action = np.array([rng.choice(np.flatnonzero(row)) for row in np.asarray(observation.avail)], np.int32)
         state, observation, result = player.step(seed, t, state, action)
         where = f"seed {seed}: step{player.suffix} at step {t}"
         check_observation(spec, where, observation)
@@ -188,15 +181,6 @@ def _play(player: Player, seed: int, policy: Policy) -> Played:
         message = f"seed {seed}: Observation.{field} of row {row} was changed by a later step; return fresh arrays."
         require(field is None, message)
     return played._replace(observations=kept)
-
-
-def _random_policy(seed: int) -> Policy:
-    rng = np.random.default_rng(seed)
-
-    def act(t: int, observation: Observation) -> np.ndarray:
-        return np.array([rng.choice(np.flatnonzero(row)) for row in np.asarray(observation.avail)], np.int32)
-
-    return act
 
 
 def _difference(a: Any, b: Any, tolerance: float = 0.0) -> str | None:

@@ -42,43 +42,31 @@ class GuardedEnv:
     def reset_host(self, seed: int) -> Observation:
         """Start an episode."""
         self._t = 0
-        observation = self._call("reset", lambda: self._env.reset_host(seed))
-        with _checking():
-            self._check("reset", observation)
-        return observation
+        return self._checked("reset", lambda: (self._env.reset_host(seed),))[0]
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly."""
         self._t += 1
-        call = f"step {self._t}"
-        returned = self._call(call, lambda: self._env.step_host(action))
-        with _checking():
-            observation, result = unpacked(call, returned, 2)
-            self._check(call, observation)
-            check_result(call, result, strict=False)
-        return observation, result
+        return self._checked(f"step {self._t}", lambda: self._env.step_host(action), results=1)
 
-    def _call(self, call: str, function: Callable[[], Any]) -> Any:
+    def _checked(self, call: str, function: Callable[[], Any], results: int = 0) -> Any:
+        """What a call returns in time: an observation, and so many results of a step."""
         try:
             with time_limit(self._seconds):
-                return function()
+                returned = function()
         except _TimeUp:
             raise EnvFault(f"{call} took more than {self._seconds:g} s (--env-seconds)") from None
         except (Exception, SystemExit) as error:
             raise EnvFault(f"{call} raised {_told(error)}") from error
-
-    def _check(self, call: str, observation: Any) -> None:
-        check_observation(self.spec, call, observation, strict=False)
-        check_legal(call, observation)
-
-
-@contextlib.contextmanager
-def _checking() -> Iterator[None]:
-    """Raise a failed check as a fault of the environment."""
-    try:
-        yield
-    except UserError as error:
-        raise EnvFault(str(error).removesuffix(".")) from error
+        try:
+            observation, *rest = unpacked(call, returned, 1 + results)
+            check_observation(self.spec, call, observation, strict=False)
+            check_legal(call, observation)
+            for result in rest:
+                check_result(call, result, strict=False)
+        except UserError as error:
+            raise EnvFault(str(error).removesuffix(".")) from error
+        return returned
 
 
 class _TimeUp(BaseException):

@@ -145,8 +145,8 @@ class ParallelTeam:
 
     def actions_of(self, moves: Mapping[str, Any]) -> np.ndarray:
         """The actions (int, shape (N,)) of what was handed to the environment's ``step``; 0 for agents that left."""
-        first = {agent: int(space.start) for agent, space in zip(self._agents, self._actions, strict=True)}
-        return np.array([int(moves.get(agent, first[agent])) - first[agent] for agent in self._agents])
+        spaces = zip(self._agents, self._actions, strict=True)
+        return np.array([int(moves.get(agent, space.start)) - int(space.start) for agent, space in spaces])
 
     def _tells_win(self, infos: Mapping[str, Any]) -> bool:
         return any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
@@ -239,9 +239,7 @@ def _settings_of(source: Any) -> dict[str, Any] | None:
 
     PettingZoo's wrapper around ``parallel_env`` takes anything; then ``raw_env`` knows.
     """
-    for maker in (source.parallel_env, getattr(source, "raw_env", None)):
-        if maker is None:
-            continue
+    for maker in (source.parallel_env, getattr(source, "raw_env", source.parallel_env)):
         parameters = inspect.signature(maker).parameters.values()
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return {p.name: p.default for p in parameters}
