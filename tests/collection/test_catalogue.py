@@ -12,7 +12,7 @@ from support.episodes import write_two_step
 
 from ovmse import envs
 from ovmse.collection import rebuild as making, recipes
-from ovmse.collection.catalogue import as_json, listing, print_listing
+from ovmse.collection.catalogue import listing, print_listing
 from ovmse.collection.collect import behaviour_config, collect
 from ovmse.collection.mix import mix
 from ovmse.collection.rebuild import make
@@ -165,7 +165,7 @@ def test_the_table_fits_100_columns_and_cuts_nothing(monkeypatch, tmp_path, coll
     assert max(map(len, narrow.splitlines())) <= 80
     header = next(line for line in narrow.splitlines() if "checksum" in line)
     assert "env" in header and "quality" in header  # no column gives way altogether
-    again = json.loads(json.dumps(as_json(entries)))
+    again = json.loads(json.dumps([dataclasses.asdict(entry) for entry in entries]))
     assert [e["name"] for e in again] == [e.name for e in entries]
 
 

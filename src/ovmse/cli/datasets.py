@@ -2,6 +2,7 @@
 
 import json as jsonlib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -22,11 +23,11 @@ def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool
         thorough: read and check all values, not only that all files are there.
         json: print them as JSON.
     """
-    from ovmse.collection.catalogue import as_json, listing, print_listing
+    from ovmse.collection.catalogue import listing, print_listing
 
     entries = listing(folder, thorough=thorough)
     if json:
-        print(jsonlib.dumps(as_json(entries), indent=1))
+        print(jsonlib.dumps([asdict(entry) for entry in entries], indent=1))
     else:
         print_listing(entries, Console())
 
@@ -43,8 +44,7 @@ def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> No
 
     console = Console()
     made = make(name, out, Display(console))
-    say(console, str(made))
-    say(console, f"Next: ovmse inspect {quote(str(made.dataset.path))}")
+    say(console, f"{made}\nNext: ovmse inspect {quote(str(made.dataset.path))}")
 
 
 def get_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
@@ -103,8 +103,7 @@ def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFor
     console = Console()
     for text in run(data, out, format):
         say(console, f"not carried over: {text}")
-    say(console, f"Written: {out}")
-    say(console, f"Next: ovmse import {quote(str(out))} --out AGAIN reads it back")
+    say(console, f"Written: {out}\nNext: ovmse import {quote(str(out))} --out AGAIN reads it back")
 
 
 DATASETS: dict[str, Callable[..., Any]] = {

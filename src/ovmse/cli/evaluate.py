@@ -38,5 +38,4 @@ def evaluate(
         won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
         table.add_row(str(row["seed"]), row["team"], won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
     console.print(table)
-    say(console, f"Written: {run / 'evaluation.json'}")
-    say(console, f"Next: ovmse report {run}")
+    say(console, f"Written: {run / 'evaluation.json'}\nNext: ovmse report {run}")

@@ -61,11 +61,8 @@ def import_log(
         if columns != Columns():
             raise UserError("name the columns either by --mapping or by --columns, not by both.")
         columns = load_columns(mapping)
-    options = {
-        "columns": None if columns == Columns() else columns,
-        "missing_agents": missing_agents,
-        "separator": separator,
-    }
+    named = None if columns == Columns() else columns
+    options = {"columns": named, "missing_agents": missing_agents, "separator": separator}
     made = import_dataset(
         source,
         out,

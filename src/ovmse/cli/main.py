@@ -4,7 +4,6 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import tyro
@@ -72,11 +71,9 @@ def from_preset(arguments: list[str]) -> Config:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", nargs="?")
     name = parser.parse_known_args(arguments)[0].preset
-    if name is None:
-        return Config()
-    if name not in PRESETS:
+    if name not in (None, *PRESETS):
         raise unknown("preset", name, PRESETS)
-    return replace(Config(), **PRESETS[name])
+    return Config(**PRESETS.get(name, {}))
 
 
 def _stub(summary: str) -> Callable[[], None]:

@@ -36,5 +36,4 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
         for one in found.truth:
             true.add_row(*cells(TRUE_COLUMNS, one))
         console.print(true)
-    say(console, f"Written: {found.out}/selection.md, selection.json, chosen")
-    say(console, f"Next: {next_command(selecting, found)}")
+    say(console, f"Written: {found.out}/selection.md, selection.json, chosen\nNext: {next_command(selecting, found)}")

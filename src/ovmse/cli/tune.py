@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from shlex import quote
-from typing import Literal
 
 import tyro
 from rich import box
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ovmse.config import Config
+from ovmse.config import Config, PresetName
 from ovmse.system.progress import say
 from ovmse.tuning.settings import Tuning, from_config
 
@@ -20,7 +19,7 @@ def tune_command(default: Config) -> Callable[..., None]:
 
     def tune(
         tuning: tyro.conf.UseAppendAction[tyro.conf.OmitArgPrefixes[Tuning]] = from_config(default),  # noqa: B008
-        preset: Literal["demo", "paper"] | None = None,
+        preset: PresetName | None = None,
     ) -> None:
         """Search good settings for several methods, on an equal budget, and show what each budget is worth.
 

@@ -1,13 +1,13 @@
 """The catalogue: datasets that are here, that can be made, and that can be downloaded. `docs/catalogue.md` explains."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import zarr
 from rich.console import Console
-from rich.filesize import pick_unit_and_suffix
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -114,11 +114,6 @@ def elsewhere() -> Iterator[Entry]:
         yield Entry(name, "download", it.env, bytes=it.bytes, checksum=checksum, made=f"ovmse datasets get {name}")
 
 
-def as_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """The entries as JSON values."""
-    return [asdict(entry) for entry in entries]
-
-
 def print_listing(entries: Sequence[Entry], console: Console) -> None:
     """Print the catalogue as tables of at most 100 columns: what is here, what can be made, what can be downloaded."""
     here = [entry for entry in entries if entry.kind in ("shipped", "local")]
@@ -170,7 +165,4 @@ def _number(count: int | None) -> str:
 
 
 def _size(count: int | None) -> str:
-    if count is None:
-        return ""
-    size, unit = pick_unit_and_suffix(count, ["B", "KiB", "MiB", "GiB", "TiB"], 1024)
-    return f"{count} B" if unit == "B" else f"{count / size:.1f} {unit}"
+    return "" if count is None else decimal(count)

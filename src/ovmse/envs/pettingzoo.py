@@ -181,12 +181,7 @@ class ParallelTeam:
 
 
 def from_module(
-    module: str,
-    *,
-    reward: str = "mean",
-    episode_limit: int | None = None,
-    win_key: str | None = None,
-    **settings: Any,
+    module: str, *, reward: str = "mean", episode_limit: int | None = None, win_key: str | None = None, **settings: Any
 ) -> ParallelTeam:
     """``module.parallel_env(**settings)`` as a team, such as ``mpe2.simple_spread_v3``.
 

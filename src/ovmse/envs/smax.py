@@ -1,12 +1,10 @@
 """SMAX: StarCraft's micro-management battles in JAX, from jaxmarl, against its scripted enemy."""
 
-import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -141,27 +139,20 @@ def _strongly_typed(state: EnvState) -> EnvState:
 
 
 def _jaxmarl() -> tuple[Any, dict[str, Any]]:
-    """jaxmarl's environment class and its maps."""
-    with _only_packages("jaxmarl", "jaxmarl.environments"):
-        smax = importlib.import_module("jaxmarl.environments.smax.heuristic_enemy_smax_env")
-        maps = importlib.import_module("jaxmarl.environments.smax.smax_env")
-    return smax.HeuristicEnemySMAX, maps.MAP_NAME_TO_SCENARIO
+    """jaxmarl's environment class and its maps, imported without the code of the packages that they are in.
 
-
-@contextlib.contextmanager
-def _only_packages(*names: str) -> Iterator[None]:
-    """Import modules out of packages whose own code, unless it ran before, is left out.
-
-    jaxmarl's own code imports all of its environments, which takes five seconds and more, plots, compiles and prints.
+    That imports all of jaxmarl's environments, which takes five seconds and more, plots, compiles and prints.
     """
-    bare = [name for name in names if name not in sys.modules]
+    bare = [name for name in ("jaxmarl", "jaxmarl.environments") if name not in sys.modules]
     try:
         for name in bare:
             found = importlib.util.find_spec(name)
             package = types.ModuleType(name)
             package.__path__ = [] if found is None else found.submodule_search_locations or []
             sys.modules[name] = package
-        yield
+        smax = importlib.import_module("jaxmarl.environments.smax.heuristic_enemy_smax_env")
+        maps = importlib.import_module("jaxmarl.environments.smax.smax_env")
     finally:
         for name in bare:
             sys.modules.pop(name, None)  # whoever imports jaxmarl later gets all of it
+    return smax.HeuristicEnemySMAX, maps.MAP_NAME_TO_SCENARIO

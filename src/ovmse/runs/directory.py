@@ -1,7 +1,4 @@
-"""A run's directory: a free place for a new one, and what is said where it can't be written to.
-
-`docs/metrics.md` describes the files.
-"""
+"""A run's directory (`docs/metrics.md`): a free place for a new one, and what is said where it can't be written to."""
 
 import itertools
 from collections.abc import Iterator

@@ -44,10 +44,7 @@ COLUMNS = [name for name in ROW_FIELDS if name not in ("phase", "seed")]
 HANDOVER_FIELDS: Fields = {
     "seed": SEED,
     "agree": BOOL_OR_NULL,
-    "win_rate_before": NUMBER_OR_NULL,
-    "win_rate_after": NUMBER_OR_NULL,
-    "return_before": NUMBER_OR_NULL,
-    "return_after": NUMBER_OR_NULL,
+    **dict.fromkeys(("win_rate_before", "win_rate_after", "return_before", "return_after"), NUMBER_OR_NULL),
     "max_abs_return_difference": NUMBER_OR_NULL,
 }
 

@@ -37,9 +37,9 @@ class Clock:
     @contextmanager
     def measure(self, kind: str) -> Iterator[Chunk]:
         """Add a stretch of work; the caller notes in the chunk how much was done."""
-        chunk, began, compiled = Chunk(), time.monotonic(), _compiling.seconds
+        chunk, began, compiled = Chunk(), time.monotonic(), _process.compiling
         yield chunk
-        chunk.seconds, chunk.compiling = time.monotonic() - began, _compiling.seconds - compiled
+        chunk.seconds, chunk.compiling = time.monotonic() - began, _process.compiling - compiled
         total = self.spent.setdefault(kind, Chunk())
         for name, value in vars(chunk).items():
             setattr(total, name, getattr(total, name) + value)
@@ -62,11 +62,10 @@ class Clock:
             busy = chunk.seconds - chunk.compiling if chunk else 0.0
             return round(getattr(chunk, unit) / busy, 2) if busy > 0 else None
 
-        seconds = {f"{kind}_s": round(chunk.seconds, 3) for kind, chunk in self.spent.items()}
         return {
             "wall_s": round(self.elapsed(), 3),
             "compile_s": round(sum(c.compiling for c in self.spent.values()), 3),
-            **seconds,
+            **{f"{kind}_s": round(chunk.seconds, 3) for kind, chunk in self.spent.items()},
             "offline_updates_per_s": rate("offline", "updates"),
             "online_updates_per_s": rate("online", "updates"),
             "online_env_steps_per_s": rate("online", "env_steps"),
@@ -74,19 +73,15 @@ class Clock:
         }
 
 
-@dataclass
-class _Compiling:
-    """Seconds that JAX has spent on tracing and compiling in this process."""
-
-    seconds: float = 0.0
-
-    def __call__(self, event: str, duration_secs: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            self.seconds += duration_secs
+_process = Chunk()  # of which only `compiling` counts: what JAX has spent on tracing and compiling in this process
 
 
-_compiling = _Compiling()
-jax.monitoring.register_event_duration_secs_listener(_compiling)
+def _note_compiling(event: str, duration_secs: float, **_: Any) -> None:
+    if event.startswith("/jax/core/compile/"):
+        _process.compiling += duration_secs
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compiling)
 
 
 class Interval:
@@ -108,7 +103,7 @@ class Pace:
     """How much work makes a chunk of about the wanted seconds, learned from the chunks so far."""
 
     def __init__(self, seconds: float, first: int):
-        self.seconds, self.next, self.runs = seconds, float(first), 0
+        self.seconds, self.next = seconds, float(first)
 
     def amount(self) -> int:
         """Units of work for the next chunk."""

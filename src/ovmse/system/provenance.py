@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
-"""The directory of the package's source."""
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "jaxmarl", "pettingzoo", "mpe2", "zarr", "numpy")
 """What a run's bits may depend on, where it is installed."""
 DATASET_PACKAGES = ("ovmse", "jax", "jaxlib", "jaxmarl", "equinox", "optax", "numpy")

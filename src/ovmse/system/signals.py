@@ -16,10 +16,8 @@ class Interrupted(Exception):
     """
 
     def __init__(self, out: Path, how: str = "", code: int = 130, at_once: bool = False):
-        saved = (
-            f"stopped at once; what was saved before is in {out}" if at_once else f"stopped; the run is saved in {out}"
-        )
-        super().__init__(f"{saved}. Go on with: {how or f'ovmse train --resume {out}'}")
+        saved = "stopped at once; what was saved before is" if at_once else "stopped; the run is saved"
+        super().__init__(f"{saved} in {out}. Go on with: {how or f'ovmse train --resume {out}'}")
         self.out, self.code = out, code
 
 

@@ -71,10 +71,8 @@ def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams
     """
     names = safe_names(run) if teams == "safe" else [str(teams)] * config.seeds
     found = {}
-    for name, file in FILES.items():
-        if name not in names:
-            continue
-        if not (path := run / file).exists():
+    for name in dict.fromkeys(names):
+        if not (path := run / FILES[name]).exists():
             raise UserError(
                 f"{path} is missing: the run did not get there. Was it interrupted? ovmse train --resume {run}"
             )
@@ -96,9 +94,5 @@ def safe_names(run: Path) -> list[str]:
 
 def restore_teams(path: Path, config: Config, spec: Any, parts: Parts) -> Team:
     """The networks of all seeds (leading axis) in a file."""
-
-    def one(key: Any) -> Team:
-        return learner.init(config.learner, spec, key, parts).team
-
-    like = jax.eval_shape(lambda keys: jax.vmap(one)(keys), jax.random.split(jax.random.key(0), config.seeds))
-    return pytree_files.restore(path, like)
+    init = jax.vmap(lambda key: learner.init(config.learner, spec, key, parts).team)
+    return pytree_files.restore(path, jax.eval_shape(init, jax.random.split(jax.random.key(0), config.seeds)))

@@ -1,7 +1,4 @@
-"""What is left when learning halts: the batch that it halted at, its numbers by layer, and the last good team.
-
-The files are in ``diagnosis/`` of the run's directory; docs/recovery.md describes them.
-"""
+"""What is left when learning halts (docs/recovery.md): the batch that it halted at, its numbers, the last good team."""
 
 import math
 import shutil
@@ -18,11 +15,11 @@ from ovmse.core.errors import UserError
 from ovmse.core.networks import Team
 from ovmse.learning import finiteness, learner, phases, update
 from ovmse.learning.learner import Batch
-from ovmse.learning.parallel import SeedBatches, join, seeds_per_batch
+from ovmse.learning.parallel import SeedBatches, seeds_per_batch
 from ovmse.learning.phases import Phase, SeedState
 from ovmse.learning.replay import Replay
 from ovmse.system import files, pytree_files
-from ovmse.training.run import Run
+from ovmse.training.run import Run, halt_causes
 
 TRY = "a lower --learning-rate (a tenth), or a weaker penalty (--change offline_loss.alpha=…)"
 
@@ -37,12 +34,11 @@ class FailedUpdate(NamedTuple):
 
 def check(run: Run, states: SeedBatches) -> None:
     """Raise `UserError` where learning halted, with everything that tells why written down."""
-    seeds = run.task.config.seeds
-    causes = join([state.sums.halt.cause for state in states])[:seeds]
+    causes = halt_causes(run, states)
     if not causes.any():
         return
     number = int(np.flatnonzero(causes)[0])
-    place, i = divmod(number, seeds_per_batch(seeds))
+    place, i = divmod(number, seeds_per_batch(run.task.config.seeds))
     state: SeedState = jax.tree.map(lambda x: x[i], states[place])
     data = None if run.data is None else jax.tree.map(jnp.asarray, jax.device_get(run.data))
     cause = finiteness.CAUSES[int(causes[number])]

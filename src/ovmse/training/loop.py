@@ -19,9 +19,6 @@ SECONDS_PER_CHUNK = 2.0  # how long a compiled chunk runs before the display and
 class PhaseLoop:
     """What one phase is to the loop; `budget`, `evaluate_every` and `first` are in the phase's unit.
 
-    name: the phase.
-    budget: how much there is to do.
-    evaluate_every: how much is done between two evaluations.
     first: how much the first compiled chunk does, before its pace is known.
     done: the states → how much the slowest seed has done.
     advance: (states, mark of the next evaluation, how far to go now, the chunk to note the work in) → new states.

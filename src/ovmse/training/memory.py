@@ -1,4 +1,4 @@
-"""The machine that a run is on: its cores, its memory, its clock, and JAX's compilation cache."""
+"""How much memory a run will need, and whether the machine has it."""
 
 import jax
 import psutil

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from ovmse.config import Config
@@ -98,8 +97,3 @@ def handover_report(before: Scores, after: Scores, config: Config, has_win: bool
             }
         )
     return {"episodes": config.evaluate_episodes, "seeds": seeds}
-
-
-def first_seeds(tree: Any, seeds: int) -> Any:
-    """Without the extra seeds that only fill the devices."""
-    return jax.tree.map(lambda x: np.asarray(x)[:seeds], tree)

@@ -2,12 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from ovmse.learning.lengths import lengths_of
 from ovmse.learning.parallel import SeedBatches, over_seeds
-from ovmse.learning.phases import Phase, SeedState, learn_offline
-from ovmse.learning.replay import Replay
+from ovmse.learning.phases import Phase, learn_offline
 from ovmse.system.clock import Chunk
 from ovmse.training.loop import PhaseLoop
 from ovmse.training.run import Run, updates_of
@@ -18,11 +16,9 @@ def offline_phase(run: Run) -> PhaseLoop:
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
     assert run.data is not None
     lengths = lengths_of(run.data)
-
-    def learn_some(state: SeedState, data: Replay, updates: Array) -> SeedState:
-        return learn_offline(config, spec, method, state, data, updates, lengths)
-
-    learn = over_seeds(learn_some, config.seeds)
+    learn = over_seeds(
+        lambda state, data, updates: learn_offline(config, spec, method, state, data, updates, lengths), config.seeds
+    )
 
     def done(states: SeedBatches) -> int:
         return int(updates_of(run, states)[0])

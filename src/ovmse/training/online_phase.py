@@ -10,13 +10,14 @@ from jaxtyping import Array
 from ovmse.learning import finiteness
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds
 from ovmse.learning.phases import Phase, SeedState, learn_online
+from ovmse.learning.play import Actor
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout
 from ovmse.system.clock import Chunk
 from ovmse.training import online_log
 from ovmse.training.loop import PhaseLoop
 from ovmse.training.online_log import Turn
-from ovmse.training.run import Run, actor_of, env_steps, has_halted, updates_of
+from ovmse.training.run import Run, env_steps, halt_causes, teams_of, updates_of
 
 TURNS_AHEAD = 4  # turns of play and learning that are handed to the devices at once
 
@@ -38,7 +39,8 @@ def online_phase(run: Run) -> PhaseLoop:
 
     def play_and_learn(place: int, state: Any, mark: int) -> Any:
         """One turn of the seeds of one batch."""
-        played, before = run.collect([actor_of(method, state)], 0, None), jnp.copy(state.env_steps)
+        actor = Actor(teams_of(method, state), state.key, state.env_steps)
+        played, before = run.collect([actor], 0, None), jnp.copy(state.env_steps)
         [state] = learn([state], run.data, jnp.int32(mark), beside=played)
         if run.online_logs:
             played_turns.append((place, played[0], before, jnp.copy(state.env_steps)))
@@ -47,7 +49,7 @@ def online_phase(run: Run) -> PhaseLoop:
     def advance(states: SeedBatches, mark: int, until: int, chunk: Chunk) -> SeedBatches:
         steps = steps_before = env_steps(run, states)
         updates_before, turns = updates_of(run, states), 1
-        while steps.min() < until and not has_halted(run, states):
+        while steps.min() < until and not halt_causes(run, states).any():
             for _ in range(turns):
                 states = [play_and_learn(place, state, mark) for place, state in enumerate(states)]
             was, steps = steps, env_steps(run, states)

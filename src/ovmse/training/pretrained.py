@@ -14,7 +14,6 @@ from ovmse.learning.parallel import SeedBatches, join, over_seeds, padded_seeds,
 from ovmse.learning.phases import SeedState, begin
 from ovmse.methods.method import Method
 from ovmse.system import files, pytree_files
-from ovmse.training import metrics
 from ovmse.training.run import Run
 
 
@@ -30,7 +29,7 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
     order = np.asarray([there.index(seed) for seed in wanted])
     order = np.resize(order, padded_seeds(config.seeds))  # the extra seeds that fill the devices repeat the first
     team = jax.tree.map(lambda x: x[order], found)
-    pytree_files.save(run.out / "offline.safetensors", metrics.first_seeds(team, config.seeds))
+    pytree_files.save(run.out / "offline.safetensors", jax.tree.map(lambda x: x[: config.seeds], team))
     rows = [row for row in rows if row["seed"] in wanted]
     files.append_json_lines(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)

@@ -19,7 +19,7 @@ from ovmse.learning import evaluation
 from ovmse.learning.evaluation import Scores
 from ovmse.learning.parallel import SeedBatches, join
 from ovmse.learning.phases import Phase, SeedState
-from ovmse.learning.play import Actor, CollectFn
+from ovmse.learning.play import CollectFn
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
@@ -123,7 +123,7 @@ def new_rows(run: Run, states: SeedBatches) -> list[dict[str, Any]]:
 
 def teams(run: Run, states: SeedBatches) -> Team:
     """The teams of all seeds (leading axis), on the host."""
-    return metrics.first_seeds(join([state.learner.team for state in states]), run.task.config.seeds)
+    return of_seeds(run, [state.learner.team for state in states])
 
 
 def teams_of(method: Method, state: SeedState) -> Teams:
@@ -135,11 +135,6 @@ def teams_of(method: Method, state: SeedState) -> Teams:
 def frozen_team(state: SeedState) -> Team:
     """The team as it left the offline phase; before that, and without such a phase, the team itself."""
     return state.learner.team if state.offline_team is None else state.offline_team
-
-
-def actor_of(method: Method, state: SeedState) -> Actor:
-    """Who plays the next episodes."""
-    return Actor(teams_of(method, state), state.key, state.env_steps)
 
 
 def play(run: Run, states: SeedBatches) -> Scores:
@@ -158,14 +153,19 @@ def read_monitor(run: Run, states: SeedBatches) -> MonitorReading | None:
 
 def env_steps(run: Run, states: SeedBatches) -> np.ndarray:
     """Online environment steps of every seed so far."""
-    return join([state.env_steps for state in states])[: run.task.config.seeds]
+    return of_seeds(run, [state.env_steps for state in states])
 
 
 def updates_of(run: Run, states: SeedBatches) -> np.ndarray:
     """Gradient updates of every seed so far."""
-    return join([state.learner.updates for state in states])[: run.task.config.seeds]
+    return of_seeds(run, [state.learner.updates for state in states])
 
 
-def has_halted(run: Run, states: SeedBatches) -> bool:
-    """Whether a seed's learning came to a halt (those that only fill up the devices do not count)."""
-    return bool(join([state.sums.halt.cause for state in states])[: run.task.config.seeds].any())
+def halt_causes(run: Run, states: SeedBatches) -> np.ndarray:
+    """Why every seed's learning came to a halt, as a number; 0 where it did not."""
+    return of_seeds(run, [state.sums.halt.cause for state in states])
+
+
+def of_seeds(run: Run, batches: SeedBatches) -> Any:
+    """The batches joined, without the seeds that only fill up the devices."""
+    return jax.tree.map(lambda x: x[: run.task.config.seeds], join(batches))

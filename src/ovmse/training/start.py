@@ -11,7 +11,6 @@ from jaxtyping import Array, Key, PRNGKeyArray
 
 from ovmse.config import Config, describe, differences
 from ovmse.core.errors import UserError
-from ovmse.data.dataset import Dataset
 from ovmse.data.profile import profile
 from ovmse.learning import learner
 from ovmse.learning.parallel import SeedBatches, over_seeds, padded_seeds, shared, split
@@ -73,7 +72,11 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
         display.say(f"{out}: the run ended before its first checkpoint; it begins anew")
     else:
         directory.create(out)
-    write_first_files(run, task.dataset, described)
+    files.write_json(out / "config.json", described)
+    files.write_json(out / "versions.json", provenance.run_versions())
+    files.write_json_lines(out / "metrics.jsonl", [])
+    if task.dataset is not None:
+        files.write_json(out / "dataset.json", profile(task.dataset))
     if config.keep_experience:
         run.online_logs.extend(online_log.open_writers(out, config, spec, [0] * config.seeds if again else None))
     display.say(memory.in_words(task.needed_bytes))
@@ -107,15 +110,6 @@ def make_run(task: Task, out: Path, described: dict[str, Any], display: Display,
         display=display,
         stop=stop,
     )
-
-
-def write_first_files(run: Run, dataset: Dataset | None, described: dict[str, Any]) -> None:
-    """What was asked, what it runs on, what it learns from, and metrics without a row."""
-    files.write_json(run.out / "config.json", described)
-    files.write_json(run.out / "versions.json", provenance.run_versions())
-    files.write_json_lines(run.out / "metrics.jsonl", [])
-    if dataset is not None:
-        files.write_json(run.out / "dataset.json", profile(dataset))
 
 
 def seed_keys(config: Config) -> Key[Array, " seeds"]:

@@ -1,7 +1,5 @@
 """One run, top to bottom: set up, pretrain, hand over, fine-tune, finish."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,8 +63,11 @@ def train(
     task, display = setup(replace(config, out=out)), display or Display()
     if not checkpoints.is_run(out):
         directory.create(out)
-    with directory.writable(out), lock.held(out, display.say), stopped_at_once(out):
-        return finish(*run_phases(task, display, resume, allow_inexact_resume))
+    with directory.writable(out), lock.held(out, display.say):
+        try:
+            return finish(*run_phases(task, display, resume, allow_inexact_resume))
+        except KeyboardInterrupt as stop:  # a second Ctrl-C
+            raise Interrupted(out, at_once=True) from stop
 
 
 def run_phases(
@@ -81,7 +82,7 @@ def run_phases(
             if task.method.online_target is not None:
                 if states[0].phase is Phase.OFFLINE:
                     states = hand_over(run, states)
-                states = fine_tune(run, states)
+                states = run_phase(run, states, online_phase(run))
     return run, states
 
 
@@ -107,11 +108,6 @@ def hand_over(run: Run, states: SeedBatches) -> SeedBatches:
     return states
 
 
-def fine_tune(run: Run, states: SeedBatches) -> SeedBatches:
-    """The online phase: play and learn, evaluated every so many environment steps."""
-    return run_phase(run, states, online_phase(run))
-
-
 def finish(run: Run, states: SeedBatches) -> Result:
     """Write the teams, the online logs and, last of all, the summary; the checkpoints have had their time then."""
     with run.stop:  # too late to stop: it ends
@@ -130,12 +126,3 @@ def finish(run: Run, states: SeedBatches) -> Result:
     if kept:
         run.display.say(f"      ovmse inspect {kept[0]} (what was played online, to learn from next time)")
     return Result(run.out, run.rows, found, last)
-
-
-@contextmanager
-def stopped_at_once(out: Path) -> Iterator[None]:
-    """A second Ctrl-C within says what is left to go on from."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise Interrupted(out, at_once=True) from stop
