@@ -87,8 +87,7 @@ class ParallelTeam:
     def began(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> Observation:
         """What the team sees at an episode's start, of what the environment's ``reset`` returned."""
         self._t = 0
-        self._terminated = np.zeros(len(self._agents), bool)
-        self._truncated = np.zeros(len(self._agents), bool)
+        self._terminated, self._truncated = np.zeros((2, len(self._agents)), bool)
         return self._seen(observations, infos, gone=self._terminated)
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:

@@ -3,11 +3,13 @@
 Where bits may depend on it, so that a run can be gone on with exactly and a dataset made again, it is compared.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -126,19 +128,12 @@ def devices() -> str:
 
 def cpu_name() -> str:
     """The processor's name as its maker gives it, or at least its kind."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (named or [_apple_cpu() or platform.processor() or platform.machine()])[0]
-
-
-def _apple_cpu() -> str:
-    if platform.system() != "Darwin":
-        return ""
-    done = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
-    return done.stdout.strip()
+    with contextlib.suppress(OSError):
+        if named := re.search(r"^model name[^:]*:(.*)", Path("/proc/cpuinfo").read_text(errors="replace"), re.M):
+            return named[1].strip()
+    apple = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    told = subprocess.run(apple, capture_output=True, text=True).stdout if platform.system() == "Darwin" else ""
+    return told.strip() or platform.processor() or platform.machine()
 
 
 def _installed() -> dict[str, str]:

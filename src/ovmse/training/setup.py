@@ -20,13 +20,12 @@ def setup(config: Config) -> Task:
     """
     jax_setup.use()
     method = change_method(methods.find(config.method), config.change)
+    env = envs.make(config.env, **parse_settings(config.env_settings))
     dataset = None
     if method.uses_data:
         if config.data is None:
             raise UserError(f"the method {config.method!r} learns from data: give --data (such as smax-3m-medium).")
         dataset = Dataset.open(config.data)
-    env = envs.make(config.env, **parse_settings(config.env_settings))
-    if dataset is not None:
         dataset.check_env(env.spec, config.allow_version_mismatch)
     if config.keep_experience and method.online_target is None:
         raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")
