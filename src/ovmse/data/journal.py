@@ -22,12 +22,11 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat, action_dtype
 from ovmse.data.dataset import episode_returns
-from ovmse.data.raw_episode import ROWS
-from ovmse.data.schema import KINDS, shapes, starts
+from ovmse.data.schema import KINDS, ROWS, STEPS, shapes, starts
 from ovmse.data.zarr_files import Stored
 from ovmse.system.files import atomic_path
 
-VALUES = ("obs", "state", "avail", "action", "reward", "terminal")
+VALUES = (*ROWS, *STEPS)
 FILES = (*VALUES, "assumptions", "records")
 RECORD = np.dtype([("length", "<i4"), ("won", "i1"), ("assumed", "<u8"), ("check", "<u4")])
 """won: 1, 0, or -1 where it is not known; assumed: one bit per line of ``assumptions``."""

@@ -16,9 +16,6 @@ import numpy as np
 from ovmse.core.errors import UserError, check_positive, unknown
 from ovmse.core.types import Flat
 
-ROWS = ("obs", "state", "avail")
-"""The fields that have a row more than an episode has steps."""
-
 
 class RawEpisode(NamedTuple):
     """One episode as its source tells it; None is what the source does not tell.

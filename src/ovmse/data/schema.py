@@ -7,18 +7,22 @@ import numpy as np
 
 from ovmse.core.types import EnvSpec
 
-KINDS = {
-    "obs": "f",
-    "state": "f",
-    "avail": "b",
-    "action": "iu",
-    "reward": "f",
-    "terminal": "b",
-    "length": "iu",
-    "won": "b",
+FIELDS = {
+    "obs": ("f", "row", "agent", "feature"),
+    "state": ("f", "row", "feature"),
+    "avail": ("b", "row", "agent", "action"),
+    "action": ("iu", "step", "agent"),
+    "reward": ("f", "step"),
+    "terminal": ("b", "step"),
+    "length": ("iu", "episode"),
+    "won": ("b", "episode"),
 }
-"""The NumPy kinds that a field's dtype may have."""
+"""The NumPy kinds that a field's dtype may have, and the names of its axes; an episode has a row more than steps."""
 
+KINDS = {field: kinds for field, (kinds, *_) in FIELDS.items()}
+DIMENSIONS = {field: tuple(axes) for field, (_, *axes) in FIELDS.items()}
+ROWS = tuple(field for field, axes in DIMENSIONS.items() if axes[0] == "row")
+STEPS = tuple(field for field, axes in DIMENSIONS.items() if axes[0] == "step")
 KIND_NAMES = {"f": "floating-point", "b": "bool", "iu": "integer"}
 
 
@@ -53,17 +57,6 @@ SIZES = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit", "ep
 
 LATER = ("source", "assumptions", "recipe", "checksum")
 """Attributes that older datasets do not have."""
-
-DIMENSIONS = {
-    "obs": ("row", "agent", "feature"),
-    "state": ("row", "feature"),
-    "avail": ("row", "agent", "action"),
-    "action": ("step", "agent"),
-    "reward": ("step",),
-    "terminal": ("step",),
-    "length": ("episode",),
-    "won": ("episode",),
-}
 
 
 @dataclasses.dataclass(frozen=True)

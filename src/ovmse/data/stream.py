@@ -5,7 +5,6 @@ left out. Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O and 
 """
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +16,11 @@ import zarr
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.findings import Finding
-from ovmse.data.raw_episode import ROWS
-from ovmse.data.schema import KIND_NAMES, KINDS, Metadata, shapes, starts
-from ovmse.data.zarr_files import read_metadata
+from ovmse.data.schema import KIND_NAMES, KINDS, ROWS, STEPS, Metadata, shapes, starts
+from ovmse.data.zarr_files import broken, chunks, read_metadata
 
 BLOCK_BYTES = 2**25
-CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
-STEPS = ("action", "reward", "terminal")
-READ_AS = {name: np.dtype(np.float32) for name in ("obs", "state", "reward")} | {
-    name: np.dtype(bool) for name in ("avail", "terminal", "won")
-}
+READ_AS = {"f": np.float32, "b": np.bool_, "iu": np.int64}
 
 
 class Block(NamedTuple):
@@ -128,9 +122,8 @@ def _whole(path: Path, arrays: dict[str, Any], name: str, findings: list[Finding
     try:
         return np.asarray(array[...]).astype(np.int64)
     except Exception as error:
-        lost = ((file, why) for at, file in _chunks(path / name, array) if (why := _failure(array, at)) is not None)
-        if chunk := next(lost, None):
-            file, why = chunk
+        if chunk := next(broken(path / name, array), None):
+            _, file, why = chunk
             findings.append(Finding("damaged chunk file", 1, f"{name}: {file.name}: {why!r}", f"{name}/{file.name}"))
         else:
             findings.append(Finding("array cannot be opened", 1, f"{name}: {error!r}", name))
@@ -188,29 +181,10 @@ def _readable(found: DatasetScan) -> bool:
     return all(found.arrays[name].shape[1:] == wanted[name][1:] for name in (*ROWS, *STEPS))
 
 
-def _chunks(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path]]:
-    """The place and the file of every chunk (of a shard, where chunks are held in shards)."""
-    grid = [-(-size // chunk) for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True)]
-    if math.prod(grid) > CHUNK_LIMIT:
-        raise UserError(f"{directory}: a shape of {list(array.shape)} in {math.prod(grid):.0e} chunks can't be.")
-    for coordinates in itertools.product(*map(range, grid)):
-        yield coordinates, directory / array.metadata.encode_chunk_key(coordinates)
-
-
-def _failure(array: Any, coordinates: tuple[int, ...]) -> Exception | None:
-    """Why a chunk cannot be decoded."""
-    size = array.shards or array.chunks
-    try:
-        array[tuple(slice(c * s, (c + 1) * s) for c, s in zip(coordinates, size, strict=True))]
-    except Exception as error:
-        return error
-    return None
-
-
 def _check_chunks(found: DatasetScan) -> None:
     """Find missing chunk files: Zarr would take the fill value for them."""
     for name, array in found.arrays.items():
-        for coordinates, file in _chunks(found.path / name, array):
+        for coordinates, file in chunks(found.path / name, array):
             if not file.is_file():
                 _leave_out(found, name, array, coordinates, "missing chunk file", file, "the file is not there")
 
@@ -265,8 +239,8 @@ def _slices(found: DatasetScan, first: int, end: int) -> dict[str, slice]:
 def _read(found: DatasetScan, first: int, end: int) -> Flat:
     """The arrays of these episodes, floats as float32."""
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is found by the checks
-        arrays = {
-            name: np.asarray(found.arrays[name][part]).astype(READ_AS.get(name, np.int64), copy=False)
+        arrays: dict[str, np.ndarray] = {
+            name: np.asarray(found.arrays[name][part]).astype(READ_AS[KINDS[name]], copy=False)
             for name, part in _slices(found, first, end).items()
         }
     return cast("Flat", arrays | {"length": found.length[first:end], "won": found.won[first:end]})
@@ -277,11 +251,8 @@ def _find_damage(found: DatasetScan, first: int, end: int, error: Exception) -> 
     before = found.sound.sum()
     for name, part in _slices(found, first, end).items():
         array = found.arrays[name]
-        size = (array.shards or array.chunks)[0]
-        for coordinates, file in _chunks(found.path / name, array):
-            touched = coordinates[0] * size < part.stop and (coordinates[0] + 1) * size > part.start
-            if touched and (why := _failure(array, coordinates)) is not None:
-                _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
+        for coordinates, file, why in broken(found.path / name, array, part):
+            _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
     if found.sound.sum() == before:
         text = f"episodes {first} to {end - 1} cannot be read: {error!r}"
         found.note("damaged chunk file", text, "", first)

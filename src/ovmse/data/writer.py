@@ -9,11 +9,11 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
-from ovmse.data.dataset import joined, plain_settings, statistics, today
+from ovmse.data.dataset import describe, joined, plain_settings, today
 from ovmse.data.formats.episodes import check_actions, one
 from ovmse.data.journal import Journal
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, RawEpisode, complete_episode
-from ovmse.data.schema import KINDS, SCHEMA_VERSION, Metadata
+from ovmse.data.schema import KINDS, Metadata
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import in_memory, typed, write_whole
 from ovmse.system.files import check_free
@@ -151,15 +151,9 @@ class DatasetWriter:
         made = self._spool.assumed()
         if spec.has_win and (untold := int((records["won"] < 0).sum())):
             made["not told whether it was won: counted as not won"] = untold
-        metadata = Metadata(
-            schema_version=SCHEMA_VERSION,
-            env=spec,
-            **{"quality": "", "seed": None, "git_revision": "", "command": "", "created": today()} | self.about,
-            episodes=len(length),
-            steps=int(length.sum(dtype=np.int64)),
-            **statistics(self._spool.returns, won, spec),
-            assumptions=AssumptionLog(made, tuple(assumed)).lines(len(length)),
-        )
+        about = {"quality": "", "seed": None, "git_revision": "", "command": "", "created": today()} | self.about
+        lines = AssumptionLog(made, tuple(assumed)).lines(len(length))
+        metadata = describe(spec, length, won, self._spool.returns, assumptions=lines, **about)
         ends = Flat(length=length, won=won)  # type: ignore[typeddict-item]
         fields = self._spool.stored() | in_memory(ends)
         metadata = write_whole(self.path, metadata, {field: fields[field] for field in KINDS})

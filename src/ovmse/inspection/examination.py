@@ -11,11 +11,11 @@ import numpy as np
 from rich.console import Console
 
 from ovmse.core.types import Flat
-from ovmse.data import profile
+from ovmse.data import dataset, profile
 from ovmse.data.findings import Finding
-from ovmse.data.stream import ROWS, STEPS, Block, DatasetScan, blocks
+from ovmse.data.schema import ROWS, STEPS
+from ovmse.data.stream import Block, DatasetScan, blocks
 from ovmse.data.validation import examine, faulty
-from ovmse.data.zarr_files import digest
 from ovmse.inspection import clone, coverage, mixture, tally
 from ovmse.system.progress import track
 
@@ -138,18 +138,5 @@ def contradictions(found: DatasetScan, gathered: Gathered) -> Iterator[Finding]:
     meta, returns = found.metadata, gathered.episodes.returns
     if meta is None or len(returns) != len(found.length):
         return
-    told: dict[str, float | None] = {
-        "return_mean": float(returns.mean()),
-        "return_std": float(returns.std()),
-        "return_min": float(returns.min()),
-        "return_max": float(returns.max()),
-        "win_rate": float(gathered.episodes.won.mean()) if found.spec.has_win else None,
-    }
-    texts = []
-    for name, value in told.items():
-        stated = getattr(meta, name)
-        if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
-            texts.append(f"{name}: the metadata says {stated}, the data {value}")
-    if meta.checksum and meta.checksum != (checksum := digest(found.arrays)):
-        texts.append(f"checksum: the metadata says {meta.checksum}, the arrays have {checksum}")
-    yield from (Finding("metadata contradicts the data", 1, text, "zarr.json") for text in texts)
+    for text in dataset.contradictions(meta, returns, gathered.episodes.won, found.arrays):
+        yield Finding("metadata contradicts the data", 1, text, "zarr.json")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ovmse.core.errors import UserError
 from ovmse.data.formats.npz.members import NpzMember, members
 from ovmse.data.formats.reading import DISCRETE_ONLY
-from ovmse.data.raw_episode import ROWS
+from ovmse.data.schema import ROWS
 
 NAMES = {
     "obs": ("obs", "observations", "observation"),

@@ -17,7 +17,8 @@ from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.npz.members import Reader, decoding, files, load
 from ovmse.data.formats.npz.opening import NpzLog, open_log
 from ovmse.data.formats.reading import settled_actions, spans
-from ovmse.data.raw_episode import ROWS, RawEpisode, Source
+from ovmse.data.raw_episode import RawEpisode, Source
+from ovmse.data.schema import ROWS
 
 BLOCK_BYTES = 2**24
 FEW = 12  # names of a sentence

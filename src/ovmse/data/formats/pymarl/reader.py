@@ -23,7 +23,8 @@ from ovmse.data.formats.pymarl.opening import (
     open_file,
 )
 from ovmse.data.formats.reading import decoding, files, settled_actions, spans
-from ovmse.data.raw_episode import NO_CHECKSUMS, ROWS, RawEpisode, Source
+from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+from ovmse.data.schema import ROWS
 
 
 class FilePlan(NamedTuple):

@@ -11,7 +11,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.pymarl.opening import ATTRIBUTE_BYTES, BLOCK_BYTES, KEYS, ORIGIN, WON, h5py
 from ovmse.data.formats.reading import origin, spans
-from ovmse.data.raw_episode import ROWS
+from ovmse.data.schema import ROWS
 from ovmse.system.files import atomic_path
 
 CHUNK_BYTES = 2**20

@@ -11,7 +11,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.reading import origin, spans
 from ovmse.data.formats.vault.opening import BLOCK_BYTES, INDEX, LAYOUTS, store_at, tensorstore
-from ovmse.data.raw_episode import ROWS
+from ovmse.data.schema import ROWS
 from ovmse.system.files import atomic_path
 
 VERSION = 1.2
