@@ -17,7 +17,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError, unknown
 from ovmse.core.types import EnvSpec, Episode, Flat
-from ovmse.data.schema import KINDS, ROWS, SCHEMA_VERSION, SIZES, STEPS, Metadata, shapes, starts
+from ovmse.data.schema import KINDS, ROWS, SCHEMA_VERSION, SIZES, STEPS, Metadata, places, shapes, starts
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import digest, in_memory, read_array, read_metadata, write_whole
 from ovmse.system.files import check_free
@@ -77,12 +77,10 @@ class Dataset:
         """Episode `index` (0 to E - 1), not padded: T is its length. Action is int32."""
         if not 0 <= index < len(self.length):
             raise UserError(f"{self.path}: no episode {index}; expected 0 to {len(self.length) - 1}.")
-        steps = int(self.length[index])
-        row, step = int(self.row_start[index]), int(self.step_start[index])
-        rows, acts = slice(row, row + steps + 1), slice(step, step + steps)
-        arrays: Any = (self.obs[rows], self.state[rows], self.avail[rows], self.action[acts].astype(np.int32))
-        ends: Any = (self.reward[acts], self.terminal[acts], np.ones(steps, bool))
-        return Episode(*arrays, *ends)
+        part = places(self.length, index, index + 1)
+        arrays: Any = {field: getattr(self, field)[part[field]] for field in (*ROWS, *STEPS)}
+        arrays |= {"action": arrays["action"].astype(np.int32), "valid": np.ones(self.length[index], bool)}
+        return Episode(**arrays)
 
     def check_env(self, spec: EnvSpec, allow_version_mismatch: bool = False) -> None:
         """Raise `UserError` unless the environment is the one the play was collected in.

@@ -16,7 +16,7 @@ import zarr
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.findings import Finding
-from ovmse.data.schema import KIND_NAMES, KINDS, ROWS, STEPS, Metadata, shapes, starts
+from ovmse.data.schema import KIND_NAMES, KINDS, ROWS, STEPS, Metadata, cuts, places, shapes, starts
 from ovmse.data.zarr_files import broken, chunks, read_metadata
 
 BLOCK_BYTES = 2**25
@@ -210,9 +210,7 @@ def blocks(found: DatasetScan) -> Iterator[Block]:
     """
     if not len(found.length):
         return
-    part = (np.cumsum(found.held) * found.step_bytes // BLOCK_BYTES).astype(np.int64)
-    edges = np.flatnonzero(np.diff(part, prepend=-1, append=-1))
-    for first, end in itertools.pairwise([*edges[:-1].tolist(), len(found.length)]):
+    for first, end in itertools.pairwise(cuts(found.held * found.step_bytes, BLOCK_BYTES)):
         yield from _sound_runs(found, first, end)
 
 
@@ -229,29 +227,23 @@ def _sound_runs(found: DatasetScan, first: int, end: int) -> Iterator[Block]:
             yield Block(begin, flat)
 
 
-def _slices(found: DatasetScan, first: int, end: int) -> dict[str, slice]:
-    """Where the episodes from `first` to before `end` lie in every array."""
-    step, stop = (int(found.held[:e].sum()) for e in (first, end))
-    rows, acts = slice(step + first, stop + end), slice(step, stop)
-    return {name: rows if name in ROWS else acts for name in (*ROWS, *STEPS)}
-
-
 def _read(found: DatasetScan, first: int, end: int) -> Flat:
     """The arrays of these episodes, floats as float32."""
+    part = places(found.held, first, end)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is found by the checks
         arrays: dict[str, np.ndarray] = {
-            name: np.asarray(found.arrays[name][part]).astype(READ_AS[KINDS[name]], copy=False)
-            for name, part in _slices(found, first, end).items()
+            name: np.asarray(found.arrays[name][part[name]]).astype(READ_AS[KINDS[name]], copy=False)
+            for name in (*ROWS, *STEPS)
         }
     return cast("Flat", arrays | {"length": found.length[first:end], "won": found.won[first:end]})
 
 
 def _find_damage(found: DatasetScan, first: int, end: int, error: Exception) -> None:
     """Name the chunks of these episodes that cannot be decoded; without any, leave the episodes out."""
-    before = found.sound.sum()
-    for name, part in _slices(found, first, end).items():
+    before, part = found.sound.sum(), places(found.held, first, end)
+    for name in (*ROWS, *STEPS):
         array = found.arrays[name]
-        for coordinates, file, why in broken(found.path / name, array, part):
+        for coordinates, file, why in broken(found.path / name, array, part[name]):
             _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
     if found.sound.sum() == before:
         text = f"episodes {first} to {end - 1} cannot be read: {error!r}"

@@ -13,7 +13,7 @@ from rich.console import Console
 from ovmse.core.types import Flat
 from ovmse.data import dataset, profile
 from ovmse.data.findings import Finding
-from ovmse.data.schema import ROWS, STEPS
+from ovmse.data.schema import places
 from ovmse.data.stream import Block, DatasetScan, blocks
 from ovmse.data.validation import examine, faulty
 from ovmse.inspection import clone, coverage, mixture, tally
@@ -58,15 +58,9 @@ def gather(
 def _faultless(block: Block, episode_limit: int) -> Iterator[Block]:
     """The runs of episodes without a fault."""
     good = ~faulty(block.flat, episode_limit)
-    steps = np.cumsum([0, *block.flat["length"]])
     for first, end in np.flatnonzero(np.diff(good, prepend=False, append=False)).reshape(-1, 2).tolist():
-        rows, acts = slice(steps[first] + first, steps[end] + end), slice(steps[first], steps[end])
-        parts = dict.fromkeys(ROWS, rows) | dict.fromkeys(STEPS, acts)
-        flat = {
-            name: array[parts.get(name, slice(first, end))]
-            for name, array in cast("dict[str, np.ndarray]", block.flat).items()
-        }
-        yield Block(block.first + first, cast("Flat", flat))
+        part, arrays = places(block.flat["length"], first, end), cast("dict[str, np.ndarray]", block.flat)
+        yield Block(block.first + first, cast("Flat", {name: arrays[name][part[name]] for name in arrays}))
 
 
 def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.pymarl.opening import ATTRIBUTE_BYTES, BLOCK_BYTES, KEYS, ORIGIN, WON, h5py
 from ovmse.data.formats.reading import origin, spans
-from ovmse.data.schema import ROWS
+from ovmse.data.schema import ROWS, places
 from ovmse.system.files import atomic_path
 
 CHUNK_BYTES = 2**20
@@ -68,14 +68,12 @@ def _write_key(dataset: Dataset, file: Any, field: str) -> None:
         compression="gzip",  # no shuffle: it tears apart the whole numbers that observations repeat
         fletcher32=True,
     )
-    row_start, step_start = dataset.row_start, dataset.step_start
     for lo, hi in spans(shape[0], max(1, BLOCK_BYTES // (row_bytes * shape[1] * episodes)) * episodes):
         values = np.zeros((hi - lo, *shape[1:]), key.dtype)
         length = dataset.length[lo:hi, None]
         if field == "filled":
             values[np.arange(shape[1]) <= length] = 1
         else:
-            extra, start = (1, row_start) if field in ROWS else (0, step_start)
-            flat = getattr(dataset, field)[start[lo] : start[hi - 1] + length[-1, 0] + extra]
-            values[np.arange(shape[1]) < length + extra] = flat.reshape(len(flat), *shape[2:])
+            flat = getattr(dataset, field)[places(dataset.length, lo, hi)[field]]
+            values[np.arange(shape[1]) < length + (field in ROWS)] = flat.reshape(len(flat), *shape[2:])
         target[lo:hi] = values
