@@ -126,7 +126,7 @@ def complete_episode(logged: RawEpisode, rules: ImportRules, n_actions: int, led
         ledger.note("no action masks: every action counts as legal")
         avail = np.ones((len(obs), n_agents, n_actions), bool)
     for name, values in (("observations", logged.obs), ("states", logged.state), ("rewards", logged.reward)):
-        if values is not None and _is_rounded(np.asarray(values)):
+        if values is not None and is_rounded(np.asarray(values)):
             ledger.note(f"{name} beyond single precision: rounded")
     obs, avail = _padded(obs, steps + 1), _padded(avail, steps + 1)
     state = obs.reshape(steps + 1, -1) if state is None else _padded(state, steps + 1)
@@ -212,13 +212,12 @@ def _rows(logged: RawEpisode, name: str, values: np.ndarray, steps: int, axes: i
     return values if name == "avail" else _floats(logged, name, values)
 
 
-def _is_rounded(values: np.ndarray) -> bool:
+def is_rounded(values: np.ndarray) -> bool:
     """Whether single precision changes a value that is a number."""
     if values.dtype.kind == "b" or values.dtype.itemsize <= 2 or values.dtype == np.float32:
         return False
     with np.errstate(over="ignore", invalid="ignore"):
-        single = values.astype(np.float32).astype(np.float64)
-        return bool(((single != values) & (values == values)).any())
+        return bool(((values.astype(np.float32) != values) & (values == values)).any())
 
 
 def _floats(logged: RawEpisode, name: str, values: np.ndarray) -> np.ndarray:

@@ -102,8 +102,6 @@ class DatasetWriter:
         Raises `UserError`, and writes nothing of the episode, where it cannot be used.
         """
         given = {"obs": obs, "action": action, "reward": reward, "terminal": terminal, "state": state, "avail": avail}
-        if missing := [name for name in ("obs", "action", "reward", "terminal") if given[name] is None]:
-            raise UserError(f"{self.path}: episode {self.episodes}: {missing[0]} is missing.")
         self.add([one(f"{self.path}: episode {self.episodes}", given | {"won": won})])
 
     def add(self, episodes: Sequence[RawEpisode], first: int | None = None) -> None:

@@ -14,10 +14,9 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import leading
 from ovmse.data.formats.episodes import flags
-from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.npz.members import Reader, decoding, files, load
 from ovmse.data.formats.npz.opening import NpzLog, open_log
-from ovmse.data.formats.reading import settled_actions, spans
+from ovmse.data.formats.reading import bounded, settled_actions, spans
 from ovmse.data.raw_episode import RawEpisode, Source
 from ovmse.data.schema import ROWS, cuts
 

@@ -10,7 +10,7 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.pymarl.opening import ATTRIBUTE_BYTES, BLOCK_BYTES, KEYS, ORIGIN, WON, h5py
-from ovmse.data.formats.reading import origin, spans
+from ovmse.data.formats.reading import export_sizes, origin, spans
 from ovmse.data.schema import ROWS, places
 from ovmse.system.files import atomic_path
 
@@ -52,9 +52,8 @@ def _write_attributes(dataset: Dataset, file: Any) -> list[str]:
 
 def _write_key(dataset: Dataset, file: Any, field: str) -> None:
     """Write one key, in blocks of whole chunks."""
-    spec, key = dataset.spec, KEYS[field]
-    sizes = {"E": len(dataset.length), "R": spec.episode_limit + 1, "N": spec.n_agents}
-    sizes |= {"O": spec.obs_size, "S": spec.state_size, "A": spec.n_actions}
+    key = KEYS[field]
+    sizes = export_sizes(dataset, E=len(dataset.length), R=dataset.spec.episode_limit + 1)
     shape = tuple(sizes[axis] for axis in key.axes)
     shape = shape if field in ROWS else (*shape, 1)
     row_bytes = math.prod(shape[2:]) * np.dtype(key.dtype).itemsize

@@ -12,10 +12,10 @@ import numpy as np
 
 from ovmse.core.errors import UserError, unknown
 from ovmse.data.formats.episodes import check_actions
-from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.reading import bounded, decoding
 from ovmse.data.formats.table.cells import Cells
 from ovmse.data.formats.table.columns import Columns, TableLayout, layout
-from ovmse.data.formats.table.files import Table, reading
+from ovmse.data.formats.table.files import Table
 from ovmse.data.formats.table.grouping import episodes
 from ovmse.data.formats.table.writer import METADATA_KEY
 from ovmse.data.raw_episode import NO_CHECKSUMS, Source
@@ -61,7 +61,7 @@ def _decoded(table: Table, columns: dict[str, str], decode: Callable[[Cells], T]
     """What `decode` makes of the batches of the given columns (by name, with their roles)."""
     widths: dict[str, int] = {}
     for first, data in table.batches(columns):
-        with reading(table.path, table.format):
+        with decoding(f"{table.path}: damaged, or no {table.format} file"):
             decoded = decode(Cells(data, np.arange(first, first + data.num_rows), table.place, widths))
         yield decoded
 
