@@ -314,7 +314,6 @@ def contradictions(
 
 
 def _read_only(flat: Flat) -> Flat:
-    """Views of the arrays that cannot be written to."""
     views = {field: array.view() for field, array in cast("dict[str, np.ndarray]", flat).items()}
     for view in views.values():
         view.flags.writeable = False

@@ -217,7 +217,6 @@ class Journal:
         return values["reward"] if known and checksum(values.values(), record) == record["check"] else None
 
     def _layout(self, field: str) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and dtype of one entry of a field."""
         assert self.spec is not None
         kind = {"f": np.dtype(np.float32), "b": np.dtype(bool), "iu": action_dtype(self.spec.n_actions)}[KINDS[field]]
         return shapes(self.spec, 0, 0)[field][1:], kind
@@ -244,7 +243,6 @@ def checksum(parts: Iterable[np.ndarray], record: np.void) -> int:
 
 
 def _span(field: str, row: int, step: int, length: int) -> slice:
-    """The entries of an episode in a field."""
     return slice(row, row + length + 1) if field in ROWS else slice(step, step + length)
 
 

@@ -177,7 +177,6 @@ def _terminal(logged: RawEpisode, rules: ImportRules, steps: int, ledger: Assump
 def _team_reward(
     logged: RawEpisode, rules: ImportRules, steps: int, n_agents: int, ledger: AssumptionLog
 ) -> np.ndarray:
-    """The team's reward, shape (T,)."""
     reward = np.asarray(logged.reward)
     if reward.shape == (steps,):
         return _floats(logged, "reward", reward)
@@ -202,7 +201,6 @@ def _team_reward(
 
 
 def _rows(logged: RawEpisode, name: str, steps: int) -> np.ndarray:
-    """An array of T or T+1 rows."""
     values, axes = np.asarray(getattr(logged, name)), len(DIMENSIONS[name])
     if values.ndim != axes or len(values) not in (steps, steps + 1):
         raise UserError(
@@ -221,14 +219,12 @@ def is_rounded(values: np.ndarray) -> bool:
 
 
 def _floats(logged: RawEpisode, name: str, values: np.ndarray) -> np.ndarray:
-    """Numbers as floating point."""
     if values.dtype.kind not in "fiub":
         raise UserError(f"{logged.where}: {name}: expected numbers, got {values.dtype}.")
     return values if values.dtype.kind == "f" else values.astype(np.float32)
 
 
 def _bools(logged: RawEpisode, avail: np.ndarray) -> np.ndarray:
-    """A mask of zeros and ones as bool."""
     if avail.dtype.kind == "b":
         return avail
     if avail.dtype.kind not in "iuf" or not ((avail == 0) | (avail == 1)).all():

@@ -89,9 +89,13 @@ def scan_dataset(path: Path) -> DatasetScan:
     found = DatasetScan(path, metadata, spec, arrays, length, won, length >= 1, findings)
     if len(length):
         _check_shapes(found)
-        _check_chunks(found)
-    if not _readable(found):
-        found.sound[:] = False
+        for name, array in arrays.items():
+            for coordinates, file in chunks(path / name, array):
+                if not file.is_file():  # Zarr would take the fill value for it
+                    _leave_out(found, name, array, coordinates, "missing chunk file", file, "the file is not there")
+    one = shapes(spec, 1, 1)
+    if any(name not in arrays or arrays[name].shape[1:] != one[name][1:] for name in (*ROWS, *STEPS)):
+        found.sound[:] = False  # the arrays are not all there, or do not agree on agents, actions and features
     return found
 
 
@@ -173,22 +177,6 @@ def _check_shapes(found: DatasetScan) -> None:
             found.note("wrong shape", f"{name}: expected {wanted}, got {shape}", name)
 
 
-def _readable(found: DatasetScan) -> bool:
-    """Whether the arrays are all there and agree on agents, actions and features."""
-    if len(found.length) == 0 or any(name not in found.arrays for name in (*ROWS, *STEPS)):
-        return False
-    wanted = shapes(found.spec, 0, 0)
-    return all(found.arrays[name].shape[1:] == wanted[name][1:] for name in (*ROWS, *STEPS))
-
-
-def _check_chunks(found: DatasetScan) -> None:
-    """Find missing chunk files: Zarr would take the fill value for them."""
-    for name, array in found.arrays.items():
-        for coordinates, file in chunks(found.path / name, array):
-            if not file.is_file():
-                _leave_out(found, name, array, coordinates, "missing chunk file", file, "the file is not there")
-
-
 def _leave_out(found: DatasetScan, name: str, array: Any, at: tuple[int, ...], kind: str, file: Path, why: str) -> None:
     """Note a lost chunk, and that the episodes in it cannot be read."""
     size = (array.shards or array.chunks)[0]
@@ -228,7 +216,6 @@ def _sound_runs(found: DatasetScan, first: int, end: int) -> Iterator[Block]:
 
 
 def _read(found: DatasetScan, first: int, end: int) -> Flat:
-    """The arrays of these episodes, floats as float32."""
     part = places(found.held, first, end)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is found by the checks
         arrays: dict[str, np.ndarray] = {

@@ -187,25 +187,15 @@ class DatasetWriter:
             self.stop()
 
     def _complete(self, logged: RawEpisode, ledger: AssumptionLog) -> Flat:
-        """The arrays of one episode, with what it lacks supplied."""
         n_actions = self._n_actions or (None if logged.avail is None else int(np.shape(logged.avail)[-1]))
         if n_actions is None:
             raise UserError(f"{logged.where}: without masks, say how many actions an agent has (n_actions).")
         return complete_episode(logged, self.rules, n_actions, ledger)
 
     def _spec_of(self, flat: Flat) -> EnvSpec:
-        """The sizes of the first episodes."""
-        return EnvSpec(
-            name=self._name,
-            version="unknown",
-            settings={},
-            n_agents=flat["obs"].shape[1],
-            n_actions=flat["avail"].shape[-1],
-            obs_size=flat["obs"].shape[-1],
-            state_size=flat["state"].shape[-1],
-            episode_limit=UNLIMITED,
-            has_win=True,
-        )
+        (_, n_agents, obs_size), (_, state_size) = flat["obs"].shape, flat["state"].shape
+        n_actions = flat["avail"].shape[-1]
+        return EnvSpec(self._name, "unknown", {}, n_agents, n_actions, obs_size, state_size, UNLIMITED, has_win=True)
 
 
 def _about(given: dict[str, Any]) -> dict[str, Any]:

@@ -90,21 +90,8 @@ def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, A
 
 def about(found: DatasetScan) -> dict[str, Any]:
     """Where the dataset comes from, by its metadata."""
-    spec, meta = found.spec, found.metadata
-    return {
-        "path": str(found.path),
-        "environment": spec.name,
-        "version": spec.version,
-        "behaviour": meta.behaviour if meta else "unknown",
-        "quality": meta.quality if meta else "",
-        "source": meta.source if meta else "",
-        "agents": spec.n_agents,
-        "episodes": len(found.length),
-        "steps": int(np.maximum(found.length, 0).sum()),
-        "episode_limit": spec.episode_limit,
-        "bytes_on_disk": sum(file.stat().st_size for file in found.path.rglob("*") if file.is_file()),
-        "bytes_in_memory": int(found.step_bytes * (np.maximum(found.length, 0) + 1).sum()),
-    }
+    nbytes = int(found.step_bytes * (found.held + 1).sum())
+    return profile.about(found.path, found.spec, found.metadata, found.held, nbytes)
 
 
 def _describe(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:

@@ -162,14 +162,12 @@ def _nested(values: Any) -> Any:
 
 
 def _entry(where: str, name: str, values: Any, key: str) -> Any:
-    """The values of a key."""
     if not isinstance(values, Mapping) or key not in values:
         raise UserError(f"{where}: {name}: expected an entry {key!r}, there is none.")
     return values[key]
 
 
 def _rows(where: str, name: str, values: Any, steps: int) -> np.ndarray:
-    """T or T+1 rows of numbers."""
     found = _numbers(where, name, values)
     if len(found) not in (steps, steps + 1):
         raise UserError(f"{where}: {name}: expected {steps + 1} rows, as there are {steps} steps, got {found.shape}.")

@@ -84,7 +84,6 @@ def open_log(file: Path) -> NpzLog:
 
 
 def _check_shapes(log: NpzLog) -> None:
-    """Raise `UserError` unless all arrays fit obs and each other."""
     n, arrays = log.n_agents, log.arrays
     each_step = ((), (1,), (n,))
     ends: dict[str, tuple[tuple[Any, ...], ...]] = {

@@ -164,7 +164,6 @@ def _lengths(log: NpzLog, length: np.ndarray) -> np.ndarray:
 
 
 def _logged(log: NpzLog, index: int, parts: Parts, won: bool | None) -> RawEpisode:
-    """One episode from its parts of the arrays."""
     where = f"{log.file}: episode {index}"
     steps = len(parts["action"])
     terminal = _steps(where, "terminal", parts, steps).all(axis=1)

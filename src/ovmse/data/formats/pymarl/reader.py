@@ -138,7 +138,6 @@ def _block_episodes(part: Hdf5Part) -> int:
 
 
 def _episodes(plans: list[FilePlan]) -> Iterator[RawEpisode]:
-    """The episodes of all files: views of blocks."""
     for plan in plans:
         with open_file(plan.path) as file:
             part = datasets(plan.path, file)

@@ -51,7 +51,6 @@ def _write_attributes(dataset: Dataset, file: Any) -> list[str]:
 
 
 def _write_key(dataset: Dataset, file: Any, field: str) -> None:
-    """Write one key, in blocks of whole chunks."""
     key = KEYS[field]
     sizes = export_sizes(dataset, E=len(dataset.length), R=dataset.spec.episode_limit + 1)
     shape = tuple(sizes[axis] for axis in key.axes)

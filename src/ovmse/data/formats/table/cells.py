@@ -97,7 +97,6 @@ class Cells:
             raise UserError(f"{self.place(row)}, column {column!r}: expected {expected}, got {value}.")
 
     def _ids(self, column: str) -> np.ndarray:
-        """Whole numbers, or texts."""
         import pyarrow.types as types
 
         values = self._column(column)
@@ -110,7 +109,6 @@ class Cells:
         return ids
 
     def _whole(self, column: str) -> np.ndarray:
-        """Whole numbers; none may be missing."""
         values, missing = _numbers(self._column(column))
         self._refuse(missing, column, "a whole number", "nothing")
         return self._as_int(values, column)

@@ -216,7 +216,6 @@ def _check_kinds(where: str, found: TableLayout, kinds: Mapping[str, str]) -> No
 
 
 def _few(names: str | tuple[str, ...]) -> str:
-    """The names, abridged."""
     if isinstance(names, str):
         return names
     if len(names) <= 12:

@@ -51,7 +51,6 @@ class Table:
                 raise UserError(f"{file}: expected the columns of {self.files[0].name}, {first}, got {here}.")
 
     def _kinds(self, file: Path, separator: str | None) -> dict[str, str]:
-        """The kind of every column of a file."""
         if self.format == "CSV":
             self._dialects[file] = csv_dialect(file, separator)
             return dict.fromkeys(self._dialects[file].names, "cell")
@@ -129,7 +128,6 @@ def _files(path: Path) -> tuple[list[Path], str]:
 
 
 def _kind(kind: Any) -> str:
-    """The name of a column's type in `columns`."""
     import pyarrow.types as types
 
     if types.is_dictionary(kind):

@@ -66,7 +66,6 @@ def _decoded(table: Table, columns: dict[str, str], decode: Callable[[Cells], T]
 
 
 def _actions(table: Table, lay: TableLayout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
-    """A, and the assumption behind it."""
     masks = len(lay.avail) or None
     if lay.avail and table.kinds[lay.avail[0]] == "list":
         masks = next(_decoded(table, {lay.avail[0]: "avail"}, lambda cells: cells.lists(lay.avail[0])[1]), None)

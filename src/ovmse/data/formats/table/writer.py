@@ -44,7 +44,6 @@ def write(dataset: Dataset, path: Path) -> list[str]:
 
 
 def _opened(path: Path, form: str, schema: Any) -> Any:
-    """A writer of record batches."""
     from pyarrow import csv, ipc, parquet
 
     if form == "CSV":
@@ -57,7 +56,6 @@ def _opened(path: Path, form: str, schema: Any) -> Any:
 
 
 def _schema(dataset: Dataset, flat: bool) -> Any:
-    """The columns, and the dataset's metadata."""
     metadata = {**dataclasses.asdict(dataset.metadata), "env": dataset.spec._asdict()}
     return _batch(dataset, 0, 0, flat).schema.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
 
