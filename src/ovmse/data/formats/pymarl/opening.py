@@ -45,8 +45,10 @@ class Hdf5Part(NamedTuple):
         """A field of the episodes `lo` to `hi`, the first `rows` rows; without the axis of one entry."""
         source = self.sets[field]
         place = (slice(lo, hi),) if rows is None else (slice(lo, hi), slice(0, rows))
+        shape = (hi - lo, *(() if rows is None else (rows,)), *source.shape[len(place) :])
+        values = np.empty(shape, source.dtype.newbyteorder("="))
         with decoding(f"{self.path}: {KEYS[field].name}: episodes {lo} to {hi - 1} cannot be read"):
-            values = source.astype(source.dtype.newbyteorder("="))[place]
+            source.read_direct(values, place)
         axes = len(layout_of(field, source.shape, self.sizes["N"]).axes)
         return values.reshape(values.shape[:axes])
 
