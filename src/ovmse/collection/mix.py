@@ -15,8 +15,7 @@ import zarr
 from ovmse.core.errors import UserError, check_positive
 from ovmse.core.types import Flat
 from ovmse.data.dataset import Dataset
-from ovmse.data.raw_episode import ROWS
-from ovmse.data.schema import KINDS
+from ovmse.data.schema import KINDS, ROWS
 from ovmse.system import provenance
 from ovmse.system.files import check_free
 

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError, unknown
 from ovmse.core.types import EnvSpec, Episode, Flat
-from ovmse.data.schema import KINDS, SCHEMA_VERSION, SIZES, Metadata, shapes, starts
+from ovmse.data.schema import KINDS, ROWS, SCHEMA_VERSION, SIZES, STEPS, Metadata, places, shapes, starts
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import digest, in_memory, read_array, read_metadata, write_whole
 from ovmse.system.files import check_free
@@ -77,12 +77,10 @@ class Dataset:
         """Episode `index` (0 to E - 1), not padded: T is its length. Action is int32."""
         if not 0 <= index < len(self.length):
             raise UserError(f"{self.path}: no episode {index}; expected 0 to {len(self.length) - 1}.")
-        steps = int(self.length[index])
-        row, step = int(self.row_start[index]), int(self.step_start[index])
-        rows, acts = slice(row, row + steps + 1), slice(step, step + steps)
-        arrays: Any = (self.obs[rows], self.state[rows], self.avail[rows], self.action[acts].astype(np.int32))
-        ends: Any = (self.reward[acts], self.terminal[acts], np.ones(steps, bool))
-        return Episode(*arrays, *ends)
+        part = places(self.length, index, index + 1)
+        arrays: Any = {field: getattr(self, field)[part[field]] for field in (*ROWS, *STEPS)}
+        arrays |= {"action": arrays["action"].astype(np.int32), "valid": np.ones(self.length[index], bool)}
+        return Episode(**arrays)
 
     def check_env(self, spec: EnvSpec, allow_version_mismatch: bool = False) -> None:
         """Raise `UserError` unless the environment is the one the play was collected in.
@@ -123,20 +121,9 @@ class Dataset:
         expected = shapes(metadata.env, metadata.episodes, metadata.steps)
         stored = {field: read_array(path, field, expected[field]) for field in KINDS}
         flat = conform(str(path), metadata.env, cast("Flat", stored))
-        checksum = digest(stored) if metadata.checksum else ""
-        del stored
         returns = episode_returns(flat["reward"], flat["length"])
-        for name, value in statistics(returns, flat["won"], metadata.env).items():
-            stated = getattr(metadata, name)
-            if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
-                raise UserError(
-                    f"{path}: {name}: the metadata says {stated}, the data {value}. Write the dataset again."
-                )
-        if checksum != metadata.checksum:
-            raise UserError(
-                f"{path}: checksum: the metadata says {metadata.checksum!r}, the arrays have {checksum!r}: one of them "
-                "was changed since the dataset was written. Fetch or write the dataset again."
-            )
+        for text in contradictions(metadata, returns, flat["won"], stored):
+            raise UserError(f"{path}: {text}. Fetch or write the dataset again.")
         return cls(path, metadata, **_read_only(flat))
 
     @classmethod
@@ -181,18 +168,17 @@ class Dataset:
         if float_dtype == "float16":
             flat["obs"] = _halved(path, "obs", flat["obs"])
             flat["state"] = _halved(path, "state", flat["state"])
-        metadata = Metadata(
-            schema_version=SCHEMA_VERSION,
-            env=spec,
+        metadata = describe(
+            spec,
+            flat["length"],
+            flat["won"],
+            episode_returns(flat["reward"], flat["length"]),
             behaviour=behaviour,
             quality=quality,
             seed=None if seed is None else int(seed),
             git_revision=git_revision,
             command=command,
             created=created or today(),
-            episodes=len(flat["length"]),
-            steps=len(flat["reward"]),
-            **statistics(episode_returns(flat["reward"], flat["length"]), flat["won"], spec),
             source=source,
             assumptions=list(assumptions),
             recipe=None if recipe is None else plain_settings(recipe),
@@ -213,16 +199,9 @@ def pack(episodes: Episode, won: np.ndarray) -> Flat:
     if gap.any():
         raise UserError(f"episode {int(gap.argmax())}: expected its valid steps first and padding after, got a gap.")
     rows = np.arange(valid.shape[1] + 1) <= length[:, None]
-    return Flat(
-        obs=np.asarray(episodes.obs)[rows],
-        state=np.asarray(episodes.state)[rows],
-        avail=np.asarray(episodes.avail)[rows],
-        action=np.asarray(episodes.action)[valid],
-        reward=np.asarray(episodes.reward)[valid],
-        terminal=np.asarray(episodes.terminal)[valid],
-        length=length.astype(np.int32),
-        won=np.asarray(won, bool),
-    )
+    kept = dict.fromkeys(ROWS, rows) | dict.fromkeys(STEPS, valid)
+    arrays = {field: np.asarray(getattr(episodes, field))[mask] for field, mask in kept.items()}
+    return cast("Flat", arrays | {"length": length.astype(np.int32), "won": np.asarray(won, bool)})
 
 
 def leading(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -312,8 +291,29 @@ def statistics(returns: np.ndarray, won: np.ndarray, spec: EnvSpec) -> dict[str,
     }
 
 
+def describe(spec: EnvSpec, length: np.ndarray, won: np.ndarray, returns: np.ndarray, **about: Any) -> Metadata:
+    """The metadata of the episodes, all of shape (E,), and what else is known `about` them."""
+    steps = int(length.sum(dtype=np.int64))
+    found = {"episodes": len(length), "steps": steps} | statistics(returns, won, spec)
+    return Metadata(schema_version=SCHEMA_VERSION, env=spec, **found, **about)
+
+
+def contradictions(
+    metadata: Metadata, returns: np.ndarray, won: np.ndarray, arrays: Mapping[str, Any]
+) -> Iterator[str]:
+    """What metadata says that is not so, by the episodes (see `statistics`) and the arrays as stored, in words."""
+    for name, value in statistics(returns, won, metadata.env).items():
+        stated = getattr(metadata, name)
+        if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
+            yield f"{name}: the metadata says {stated}, the data {value}"
+    if metadata.checksum and metadata.checksum != (checksum := digest(arrays)):
+        yield (
+            f"checksum: the metadata says {metadata.checksum!r}, the arrays have {checksum!r}: one of them was changed "
+            "since the dataset was written"
+        )
+
+
 def _read_only(flat: Flat) -> Flat:
-    """Views of the arrays that cannot be written to."""
     views = {field: array.view() for field, array in cast("dict[str, np.ndarray]", flat).items()}
     for view in views.values():
         view.flags.writeable = False

@@ -8,11 +8,7 @@ from ovmse.core.errors import UserError, unknown
 from ovmse.data.dataset import Dataset
 
 Format = Literal["auto", "vault", "pymarl", "table"]
-WRITERS = {
-    "vault": "ovmse.data.formats.vault.writer",
-    "pymarl": "ovmse.data.formats.pymarl.writer",
-    "table": "ovmse.data.formats.table.writer",
-}
+WRITERS = {name: f"ovmse.data.formats.{name}.writer" for name in ("vault", "pymarl", "table")}
 ENDINGS = {".h5": "pymarl", ".hdf5": "pymarl", ".vlt": "vault", ".parquet": "table", ".arrow": "table", ".csv": "table"}
 
 

@@ -22,58 +22,59 @@ FINAL_ROW = (
     "episodes' last step."
 )
 
-KINDS_FOUND: dict[str, Kind] = {
-    "metadata cannot be read": Kind("error", "Write the dataset again with this version of the library."),
-    "metadata contradicts the data": Kind("error", "Write the dataset again: its figures are not those of its arrays."),
-    "array cannot be opened": Kind("error", FETCH),
-    "array without checksums": Kind("error", "Write it with crc32c as the last codec: damage would go unnoticed."),
-    "wrong dtype": Kind("error", "Write the array in the type that docs/datasets.md names."),
-    "wrong shape": Kind("error", "Write the array again, or correct the sizes in the metadata."),
-    "array does not fit the lengths": Kind(
-        "error", "Every step has one action, reward and terminal, every episode one row more than steps: " + SOURCE
+ERRORS = {
+    "metadata cannot be read": "Write the dataset again with this version of the library.",
+    "metadata contradicts the data": "Write the dataset again: its figures are not those of its arrays.",
+    "array cannot be opened": FETCH,
+    "array without checksums": "Write it with crc32c as the last codec: damage would go unnoticed.",
+    "wrong dtype": "Write the array in the type that docs/datasets.md names.",
+    "wrong shape": "Write the array again, or correct the sizes in the metadata.",
+    "array does not fit the lengths": (
+        "Every step has one action, reward and terminal, every episode one row more than steps: " + SOURCE
     ),
-    "missing chunk file": Kind("error", FETCH),
-    "damaged chunk file": Kind("error", FETCH),
-    "episode without steps": Kind("error", "Leave such episodes out."),
-    "episode longer than episode_limit": Kind("error", "Raise the episode limit in the metadata, or cut the episode."),
-    "obs is not finite": Kind("error", SOURCE),
-    "state is not finite": Kind("error", SOURCE),
-    "reward is not finite": Kind("error", SOURCE),
-    "action out of range": Kind("error", "Actions count from 0 to A-1: correct the numbering or the metadata."),
-    "no legal action": Kind("error", "Give an agent that is out of play one action that does nothing."),
-    "illegal recorded action": Kind(
-        "error", "Check that avail[t] belongs to the row that action[t] starts from, not the next one."
+    "missing chunk file": FETCH,
+    "damaged chunk file": FETCH,
+    "episode without steps": "Leave such episodes out.",
+    "episode longer than episode_limit": "Raise the episode limit in the metadata, or cut the episode.",
+    "obs is not finite": SOURCE,
+    "state is not finite": SOURCE,
+    "reward is not finite": SOURCE,
+    "action out of range": "Actions count from 0 to A-1: correct the numbering or the metadata.",
+    "no legal action": "Give an agent that is out of play one action that does nothing.",
+    "illegal recorded action": "Check that avail[t] belongs to the row that action[t] starts from, not the next one.",
+    "terminal before the last step": "Split the log at its true ends: one episode ends once.",
+    "win where nothing can be won": "Set has_win in the metadata, or won to false.",
+}
+WARNINGS = {
+    "final row is all zeros": FINAL_ROW,
+    "final row repeats the one before": FINAL_ROW,
+    "time limit recorded as an end": (
+        "Where the time limit cut an episode, terminal is false: else the future counts for nothing there."
     ),
-    "terminal before the last step": Kind("error", "Split the log at its true ends: one episode ends once."),
-    "win where nothing can be won": Kind("error", "Set has_win in the metadata, or won to false."),
-    "final row is all zeros": Kind("warning", FINAL_ROW),
-    "final row repeats the one before": Kind("warning", FINAL_ROW),
-    "time limit recorded as an end": Kind(
-        "warning", "Where the time limit cut an episode, terminal is false: else the future counts for nothing there."
+    "early end that is not terminal": (
+        "Check that terminal was recorded: a learner takes these episodes for cut and bootstraps beyond."
     ),
-    "early end that is not terminal": Kind(
-        "warning", "Check that terminal was recorded: a learner takes these episodes for cut and bootstraps beyond."
+    "duplicate episodes": (
+        "Leave the copies out, unless game and players are deterministic: they count twice in every batch."
     ),
-    "duplicate episodes": Kind(
-        "warning", "Leave the copies out, unless game and players are deterministic: they count twice in every batch."
-    ),
-    "unscaled observations": Kind(
-        "warning", "Divide these features by their range before writing: networks expect ~1."
-    ),
-    "unscaled state": Kind("warning", "Divide these features by their range before writing: the mixer expects ~1."),
-    "large returns": Kind(
-        "warning", "Scale the rewards: the squared error grows with their square, and the strength of CQL does not."
-    ),
-    "small returns": Kind("warning", "Scale the rewards up: CQL's penalty would drown such small errors."),
-    "rewards are all zero": Kind("warning", "There is nothing to learn from but imitation: check the reward."),
-    "agent without choices": Kind(
-        "warning", "Check its avail: an agent with one legal action throughout learns nothing."
-    ),
-    "constant observation features": Kind("note", "They tell nothing; leaving them out makes the networks smaller."),
-    "constant state features": Kind("note", "They tell nothing; leaving them out makes the mixer smaller."),
-    "sparse rewards": Kind("note", "Values travel slowly through such data: long traces (td_lambda) help."),
-    "agents out of play": Kind("note", "Forced choices carry no information; figures of the policy leave them out."),
-    "supplied by the import": Kind("note", "Read what was assumed where the log was silent."),
+    "unscaled observations": "Divide these features by their range before writing: networks expect ~1.",
+    "unscaled state": "Divide these features by their range before writing: the mixer expects ~1.",
+    "large returns": "Scale the rewards: the squared error grows with their square, and the strength of CQL does not.",
+    "small returns": "Scale the rewards up: CQL's penalty would drown such small errors.",
+    "rewards are all zero": "There is nothing to learn from but imitation: check the reward.",
+    "agent without choices": "Check its avail: an agent with one legal action throughout learns nothing.",
+}
+NOTES = {
+    "constant observation features": "They tell nothing; leaving them out makes the networks smaller.",
+    "constant state features": "They tell nothing; leaving them out makes the mixer smaller.",
+    "sparse rewards": "Values travel slowly through such data: long traces (td_lambda) help.",
+    "agents out of play": "Forced choices carry no information; figures of the policy leave them out.",
+    "supplied by the import": "Read what was assumed where the log was silent.",
+}
+KINDS_FOUND = {
+    kind: Kind(severity, advice)
+    for severity, kinds in zip(SEVERITIES, (ERRORS, WARNINGS, NOTES), strict=True)
+    for kind, advice in kinds.items()
 }
 """Every kind there is. Thresholds stand beside the checks that apply them."""
 

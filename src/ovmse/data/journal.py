@@ -22,12 +22,11 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat, action_dtype
 from ovmse.data.dataset import episode_returns
-from ovmse.data.raw_episode import ROWS
-from ovmse.data.schema import KINDS, shapes, starts
+from ovmse.data.schema import KINDS, ROWS, STEPS, shapes, starts
 from ovmse.data.zarr_files import Stored
 from ovmse.system.files import atomic_path
 
-VALUES = ("obs", "state", "avail", "action", "reward", "terminal")
+VALUES = (*ROWS, *STEPS)
 FILES = (*VALUES, "assumptions", "records")
 RECORD = np.dtype([("length", "<i4"), ("won", "i1"), ("assumed", "<u8"), ("check", "<u4")])
 """won: 1, 0, or -1 where it is not known; assumed: one bit per line of ``assumptions``."""
@@ -218,7 +217,6 @@ class Journal:
         return values["reward"] if known and checksum(values.values(), record) == record["check"] else None
 
     def _layout(self, field: str) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and dtype of one entry of a field."""
         assert self.spec is not None
         kind = {"f": np.dtype(np.float32), "b": np.dtype(bool), "iu": action_dtype(self.spec.n_actions)}[KINDS[field]]
         return shapes(self.spec, 0, 0)[field][1:], kind
@@ -245,7 +243,6 @@ def checksum(parts: Iterable[np.ndarray], record: np.void) -> int:
 
 
 def _span(field: str, row: int, step: int, length: int) -> slice:
-    """The entries of an episode in a field."""
     return slice(row, row + length + 1) if field in ROWS else slice(step, step + length)
 
 

@@ -3,13 +3,14 @@
 Axes: E episodes, M steps, N agents, A actions.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
-from ovmse.data.schema import KINDS, step_rows
+from ovmse.data.schema import Metadata, step_rows
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_BLOCKS = 20
@@ -37,14 +38,25 @@ def numbers(spec: EnvSpec, basics: Basics) -> dict[str, Any]:
     it was taken (null if never legal). ``blocks`` follows the episodes in their order: the first one, the
     mean return and the win rate of each block.
     """
-    returns, length, won = basics.returns, basics.length, basics.won
+    returns, length, won, ended, taken, legal = basics
+    total = taken.sum(axis=0)
+    blocks = np.array_split(np.arange(len(returns)), min(MOST_BLOCKS, len(returns)))
     return {
         "win_rate": float(won.mean()) if spec.has_win else None,
-        "ended_by_task": float(basics.ended.mean()),
+        "ended_by_task": float(ended.mean()),
         "return": _spread(returns, won, bin_edges(returns)),
         "length": _spread(length, won, bin_edges(length, whole=True)),
-        "actions": _action_use(basics.taken, basics.legal, int(length.sum())),
-        "blocks": _blocks(returns, won, spec.has_win),
+        "actions": {
+            "share": (total / total.sum()).tolist(),
+            "by_agent": (taken / int(length.sum())).tolist(),
+            "legal": (legal / total.sum()).tolist(),
+            "share_when_legal": [float(t / n) if n else None for t, n in zip(total, legal, strict=True)],
+        },
+        "blocks": {
+            "first": [int(block[0]) for block in blocks],
+            "return_mean": [float(returns[block].mean()) for block in blocks],
+            "win_rate": [float(won[block].mean()) for block in blocks] if spec.has_win else None,
+        },
     }
 
 
@@ -60,7 +72,6 @@ def bin_edges(values: np.ndarray, whole: bool = False) -> np.ndarray:
 
 
 def _spread(values: np.ndarray, won: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
-    """Mean, spread and histogram of one number per episode."""
     return {
         "mean": float(values.mean()),
         "std": float(values.std()),
@@ -73,32 +84,28 @@ def _spread(values: np.ndarray, won: np.ndarray, edges: np.ndarray) -> dict[str,
     }
 
 
-def _action_use(taken: np.ndarray, legal: np.ndarray, steps: int) -> dict[str, Any]:
-    """How often each action was taken and legal."""
-    total = taken.sum(axis=0)
+def about(path: Path, spec: EnvSpec, metadata: Metadata | None, length: np.ndarray, nbytes: int) -> dict[str, Any]:
+    """Where a dataset comes from, by its metadata, its size in files and, `nbytes`, in memory; length: (E,)."""
     return {
-        "share": (total / total.sum()).tolist(),
-        "by_agent": (taken / steps).tolist(),
-        "legal": (legal / total.sum()).tolist(),
-        "share_when_legal": [float(t / n) if n else None for t, n in zip(total, legal, strict=True)],
-    }
-
-
-def _blocks(returns: np.ndarray, won: np.ndarray, has_win: bool) -> dict[str, Any]:
-    """The episodes in their order, in up to 20 equal blocks."""
-    parts = np.array_split(np.arange(len(returns)), min(MOST_BLOCKS, len(returns)))
-    return {
-        "first": [int(part[0]) for part in parts],
-        "return_mean": [float(returns[part].mean()) for part in parts],
-        "win_rate": [float(won[part].mean()) for part in parts] if has_win else None,
+        "path": str(path),
+        "environment": spec.name,
+        "version": spec.version,
+        "behaviour": metadata.behaviour if metadata else "unknown",
+        "quality": metadata.quality if metadata else "",
+        "source": metadata.source if metadata else "",
+        "agents": spec.n_agents,
+        "episodes": len(length),
+        "steps": int(length.sum(dtype=np.int64)),
+        "episode_limit": spec.episode_limit,
+        "bytes_on_disk": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "bytes_in_memory": nbytes,
     }
 
 
 def profile(dataset: Dataset) -> dict[str, Any]:
     """A dataset in memory in numbers, as JSON values: where it comes from, and `numbers`."""
-    meta, action = dataset.metadata, dataset.action
     n_agents, n_actions = dataset.spec.n_agents, dataset.spec.n_actions
-    key = action.astype(np.int64) + n_actions * np.arange(n_agents)
+    key = dataset.action.astype(np.int64) + n_actions * np.arange(n_agents)
     basics = Basics(
         returns=dataset.returns(),
         length=dataset.length,
@@ -107,18 +114,5 @@ def profile(dataset: Dataset) -> dict[str, Any]:
         taken=np.bincount(key.ravel(), minlength=n_agents * n_actions).reshape(n_agents, n_actions),
         legal=dataset.avail[step_rows(dataset.length)].sum(axis=(0, 1)),
     )
-    return {
-        "path": str(dataset.path),
-        "environment": meta.env.name,
-        "version": meta.env.version,
-        "behaviour": meta.behaviour,
-        "quality": meta.quality,
-        "source": meta.source,
-        "agents": n_agents,
-        "episodes": meta.episodes,
-        "steps": meta.steps,
-        "episode_limit": meta.env.episode_limit,
-        **numbers(dataset.spec, basics),
-        "bytes_on_disk": sum(file.stat().st_size for file in dataset.path.rglob("*") if file.is_file()),
-        "bytes_in_memory": sum(getattr(dataset, field).nbytes for field in KINDS),
-    }
+    told = about(dataset.path, dataset.spec, dataset.metadata, dataset.length, dataset.nbytes)
+    return told | numbers(dataset.spec, basics)

@@ -15,9 +15,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError, check_positive, unknown
 from ovmse.core.types import Flat
-
-ROWS = ("obs", "state", "avail")
-"""The fields that have a row more than an episode has steps."""
+from ovmse.data.schema import DIMENSIONS, ROWS
 
 
 class RawEpisode(NamedTuple):
@@ -38,6 +36,7 @@ class RawEpisode(NamedTuple):
     where: str = ""
 
 
+ROW_WORDS = {"obs": "observation", "state": "state", "avail": "masks"}
 NO_CHECKSUMS = "no checksums throughout the log: values that were damaged would look like true ones"
 """What a reader takes for granted of files that hold values without a checksum."""
 
@@ -105,16 +104,14 @@ def complete_episode(logged: RawEpisode, rules: ImportRules, n_actions: int, led
     Raises `UserError` where arrays have the wrong number of axes or rows, actions are not whole numbers, rewards of
     the agents differ and no rule combines them, or nothing is left of the episode. Values are checked on writing.
     """
-    action = _whole(logged, logged.action)
+    action = _whole(logged)
     steps, n_agents = action.shape
     terminal = _terminal(logged, rules, steps, ledger)
     reward = _team_reward(logged, rules, steps, n_agents, ledger)
-    obs = _rows(logged, "obs", logged.obs, steps, 3)
-    state = None if logged.state is None else _rows(logged, "state", logged.state, steps, 2)
-    avail = None if logged.avail is None else _rows(logged, "avail", logged.avail, steps, 3)
-    rows = {"observation": obs, "state": state, "masks": avail}
-    if short := [name for name, values in rows.items() if values is not None and len(values) == steps]:
-        lacks = "no final observation" if "observation" in short else f"no final {' and '.join(short)}"
+    told = [field for field in ROWS if getattr(logged, field) is not None]
+    rows = {field: _rows(logged, field, steps) for field in told}
+    if short := [ROW_WORDS[field] for field in told if len(rows[field]) == steps]:
+        lacks = "no final observation" if len(rows["obs"]) == steps else f"no final {' and '.join(short)}"
         if rules.final_row == "drop" and not terminal[-1]:
             ledger.note(f"{lacks}: the last step of episodes that were cut was dropped")
             action, reward, terminal, steps = action[:-1], reward[:-1], terminal[:-1], steps - 1
@@ -123,20 +120,19 @@ def complete_episode(logged: RawEpisode, rules: ImportRules, n_actions: int, led
         else:
             cut = "" if terminal[-1] else "; cut episodes bootstrap from it"
             ledger.note(f"{lacks}: the last one was repeated{cut}")
-    if state is None:
+    if "state" not in rows:
         ledger.note("no global state: all observations side by side stand for it")
-    if avail is None:
+        rows["state"] = rows["obs"].reshape(len(rows["obs"]), -1)
+    if "avail" not in rows:
         ledger.note("no action masks: every action counts as legal")
-        avail = np.ones((len(obs), n_agents, n_actions), bool)
+        rows["avail"] = np.ones((len(rows["obs"]), n_agents, n_actions), bool)
     for name, values in (("observations", logged.obs), ("states", logged.state), ("rewards", logged.reward)):
-        if values is not None and _is_rounded(np.asarray(values)):
+        if values is not None and is_rounded(np.asarray(values)):
             ledger.note(f"{name} beyond single precision: rounded")
-    obs, avail = _padded(obs, steps + 1), _padded(avail, steps + 1)
-    state = obs.reshape(steps + 1, -1) if state is None else _padded(state, steps + 1)
     return Flat(
-        obs=obs,
-        state=state,
-        avail=_bools(logged, avail),
+        obs=_padded(rows["obs"], steps + 1),
+        state=_padded(rows["state"], steps + 1),
+        avail=_bools(logged, _padded(rows["avail"], steps + 1)),
         action=action,
         reward=reward,
         terminal=terminal,
@@ -145,8 +141,9 @@ def complete_episode(logged: RawEpisode, rules: ImportRules, n_actions: int, led
     )
 
 
-def _whole(logged: RawEpisode, action: np.ndarray) -> np.ndarray:
+def _whole(logged: RawEpisode) -> np.ndarray:
     """The actions as integers, shape (T, N)."""
+    action = logged.action
     if action.ndim != 2 or 0 in action.shape:
         raise UserError(f"{logged.where}: action: expected shape (steps, agents), got {action.shape}.")
     if action.dtype.kind not in "iuf":
@@ -180,7 +177,6 @@ def _terminal(logged: RawEpisode, rules: ImportRules, steps: int, ledger: Assump
 def _team_reward(
     logged: RawEpisode, rules: ImportRules, steps: int, n_agents: int, ledger: AssumptionLog
 ) -> np.ndarray:
-    """The team's reward, shape (T,)."""
     reward = np.asarray(logged.reward)
     if reward.shape == (steps,):
         return _floats(logged, "reward", reward)
@@ -204,9 +200,8 @@ def _team_reward(
     return reward[:, 0]
 
 
-def _rows(logged: RawEpisode, name: str, values: np.ndarray, steps: int, axes: int) -> np.ndarray:
-    """An array of T or T+1 rows."""
-    values = np.asarray(values)
+def _rows(logged: RawEpisode, name: str, steps: int) -> np.ndarray:
+    values, axes = np.asarray(getattr(logged, name)), len(DIMENSIONS[name])
     if values.ndim != axes or len(values) not in (steps, steps + 1):
         raise UserError(
             f"{logged.where}: {name}: expected {axes} axes and {steps} or {steps + 1} rows (there are {steps} steps), "
@@ -215,24 +210,21 @@ def _rows(logged: RawEpisode, name: str, values: np.ndarray, steps: int, axes: i
     return values if name == "avail" else _floats(logged, name, values)
 
 
-def _is_rounded(values: np.ndarray) -> bool:
+def is_rounded(values: np.ndarray) -> bool:
     """Whether single precision changes a value that is a number."""
     if values.dtype.kind == "b" or values.dtype.itemsize <= 2 or values.dtype == np.float32:
         return False
     with np.errstate(over="ignore", invalid="ignore"):
-        single = values.astype(np.float32).astype(np.float64)
-        return bool(((single != values) & (values == values)).any())
+        return bool(((values.astype(np.float32) != values) & (values == values)).any())
 
 
 def _floats(logged: RawEpisode, name: str, values: np.ndarray) -> np.ndarray:
-    """Numbers as floating point."""
     if values.dtype.kind not in "fiub":
         raise UserError(f"{logged.where}: {name}: expected numbers, got {values.dtype}.")
     return values if values.dtype.kind == "f" else values.astype(np.float32)
 
 
 def _bools(logged: RawEpisode, avail: np.ndarray) -> np.ndarray:
-    """A mask of zeros and ones as bool."""
     if avail.dtype.kind == "b":
         return avail
     if avail.dtype.kind not in "iuf" or not ((avail == 0) | (avail == 1)).all():

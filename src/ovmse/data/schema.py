@@ -7,18 +7,22 @@ import numpy as np
 
 from ovmse.core.types import EnvSpec
 
-KINDS = {
-    "obs": "f",
-    "state": "f",
-    "avail": "b",
-    "action": "iu",
-    "reward": "f",
-    "terminal": "b",
-    "length": "iu",
-    "won": "b",
+FIELDS = {
+    "obs": ("f", "row", "agent", "feature"),
+    "state": ("f", "row", "feature"),
+    "avail": ("b", "row", "agent", "action"),
+    "action": ("iu", "step", "agent"),
+    "reward": ("f", "step"),
+    "terminal": ("b", "step"),
+    "length": ("iu", "episode"),
+    "won": ("b", "episode"),
 }
-"""The NumPy kinds that a field's dtype may have."""
+"""The NumPy kinds that a field's dtype may have, and the names of its axes; an episode has a row more than steps."""
 
+KINDS = {field: kinds for field, (kinds, *_) in FIELDS.items()}
+DIMENSIONS = {field: tuple(axes) for field, (_, *axes) in FIELDS.items()}
+ROWS = tuple(field for field, axes in DIMENSIONS.items() if axes[0] == "row")
+STEPS = tuple(field for field, axes in DIMENSIONS.items() if axes[0] == "step")
 KIND_NAMES = {"f": "floating-point", "b": "bool", "iu": "integer"}
 
 
@@ -39,12 +43,24 @@ def shapes(spec: EnvSpec, episodes: int, steps: int) -> dict[str, tuple[int, ...
 
 def starts(count: np.ndarray) -> np.ndarray:
     """The first index of every episode in a flat axis where episode e has `count[e]` entries, shape (E,)."""
-    return np.concatenate([[0], np.cumsum(count, dtype=np.int64)[:-1]])
+    return np.cumsum(count, dtype=np.int64) - count
 
 
 def step_rows(length: np.ndarray) -> np.ndarray:
     """The row that each step starts from, shape (M,): rows run one ahead of steps with every episode."""
     return np.arange(length.sum()) + np.repeat(np.arange(len(length)), length)
+
+
+def places(length: np.ndarray, first: int, end: int) -> dict[str, slice]:
+    """Where the episodes from `first` to before `end` lie in the array of every field."""
+    step, stop = (int(length[:episode].sum(dtype=np.int64)) for episode in (first, end))
+    by_axis = {"row": slice(step + first, stop + end), "step": slice(step, stop), "episode": slice(first, end)}
+    return {field: by_axis[axes[0]] for field, axes in DIMENSIONS.items()}
+
+
+def cuts(size: np.ndarray, limit: int) -> list[int]:
+    """The first episode of every block of about `limit` bytes, and E, where episodes have `size` bytes, shape (E,)."""
+    return [0, *(np.flatnonzero(np.diff(np.cumsum(size, dtype=np.int64) // limit)) + 1).tolist(), len(size)]
 
 
 SCHEMA_VERSION = 1
@@ -53,17 +69,6 @@ SIZES = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit", "ep
 
 LATER = ("source", "assumptions", "recipe", "checksum")
 """Attributes that older datasets do not have."""
-
-DIMENSIONS = {
-    "obs": ("row", "agent", "feature"),
-    "state": ("row", "feature"),
-    "avail": ("row", "agent", "action"),
-    "action": ("step", "agent"),
-    "reward": ("step",),
-    "terminal": ("step",),
-    "length": ("episode",),
-    "won": ("episode",),
-}
 
 
 @dataclasses.dataclass(frozen=True)

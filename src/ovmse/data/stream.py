@@ -5,7 +5,6 @@ left out. Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O and 
 """
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +16,11 @@ import zarr
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.findings import Finding
-from ovmse.data.raw_episode import ROWS
-from ovmse.data.schema import KIND_NAMES, KINDS, Metadata, shapes, starts
-from ovmse.data.zarr_files import read_metadata
+from ovmse.data.schema import KIND_NAMES, KINDS, ROWS, STEPS, Metadata, cuts, places, shapes, starts
+from ovmse.data.zarr_files import broken, chunks, read_metadata
 
 BLOCK_BYTES = 2**25
-CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
-STEPS = ("action", "reward", "terminal")
-READ_AS = {name: np.dtype(np.float32) for name in ("obs", "state", "reward")} | {
-    name: np.dtype(bool) for name in ("avail", "terminal", "won")
-}
+READ_AS = {"f": np.float32, "b": np.bool_, "iu": np.int64}
 
 
 class Block(NamedTuple):
@@ -95,9 +89,13 @@ def scan_dataset(path: Path) -> DatasetScan:
     found = DatasetScan(path, metadata, spec, arrays, length, won, length >= 1, findings)
     if len(length):
         _check_shapes(found)
-        _check_chunks(found)
-    if not _readable(found):
-        found.sound[:] = False
+        for name, array in arrays.items():
+            for coordinates, file in chunks(path / name, array):
+                if not file.is_file():  # Zarr would take the fill value for it
+                    _leave_out(found, name, array, coordinates, "missing chunk file", file, "the file is not there")
+    one = shapes(spec, 1, 1)
+    if any(name not in arrays or arrays[name].shape[1:] != one[name][1:] for name in (*ROWS, *STEPS)):
+        found.sound[:] = False  # the arrays are not all there, or do not agree on agents, actions and features
     return found
 
 
@@ -128,9 +126,8 @@ def _whole(path: Path, arrays: dict[str, Any], name: str, findings: list[Finding
     try:
         return np.asarray(array[...]).astype(np.int64)
     except Exception as error:
-        lost = ((file, why) for at, file in _chunks(path / name, array) if (why := _failure(array, at)) is not None)
-        if chunk := next(lost, None):
-            file, why = chunk
+        if chunk := next(broken(path / name, array), None):
+            _, file, why = chunk
             findings.append(Finding("damaged chunk file", 1, f"{name}: {file.name}: {why!r}", f"{name}/{file.name}"))
         else:
             findings.append(Finding("array cannot be opened", 1, f"{name}: {error!r}", name))
@@ -180,41 +177,6 @@ def _check_shapes(found: DatasetScan) -> None:
             found.note("wrong shape", f"{name}: expected {wanted}, got {shape}", name)
 
 
-def _readable(found: DatasetScan) -> bool:
-    """Whether the arrays are all there and agree on agents, actions and features."""
-    if len(found.length) == 0 or any(name not in found.arrays for name in (*ROWS, *STEPS)):
-        return False
-    wanted = shapes(found.spec, 0, 0)
-    return all(found.arrays[name].shape[1:] == wanted[name][1:] for name in (*ROWS, *STEPS))
-
-
-def _chunks(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path]]:
-    """The place and the file of every chunk (of a shard, where chunks are held in shards)."""
-    grid = [-(-size // chunk) for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True)]
-    if math.prod(grid) > CHUNK_LIMIT:
-        raise UserError(f"{directory}: a shape of {list(array.shape)} in {math.prod(grid):.0e} chunks can't be.")
-    for coordinates in itertools.product(*map(range, grid)):
-        yield coordinates, directory / array.metadata.encode_chunk_key(coordinates)
-
-
-def _failure(array: Any, coordinates: tuple[int, ...]) -> Exception | None:
-    """Why a chunk cannot be decoded."""
-    size = array.shards or array.chunks
-    try:
-        array[tuple(slice(c * s, (c + 1) * s) for c, s in zip(coordinates, size, strict=True))]
-    except Exception as error:
-        return error
-    return None
-
-
-def _check_chunks(found: DatasetScan) -> None:
-    """Find missing chunk files: Zarr would take the fill value for them."""
-    for name, array in found.arrays.items():
-        for coordinates, file in _chunks(found.path / name, array):
-            if not file.is_file():
-                _leave_out(found, name, array, coordinates, "missing chunk file", file, "the file is not there")
-
-
 def _leave_out(found: DatasetScan, name: str, array: Any, at: tuple[int, ...], kind: str, file: Path, why: str) -> None:
     """Note a lost chunk, and that the episodes in it cannot be read."""
     size = (array.shards or array.chunks)[0]
@@ -236,9 +198,7 @@ def blocks(found: DatasetScan) -> Iterator[Block]:
     """
     if not len(found.length):
         return
-    part = (np.cumsum(found.held) * found.step_bytes // BLOCK_BYTES).astype(np.int64)
-    edges = np.flatnonzero(np.diff(part, prepend=-1, append=-1))
-    for first, end in itertools.pairwise([*edges[:-1].tolist(), len(found.length)]):
+    for first, end in itertools.pairwise(cuts(found.held * found.step_bytes, BLOCK_BYTES)):
         yield from _sound_runs(found, first, end)
 
 
@@ -255,33 +215,23 @@ def _sound_runs(found: DatasetScan, first: int, end: int) -> Iterator[Block]:
             yield Block(begin, flat)
 
 
-def _slices(found: DatasetScan, first: int, end: int) -> dict[str, slice]:
-    """Where the episodes from `first` to before `end` lie in every array."""
-    step, stop = (int(found.held[:e].sum()) for e in (first, end))
-    rows, acts = slice(step + first, stop + end), slice(step, stop)
-    return {name: rows if name in ROWS else acts for name in (*ROWS, *STEPS)}
-
-
 def _read(found: DatasetScan, first: int, end: int) -> Flat:
-    """The arrays of these episodes, floats as float32."""
+    part = places(found.held, first, end)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is found by the checks
-        arrays = {
-            name: np.asarray(found.arrays[name][part]).astype(READ_AS.get(name, np.int64), copy=False)
-            for name, part in _slices(found, first, end).items()
+        arrays: dict[str, np.ndarray] = {
+            name: np.asarray(found.arrays[name][part[name]]).astype(READ_AS[KINDS[name]], copy=False)
+            for name in (*ROWS, *STEPS)
         }
     return cast("Flat", arrays | {"length": found.length[first:end], "won": found.won[first:end]})
 
 
 def _find_damage(found: DatasetScan, first: int, end: int, error: Exception) -> None:
     """Name the chunks of these episodes that cannot be decoded; without any, leave the episodes out."""
-    before = found.sound.sum()
-    for name, part in _slices(found, first, end).items():
+    before, part = found.sound.sum(), places(found.held, first, end)
+    for name in (*ROWS, *STEPS):
         array = found.arrays[name]
-        size = (array.shards or array.chunks)[0]
-        for coordinates, file in _chunks(found.path / name, array):
-            touched = coordinates[0] * size < part.stop and (coordinates[0] + 1) * size > part.start
-            if touched and (why := _failure(array, coordinates)) is not None:
-                _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
+        for coordinates, file, why in broken(found.path / name, array, part[name]):
+            _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
     if found.sound.sum() == before:
         text = f"episodes {first} to {end - 1} cannot be read: {error!r}"
         found.note("damaged chunk file", text, "", first)

@@ -119,7 +119,6 @@ def _faults(flat: Flat, episode_limit: int) -> Iterator[tuple[Log, Fault]]:
 
 
 def _episode(start: np.ndarray, index: int) -> int:
-    """The episode of a flat index."""
     return int(np.searchsorted(start, index, side="right")) - 1
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
-from ovmse.data.dataset import joined, plain_settings, statistics, today
+from ovmse.data.dataset import describe, joined, plain_settings, today
 from ovmse.data.formats.episodes import check_actions, one
 from ovmse.data.journal import Journal
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, RawEpisode, complete_episode
-from ovmse.data.schema import KINDS, SCHEMA_VERSION, Metadata
+from ovmse.data.schema import KINDS, Metadata
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import in_memory, typed, write_whole
 from ovmse.system.files import check_free
@@ -102,8 +102,6 @@ class DatasetWriter:
         Raises `UserError`, and writes nothing of the episode, where it cannot be used.
         """
         given = {"obs": obs, "action": action, "reward": reward, "terminal": terminal, "state": state, "avail": avail}
-        if missing := [name for name in ("obs", "action", "reward", "terminal") if given[name] is None]:
-            raise UserError(f"{self.path}: episode {self.episodes}: {missing[0]} is missing.")
         self.add([one(f"{self.path}: episode {self.episodes}", given | {"won": won})])
 
     def add(self, episodes: Sequence[RawEpisode], first: int | None = None) -> None:
@@ -151,15 +149,9 @@ class DatasetWriter:
         made = self._spool.assumed()
         if spec.has_win and (untold := int((records["won"] < 0).sum())):
             made["not told whether it was won: counted as not won"] = untold
-        metadata = Metadata(
-            schema_version=SCHEMA_VERSION,
-            env=spec,
-            **{"quality": "", "seed": None, "git_revision": "", "command": "", "created": today()} | self.about,
-            episodes=len(length),
-            steps=int(length.sum(dtype=np.int64)),
-            **statistics(self._spool.returns, won, spec),
-            assumptions=AssumptionLog(made, tuple(assumed)).lines(len(length)),
-        )
+        about = {"quality": "", "seed": None, "git_revision": "", "command": "", "created": today()} | self.about
+        lines = AssumptionLog(made, tuple(assumed)).lines(len(length))
+        metadata = describe(spec, length, won, self._spool.returns, assumptions=lines, **about)
         ends = Flat(length=length, won=won)  # type: ignore[typeddict-item]
         fields = self._spool.stored() | in_memory(ends)
         metadata = write_whole(self.path, metadata, {field: fields[field] for field in KINDS})
@@ -195,25 +187,15 @@ class DatasetWriter:
             self.stop()
 
     def _complete(self, logged: RawEpisode, ledger: AssumptionLog) -> Flat:
-        """The arrays of one episode, with what it lacks supplied."""
         n_actions = self._n_actions or (None if logged.avail is None else int(np.shape(logged.avail)[-1]))
         if n_actions is None:
             raise UserError(f"{logged.where}: without masks, say how many actions an agent has (n_actions).")
         return complete_episode(logged, self.rules, n_actions, ledger)
 
     def _spec_of(self, flat: Flat) -> EnvSpec:
-        """The sizes of the first episodes."""
-        return EnvSpec(
-            name=self._name,
-            version="unknown",
-            settings={},
-            n_agents=flat["obs"].shape[1],
-            n_actions=flat["avail"].shape[-1],
-            obs_size=flat["obs"].shape[-1],
-            state_size=flat["state"].shape[-1],
-            episode_limit=UNLIMITED,
-            has_win=True,
-        )
+        (_, n_agents, obs_size), (_, state_size) = flat["obs"].shape, flat["state"].shape
+        n_actions = flat["avail"].shape[-1]
+        return EnvSpec(self._name, "unknown", {}, n_agents, n_actions, obs_size, state_size, UNLIMITED, has_win=True)
 
 
 def _about(given: dict[str, Any]) -> dict[str, Any]:

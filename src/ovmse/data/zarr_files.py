@@ -21,6 +21,7 @@ from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSI
 from ovmse.system.files import as_type, atomic_path, check_free
 
 CHUNK_BYTES = 2**20
+CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
 
 # No shuffle: observations repeat whole floats (positions that all agents see, one-hot types), which a shuffle
 # tears apart. Logs of SMAX 3m shrink 14-fold with plain zstd, 8-fold with a byte shuffle, 4-fold with bits.
@@ -166,26 +167,33 @@ def read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
         )
     if codecs[-1] != "crc32c":
         raise UserError(f"{directory}: expected crc32c as the last codec, got {codecs}. Write it with checksums.")
-    for coordinates, file in _chunks(directory, array):
+    for coordinates, file in chunks(directory, array):
         if not file.is_file():  # Zarr would take the fill value for it
             raise UserError(f"{file}: chunk {coordinates} of {field} is missing. {again}")
     try:
         return np.asarray(array[...])
     except Exception as error:
-        file, why = next(_broken(directory, array), (directory, error))
+        _, file, why = next(broken(directory, array), ((), directory, error))
         raise UserError(f"{file}: {field} is damaged: {why!r}. {again}") from error
 
 
-def _chunks(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path]]:
-    """The place and the file of every chunk."""
-    for coordinates in itertools.product(*map(range, array.cdata_shape)):
+def chunks(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path]]:
+    """The place and the file of every chunk (of a shard, where chunks are held in shards)."""
+    grid = [-(-size // chunk) for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True)]
+    if math.prod(grid) > CHUNK_LIMIT:
+        raise UserError(f"{directory}: a shape of {list(array.shape)} in {math.prod(grid):.0e} chunks can't be.")
+    for coordinates in itertools.product(*map(range, grid)):
         yield coordinates, directory / array.metadata.encode_chunk_key(coordinates)
 
 
-def _broken(directory: Path, array: Any) -> Iterator[tuple[Path, Exception]]:
-    """The files of the chunks that cannot be decoded, and why."""
-    for coordinates, file in _chunks(directory, array):
-        try:
-            array.blocks[coordinates]
-        except Exception as error:
-            yield file, error
+def broken(directory: Path, array: Any, part: slice = slice(None)) -> Iterator[tuple[tuple[int, ...], Path, Exception]]:
+    """The chunks with entries of `part`, of the first axis, that cannot be decoded: place, file, and why."""
+    size = array.shards or array.chunks
+    first, end, _ = part.indices(array.shape[0])
+    for coordinates, file in chunks(directory, array):
+        begin, *_ = places = [slice(c * s, (c + 1) * s) for c, s in zip(coordinates, size, strict=True)]
+        if begin.start < end and begin.stop > first:
+            try:
+                array[tuple(places)]
+            except Exception as error:
+                yield coordinates, file, error

@@ -11,11 +11,11 @@ import numpy as np
 from rich.console import Console
 
 from ovmse.core.types import Flat
-from ovmse.data import profile
+from ovmse.data import dataset, profile
 from ovmse.data.findings import Finding
-from ovmse.data.stream import ROWS, STEPS, Block, DatasetScan, blocks
+from ovmse.data.schema import places
+from ovmse.data.stream import Block, DatasetScan, blocks
 from ovmse.data.validation import examine, faulty
-from ovmse.data.zarr_files import digest
 from ovmse.inspection import clone, coverage, mixture, tally
 from ovmse.system.progress import track
 
@@ -58,15 +58,9 @@ def gather(
 def _faultless(block: Block, episode_limit: int) -> Iterator[Block]:
     """The runs of episodes without a fault."""
     good = ~faulty(block.flat, episode_limit)
-    steps = np.cumsum([0, *block.flat["length"]])
     for first, end in np.flatnonzero(np.diff(good, prepend=False, append=False)).reshape(-1, 2).tolist():
-        rows, acts = slice(steps[first] + first, steps[end] + end), slice(steps[first], steps[end])
-        parts = dict.fromkeys(ROWS, rows) | dict.fromkeys(STEPS, acts)
-        flat = {
-            name: array[parts.get(name, slice(first, end))]
-            for name, array in cast("dict[str, np.ndarray]", block.flat).items()
-        }
-        yield Block(block.first + first, cast("Flat", flat))
+        part, arrays = places(block.flat["length"], first, end), cast("dict[str, np.ndarray]", block.flat)
+        yield Block(block.first + first, cast("Flat", {name: arrays[name][part[name]] for name in arrays}))
 
 
 def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, Any]:
@@ -96,21 +90,8 @@ def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, A
 
 def about(found: DatasetScan) -> dict[str, Any]:
     """Where the dataset comes from, by its metadata."""
-    spec, meta = found.spec, found.metadata
-    return {
-        "path": str(found.path),
-        "environment": spec.name,
-        "version": spec.version,
-        "behaviour": meta.behaviour if meta else "unknown",
-        "quality": meta.quality if meta else "",
-        "source": meta.source if meta else "",
-        "agents": spec.n_agents,
-        "episodes": len(found.length),
-        "steps": int(np.maximum(found.length, 0).sum()),
-        "episode_limit": spec.episode_limit,
-        "bytes_on_disk": sum(file.stat().st_size for file in found.path.rglob("*") if file.is_file()),
-        "bytes_in_memory": int(found.step_bytes * (np.maximum(found.length, 0) + 1).sum()),
-    }
+    nbytes = int(found.step_bytes * (found.held + 1).sum())
+    return profile.about(found.path, found.spec, found.metadata, found.held, nbytes)
 
 
 def _describe(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
@@ -138,18 +119,5 @@ def contradictions(found: DatasetScan, gathered: Gathered) -> Iterator[Finding]:
     meta, returns = found.metadata, gathered.episodes.returns
     if meta is None or len(returns) != len(found.length):
         return
-    told: dict[str, float | None] = {
-        "return_mean": float(returns.mean()),
-        "return_std": float(returns.std()),
-        "return_min": float(returns.min()),
-        "return_max": float(returns.max()),
-        "win_rate": float(gathered.episodes.won.mean()) if found.spec.has_win else None,
-    }
-    texts = []
-    for name, value in told.items():
-        stated = getattr(meta, name)
-        if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
-            texts.append(f"{name}: the metadata says {stated}, the data {value}")
-    if meta.checksum and meta.checksum != (checksum := digest(found.arrays)):
-        texts.append(f"checksum: the metadata says {meta.checksum}, the arrays have {checksum}")
-    yield from (Finding("metadata contradicts the data", 1, text, "zarr.json") for text in texts)
+    for text in dataset.contradictions(meta, returns, gathered.episodes.won, found.arrays):
+        yield Finding("metadata contradicts the data", 1, text, "zarr.json")

@@ -31,14 +31,14 @@ def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[RawEpi
         for key in episode:
             if key not in KEYS:
                 raise unknown(f"key: {where} has", str(key), KEYS)
-        if missing := [key for key in REQUIRED if episode.get(key) is None]:
-            raise UserError(f"{where}: {missing[0]} is missing: expected {', '.join(REQUIRED)}.")
         yield one(where, episode)
 
 
 def one(where: str, episode: Mapping[str, Any]) -> RawEpisode:
     """An episode of plain values: arrays or nested lists; None is what is not known."""
-    arrays = {key: _array(where, key, episode[key]) for key in KEYS if episode.get(key) is not None}
+    if missing := [key for key in REQUIRED if episode.get(key) is None]:
+        raise UserError(f"{where}: {missing[0]} is missing: expected {', '.join(REQUIRED)}.")
+    arrays = {key: array(where, key, episode[key]) for key in KEYS if episode.get(key) is not None}
     terminal, won = flags(where, "terminal", arrays["terminal"]), arrays.get("won")
     if terminal.ndim == 0:
         steps = len(arrays["action"]) if arrays["action"].ndim else 0
@@ -53,15 +53,15 @@ def one(where: str, episode: Mapping[str, Any]) -> RawEpisode:
     )
 
 
-def _array(where: str, key: str, values: Any) -> np.ndarray:
+def array(where: str, key: str, values: Any) -> np.ndarray:
     """The values as an array of numbers."""
     try:
-        array = np.asarray(values)
+        found = np.asarray(values)
     except Exception as error:  # lists of unequal lengths, and whatever a foreign array raises
         raise UserError(f"{where}: {key}: expected an array, or lists of equal lengths: {error}.") from error
-    if array.dtype.kind not in "fiub":
-        raise UserError(f"{where}: {key}: expected numbers, got {array.dtype} ({type(values).__name__}).")
-    return array
+    if found.dtype.kind not in "fiub":
+        raise UserError(f"{where}: {key}: expected numbers, got {found.dtype} ({type(values).__name__}).")
+    return found
 
 
 def flags(where: str, key: str, values: np.ndarray) -> np.ndarray:

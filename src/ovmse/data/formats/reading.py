@@ -2,7 +2,8 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from ovmse.data.dataset import Dataset
 from ovmse.data.formats.episodes import check_actions
 from ovmse.data.formats.table.columns import natural
 
+FACT_BYTES = 4096
+FACTS = 64
 AGAIN = "Fetch or write it again."
 DISCRETE_ONLY = "Only discrete actions are supported."
 KIND_WORDS = {"iu": "whole numbers", "fiub": "numbers", "biuf": "bool, or 0 and 1"}
@@ -90,10 +93,26 @@ def axis_sizes(path: Path, arrays: Iterable[tuple[Layout, tuple[int, ...]]]) -> 
     return sizes
 
 
+def export_sizes(dataset: Dataset, **others: int) -> dict[str, int]:
+    """The size of every axis of the arrays that a dataset is exported as."""
+    spec = dataset.spec
+    return {"N": spec.n_agents, "O": spec.obs_size, "S": spec.state_size, "A": spec.n_actions, **others}
+
+
 def spans(total: int, size: int) -> Iterator[tuple[int, int]]:
     """The first entry and the one after the last of consecutive parts of `size` entries, at least one."""
     size = max(1, size)
     return ((first, min(first + size, total)) for first in range(0, total, size))
+
+
+def bounded(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a log says of itself: the statements that are JSON values of moderate size; the rest is left out."""
+    kept: dict[str, Any] = {}
+    for name, value in facts.items():
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            if len(kept) < FACTS and len(name) <= 256 and len(json.dumps(value, allow_nan=False)) <= FACT_BYTES:
+                kept[name] = value
+    return kept
 
 
 def origin(dataset: Dataset) -> dict[str, Any]:

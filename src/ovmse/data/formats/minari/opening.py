@@ -74,7 +74,6 @@ def open_dataset(path: Path) -> Opened:
 
 
 def _metadata(data: Path) -> dict[str, Any]:
-    """The metadata, with the entries that are needed."""
     file = data / "metadata.json"
     if not file.is_file():
         raise UserError(f"{data}: not a Minari dataset: {file.name} is missing.")
@@ -95,7 +94,6 @@ def _metadata(data: Path) -> dict[str, Any]:
 
 
 def _agents(data: Path, seen: Any, acting: Any) -> tuple[AgentSpaces, ...]:
-    """The agents by the spaces of a dataset."""
     from gymnasium import spaces
 
     if not isinstance(seen, spaces.Dict) or not isinstance(acting, spaces.Dict):

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.episodes import flags
-from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.episodes import array, flags
 from ovmse.data.formats.minari.opening import AgentSpaces, Opened, episode, open_dataset
-from ovmse.data.formats.reading import settled_actions
+from ovmse.data.formats.reading import bounded, settled_actions
 from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
 
 WIN_KEYS = ("won", "battle_won")
@@ -101,8 +100,7 @@ def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.
                 f"got shape {own.shape}."
             )
         found.append(own)
-    wide = any(own.dtype.kind in "fiu" and own.dtype.itemsize >= 4 and own.dtype != np.float32 for own in found)
-    out = np.zeros((steps + 1, len(found), width), np.float64 if wide else np.float32)
+    out = np.zeros((steps + 1, len(found), width), np.result_type(np.float32, *(own.dtype for own in found)))
     for i, own in enumerate(found):
         out[:, i, : own.shape[1]] = own
     return out
@@ -164,25 +162,20 @@ def _nested(values: Any) -> Any:
 
 
 def _entry(where: str, name: str, values: Any, key: str) -> Any:
-    """The values of a key."""
     if not isinstance(values, Mapping) or key not in values:
         raise UserError(f"{where}: {name}: expected an entry {key!r}, there is none.")
     return values[key]
 
 
 def _rows(where: str, name: str, values: Any, steps: int) -> np.ndarray:
-    """T or T+1 rows of numbers."""
-    array = _numbers(where, name, values)
-    if len(array) not in (steps, steps + 1):
-        raise UserError(f"{where}: {name}: expected {steps + 1} rows, as there are {steps} steps, got {array.shape}.")
-    return array.reshape(len(array), -1)
+    found = _numbers(where, name, values)
+    if len(found) not in (steps, steps + 1):
+        raise UserError(f"{where}: {name}: expected {steps + 1} rows, as there are {steps} steps, got {found.shape}.")
+    return found.reshape(len(found), -1)
 
 
 def _numbers(where: str, name: str, values: Any) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise UserError(f"{where}: {name}: expected rows of equal sizes: {error}.") from error
-    if array.dtype.kind not in "fiub" or array.ndim == 0 or not array.size:
-        raise UserError(f"{where}: {name}: expected numbers, got {array.dtype} of shape {array.shape}.")
-    return array
+    found = array(where, name, values)
+    if found.ndim == 0 or not found.size:
+        raise UserError(f"{where}: {name}: expected numbers, got {found.dtype} of shape {found.shape}.")
+    return found

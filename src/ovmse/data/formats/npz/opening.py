@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ovmse.core.errors import UserError
 from ovmse.data.formats.npz.members import NpzMember, members
 from ovmse.data.formats.reading import DISCRETE_ONLY
-from ovmse.data.raw_episode import ROWS
+from ovmse.data.schema import ROWS
 
 NAMES = {
     "obs": ("obs", "observations", "observation"),
@@ -84,7 +84,6 @@ def open_log(file: Path) -> NpzLog:
 
 
 def _check_shapes(log: NpzLog) -> None:
-    """Raise `UserError` unless all arrays fit obs and each other."""
     n, arrays = log.n_agents, log.arrays
     each_step = ((), (1,), (n,))
     ends: dict[str, tuple[tuple[Any, ...], ...]] = {

@@ -4,6 +4,7 @@ Axes: E episodes, M steps of all of them, R rows, T steps of the longest, N agen
 """
 
 import contextlib
+import itertools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import leading
 from ovmse.data.formats.episodes import flags
-from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.npz.members import Reader, decoding, files, load
 from ovmse.data.formats.npz.opening import NpzLog, open_log
-from ovmse.data.formats.reading import settled_actions, spans
-from ovmse.data.raw_episode import ROWS, RawEpisode, Source
+from ovmse.data.formats.reading import bounded, settled_actions, spans
+from ovmse.data.raw_episode import RawEpisode, Source
+from ovmse.data.schema import ROWS, cuts
 
 BLOCK_BYTES = 2**24
 FEW = 12  # names of a sentence
@@ -101,9 +102,7 @@ def _flat(log: NpzLog, length: np.ndarray, readers: dict[str, Reader]) -> Iterat
     steps = int(length.sum())
     ahead = {role: _surplus(log, role, steps) for role in readers}
     row_bytes = max(reader.member.row_bytes for reader in readers.values())
-    end = np.cumsum(length + 1) * row_bytes // BLOCK_BYTES
-    cuts = [0, *(np.flatnonzero(np.diff(end)) + 1).tolist(), len(length)]
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+    for first, last in itertools.pairwise(cuts((length + 1) * row_bytes, BLOCK_BYTES)):
         own = length[first:last]
         count = int(own.sum())
         block = {role: reader.take(count + ahead[role] * len(own)) for role, reader in readers.items()}
@@ -165,7 +164,6 @@ def _lengths(log: NpzLog, length: np.ndarray) -> np.ndarray:
 
 
 def _logged(log: NpzLog, index: int, parts: Parts, won: bool | None) -> RawEpisode:
-    """One episode from its parts of the arrays."""
     where = f"{log.file}: episode {index}"
     steps = len(parts["action"])
     terminal = _steps(where, "terminal", parts, steps).all(axis=1)

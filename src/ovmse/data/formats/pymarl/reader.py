@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.facts import bounded
 from ovmse.data.formats.pymarl.opening import (
     ATTRIBUTE_BYTES,
     BLOCK_BYTES,
@@ -22,8 +21,9 @@ from ovmse.data.formats.pymarl.opening import (
     lengths,
     open_file,
 )
-from ovmse.data.formats.reading import decoding, files, settled_actions, spans
-from ovmse.data.raw_episode import NO_CHECKSUMS, ROWS, RawEpisode, Source
+from ovmse.data.formats.reading import bounded, decoding, files, settled_actions, spans
+from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+from ovmse.data.schema import ROWS
 
 
 class FilePlan(NamedTuple):
@@ -138,7 +138,6 @@ def _block_episodes(part: Hdf5Part) -> int:
 
 
 def _episodes(plans: list[FilePlan]) -> Iterator[RawEpisode]:
-    """The episodes of all files: views of blocks."""
     for plan in plans:
         with open_file(plan.path) as file:
             part = datasets(plan.path, file)

@@ -10,8 +10,8 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.pymarl.opening import ATTRIBUTE_BYTES, BLOCK_BYTES, KEYS, ORIGIN, WON, h5py
-from ovmse.data.formats.reading import origin, spans
-from ovmse.data.raw_episode import ROWS
+from ovmse.data.formats.reading import export_sizes, origin, spans
+from ovmse.data.schema import ROWS, places
 from ovmse.system.files import atomic_path
 
 CHUNK_BYTES = 2**20
@@ -51,10 +51,8 @@ def _write_attributes(dataset: Dataset, file: Any) -> list[str]:
 
 
 def _write_key(dataset: Dataset, file: Any, field: str) -> None:
-    """Write one key, in blocks of whole chunks."""
-    spec, key = dataset.spec, KEYS[field]
-    sizes = {"E": len(dataset.length), "R": spec.episode_limit + 1, "N": spec.n_agents}
-    sizes |= {"O": spec.obs_size, "S": spec.state_size, "A": spec.n_actions}
+    key = KEYS[field]
+    sizes = export_sizes(dataset, E=len(dataset.length), R=dataset.spec.episode_limit + 1)
     shape = tuple(sizes[axis] for axis in key.axes)
     shape = shape if field in ROWS else (*shape, 1)
     row_bytes = math.prod(shape[2:]) * np.dtype(key.dtype).itemsize
@@ -68,14 +66,12 @@ def _write_key(dataset: Dataset, file: Any, field: str) -> None:
         compression="gzip",  # no shuffle: it tears apart the whole numbers that observations repeat
         fletcher32=True,
     )
-    row_start, step_start = dataset.row_start, dataset.step_start
     for lo, hi in spans(shape[0], max(1, BLOCK_BYTES // (row_bytes * shape[1] * episodes)) * episodes):
         values = np.zeros((hi - lo, *shape[1:]), key.dtype)
         length = dataset.length[lo:hi, None]
         if field == "filled":
             values[np.arange(shape[1]) <= length] = 1
         else:
-            extra, start = (1, row_start) if field in ROWS else (0, step_start)
-            flat = getattr(dataset, field)[start[lo] : start[hi - 1] + length[-1, 0] + extra]
-            values[np.arange(shape[1]) < length + extra] = flat.reshape(len(flat), *shape[2:])
+            flat = getattr(dataset, field)[places(dataset.length, lo, hi)[field]]
+            values[np.arange(shape[1]) < length + (field in ROWS)] = flat.reshape(len(flat), *shape[2:])
         target[lo:hi] = values

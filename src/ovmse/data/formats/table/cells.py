@@ -8,6 +8,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.formats.table.columns import TableLayout
+from ovmse.data.raw_episode import is_rounded
 
 TILE = 1024
 LARGEST_ACTION = 2**31
@@ -96,7 +97,6 @@ class Cells:
             raise UserError(f"{self.place(row)}, column {column!r}: expected {expected}, got {value}.")
 
     def _ids(self, column: str) -> np.ndarray:
-        """Whole numbers, or texts."""
         import pyarrow.types as types
 
         values = self._column(column)
@@ -109,7 +109,6 @@ class Cells:
         return ids
 
     def _whole(self, column: str) -> np.ndarray:
-        """Whole numbers; none may be missing."""
         values, missing = _numbers(self._column(column))
         self._refuse(missing, column, "a whole number", "nothing")
         return self._as_int(values, column)
@@ -178,10 +177,4 @@ def _numbers(values: Any, nan_is_null: bool = False) -> tuple[np.ndarray, np.nda
 
 def _precision(parts: list[np.ndarray]) -> type:
     """The type that numbers are handed on in: single precision, unless it would round any of them."""
-    wide = (part for part in parts if part.dtype.itemsize >= 4 and part.dtype != np.float32)
-    return np.float64 if any(map(_rounds, wide)) else np.float32
-
-
-def _rounds(values: np.ndarray) -> bool:
-    single = values.astype(np.float32)
-    return bool(((single != values) & ~np.isnan(single)).any())
+    return np.float64 if any(map(is_rounded, parts)) else np.float32

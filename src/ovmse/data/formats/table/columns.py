@@ -60,10 +60,10 @@ class TableLayout(NamedTuple):
     truncated: str | None
     won: str | None
 
-    def roles(self) -> dict[str, str]:
-        """The role of every column, by its name."""
+    def roles(self) -> list[tuple[str, str]]:
+        """The columns' names, each with a role that it has."""
         groups = {role: (value,) if isinstance(value, str) else value or () for role, value in self._asdict().items()}
-        return {name: role for role, names in groups.items() for name in names}
+        return [(name, role) for role, names in groups.items() for name in names]
 
     def facts(self) -> dict[str, str]:
         """The columns of each role in words."""
@@ -111,12 +111,11 @@ def load_columns(path: Path) -> Columns:
     for role, value in named.items():
         if role not in known:
             raise unknown(f"field in {path}:", role, known)
-        if role in GROUPS:
-            named[role] = tuple(value) if isinstance(value, list) else (value,)
-        names = named[role] if role in GROUPS else (value,)
+        names = tuple(value) if role in GROUPS and isinstance(value, list) else (value,)
         if not all(isinstance(name, str) for name in names):
             kind = "a name or a list of names" if role in GROUPS else "a name"
             raise UserError(f"{path}: {role}: expected {kind}, got {value!r}.")
+        named[role] = names if role in GROUPS else value
     return Columns(**named)
 
 
@@ -150,7 +149,7 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayou
             )
     result = TableLayout(**found)
     _check_kinds(where, result, kinds)
-    uses = Counter(name for value in result for name in ((value,) if isinstance(value, str) else value or ()))
+    uses = Counter(name for name, _ in result.roles())
     if twice := [name for name, times in uses.items() if times > 1]:
         raise UserError(f"{where}: column {twice[0]!r} has more than one role. Name another one for each role.")
     return result
@@ -199,11 +198,10 @@ def _usual_group(role: str, usual: Iterable[str], kinds: Mapping[str, str]) -> t
 
 
 def _check_kinds(where: str, found: TableLayout, kinds: Mapping[str, str]) -> None:
-    for role, value in found._asdict().items():
-        for name in value if isinstance(value, tuple) else (value,):
-            if name is not None and kinds[name] not in ALLOWED[role]:
-                needed = "whole numbers or text" if role in ("episode", "agent") else "numbers"
-                raise UserError(f"{where}: {role}: column {name!r}: expected {needed}, got {kinds[name]} values.")
+    for name, role in found.roles():
+        if kinds[name] not in ALLOWED[role]:
+            needed = "whole numbers or text" if role in ("episode", "agent") else "numbers"
+            raise UserError(f"{where}: {role}: column {name!r}: expected {needed}, got {kinds[name]} values.")
     for role in GROUPS:
         names = getattr(found, role)
         if len(names) > 1 and (lists := [name for name in names if kinds[name] == "list"]):
@@ -218,7 +216,6 @@ def _check_kinds(where: str, found: TableLayout, kinds: Mapping[str, str]) -> No
 
 
 def _few(names: str | tuple[str, ...]) -> str:
-    """The names, abridged."""
     if isinstance(names, str):
         return names
     if len(names) <= 12:

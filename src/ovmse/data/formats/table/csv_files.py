@@ -76,7 +76,6 @@ def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str]) -> Iterat
 
 
 def _parsed(file: Path, dialect: Dialect, stream: Any, types: dict[str, Any]) -> Iterator[Any]:
-    """Record batches of columns of the given types, by name."""
     from pyarrow import csv as pyarrow_csv
 
     read = pyarrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=dialect.names, skip_rows=1)
@@ -121,7 +120,6 @@ def _open(file: Path) -> Any:
 
 
 def _head(file: Path) -> bytes:
-    """The first bytes of the text."""
     try:
         with _open(file) as stream:
             head = stream.read(HEAD_BYTES)
@@ -156,7 +154,6 @@ def _id_type(cells: Any) -> Any:
 
 
 def _worded(file: Path, dialect: Dialect, message: str) -> UserError:
-    """The error for a message of the parser."""
     cell = re.search(r"column #(\d+): Row #(\d+): CSV conversion error to (\w+): invalid value '(.*)'", message, re.S)
     if cell:
         column, line, kind, value = int(cell[1]), cell[2], cell[3], cell[4]

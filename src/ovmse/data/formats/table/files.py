@@ -4,8 +4,6 @@ Every error names the file and, for text, the line. Parquet pages with a checksu
 """
 
 import bisect
-import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.data.formats.reading import decoding, optional
 from ovmse.data.formats.table.columns import natural
 from ovmse.data.formats.table.csv_files import Dialect, check_names, csv_batches, csv_dialect, id_types
 
@@ -32,7 +31,6 @@ SUFFIXES = {
     ".ipc": "Arrow",
 }
 Row = int | np.integer
-INSTALL = "pip install 'ovmse[tables]'"
 
 
 class Table:
@@ -53,11 +51,10 @@ class Table:
                 raise UserError(f"{file}: expected the columns of {self.files[0].name}, {first}, got {here}.")
 
     def _kinds(self, file: Path, separator: str | None) -> dict[str, str]:
-        """The kind of every column of a file."""
         if self.format == "CSV":
             self._dialects[file] = csv_dialect(file, separator)
             return dict.fromkeys(self._dialects[file].names, "cell")
-        with reading(file, self.format):
+        with decoding(f"{file}: damaged, or no {self.format} file"):
             schema = _parquet(file).schema_arrow if self.format == "Parquet" else _arrow(file).schema
             check_names(str(file), schema.names)
             self.metadata = self.metadata or schema.metadata or {}
@@ -76,7 +73,7 @@ class Table:
         self._starts = []
         for file in self.files:
             self._starts.append(first)
-            with reading(file, self.format):
+            with decoding(f"{file}: damaged, or no {self.format} file"):
                 for batch in self._batches(file, columns):
                     batch.validate(full=True)  # offsets come from the file, and nothing else has looked at them
                     if batch.num_rows:
@@ -101,26 +98,8 @@ class Table:
         index = self.file_of(first)
         word, offset = ("line", 2) if self.format == "CSV" else ("row", 0)
         first, last = (row + offset - self._starts[index] for row in (first, last))
-        return (
-            f"{self.files[index]}: {word} {first}"
-            if first == last
-            else f"{self.files[index]}: {word}s {first} to {last}"
-        )
-
-
-@contextlib.contextmanager
-def reading(file: Path, form: str) -> Iterator[None]:
-    """Whatever reading raises on damaged files becomes a `UserError`."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # decoders raise anything on bytes that are not theirs
-        text = re.sub(r"\s+", " ", str(error))[:300]
-        raise UserError(
-            f"{file}: cannot be read as {form}: {text or type(error).__name__}. The file is damaged or holds "
-            "something else: write or fetch it again."
-        ) from error
+        rows = f"{word} {first}" if first == last else f"{word}s {first} to {last}"
+        return f"{self.files[index]}: {rows}"
 
 
 def suffix(path: Path) -> str:
@@ -131,7 +110,7 @@ def suffix(path: Path) -> str:
 
 def _files(path: Path) -> tuple[list[Path], str]:
     """The files of a table in natural order, and their format."""
-    require_pyarrow()
+    optional("pyarrow", "tables", "tables")
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
     if path.is_file():
@@ -148,16 +127,7 @@ def _files(path: Path) -> tuple[list[Path], str]:
     return tables, formats[0]
 
 
-def require_pyarrow() -> None:
-    """Raise `UserError` where pyarrow is not installed."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"tables need pyarrow: {INSTALL}") from error
-
-
 def _kind(kind: Any) -> str:
-    """The name of a column's type in `columns`."""
     import pyarrow.types as types
 
     if types.is_dictionary(kind):

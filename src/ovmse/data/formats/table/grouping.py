@@ -76,7 +76,6 @@ def _goes_on(waiting: list[Rows], name: Any, steps: np.ndarray) -> bool:
 
 
 def _joined(parts: list[Rows]) -> Rows:
-    """Rows one after the other."""
     return {role: np.concatenate([part[role] for part in parts]) for role in parts[0]} if parts[1:] else parts[0]
 
 
@@ -122,7 +121,6 @@ class _Block:
         return f"episode {self.rows['episode'][row]}, step {self.rows['step'][row]}, agent {self.rows['agent'][row]}"
 
     def _agents(self) -> np.ndarray:
-        """The index of the agent of every row, (n,)."""
         index = np.array([self.team.agents.get(name, -1) for name in self.rows["agent"].tolist()])
         if index.min() < 0:
             row = int(index.argmin())

@@ -11,11 +11,10 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ovmse.core.errors import UserError, unknown
-from ovmse.data.formats.episodes import check_actions
-from ovmse.data.formats.facts import bounded
+from ovmse.data.formats.reading import bounded, decoding, settled_actions
 from ovmse.data.formats.table.cells import Cells
 from ovmse.data.formats.table.columns import Columns, TableLayout, layout
-from ovmse.data.formats.table.files import Table, reading
+from ovmse.data.formats.table.files import Table
 from ovmse.data.formats.table.grouping import episodes
 from ovmse.data.formats.table.writer import METADATA_KEY
 from ovmse.data.raw_episode import NO_CHECKSUMS, Source
@@ -45,7 +44,7 @@ def read(
     table = Table(path, separator)
     lay = layout(str(path), columns or Columns(), table.kinds)
     actions, how = _actions(table, lay, n_actions)
-    blocks = _decoded(table, lay.roles(), lambda cells: (table.file_of(cells.row[0]), cells.rows(lay)))
+    blocks = _decoded(table, dict(lay.roles()), lambda cells: (table.file_of(cells.row[0]), cells.rows(lay)))
     facts: dict[str, Any] = {"columns": lay.facts(), **_stated(table)}
     return Source(
         name=str(path),
@@ -61,32 +60,27 @@ def _decoded(table: Table, columns: dict[str, str], decode: Callable[[Cells], T]
     """What `decode` makes of the batches of the given columns (by name, with their roles)."""
     widths: dict[str, int] = {}
     for first, data in table.batches(columns):
-        with reading(table.path, table.format):
+        with decoding(f"{table.path}: damaged, or no {table.format} file"):
             decoded = decode(Cells(data, np.arange(first, first + data.num_rows), table.place, widths))
         yield decoded
 
 
 def _actions(table: Table, lay: TableLayout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
-    """A, and the assumption behind it."""
-    check_actions(str(table.path), n_actions)
-    if lay.avail:
-        width: int | None = len(lay.avail)
-        if table.kinds[lay.avail[0]] == "list":
-            width = next(_decoded(table, {lay.avail[0]: "avail"}, lambda cells: cells.lists(lay.avail[0])[1]), None)
-        if width is None:
+    masks = len(lay.avail) or None
+    if lay.avail and table.kinds[lay.avail[0]] == "list":
+        masks = next(_decoded(table, {lay.avail[0]: "avail"}, lambda cells: cells.lists(lay.avail[0])[1]), None)
+        if masks is None:
             raise UserError(f"{table.path}: the table has no rows.")
-        if n_actions not in (None, width):
-            raise UserError(f"{table.path}: avail has {width} actions, but --n-actions says {n_actions}.")
-        check_actions(str(table.path), width)
-        return width, ()
-    if n_actions is not None:
-        return n_actions, ()
+    actions = settled_actions(table.path, masks, "avail", n_actions, lambda: _largest_action(table, lay))
+    told = masks is not None or n_actions is not None
+    return actions, () if told else (f"the largest action in the table is {actions - 1}: {actions} actions",)
+
+
+def _largest_action(table: Table, lay: TableLayout) -> int:
     blocks = _decoded(table, {lay.action: "action"}, lambda cells: int(cells.action(lay.action).max()))
-    largest = max(blocks, default=-1)
-    if largest < 0:
+    if (largest := max(blocks, default=-1)) < 0:
         raise UserError(f"{table.path}: no row with an action. Write the table again.")
-    check_actions(str(table.path), largest + 1)
-    return largest + 1, (f"the largest action in the table is {largest}: {largest + 1} actions",)
+    return largest
 
 
 def _assumed(table: Table, lay: TableLayout, idle: bool) -> Iterator[str]:

@@ -10,7 +10,9 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.table.files import SUFFIXES, require_pyarrow, suffix
+from ovmse.data.formats.reading import optional
+from ovmse.data.formats.table.files import SUFFIXES, suffix
+from ovmse.data.schema import cuts, places, starts
 from ovmse.system.files import atomic_path
 
 METADATA_KEY = b"ovmse"
@@ -23,15 +25,17 @@ def write(dataset: Dataset, path: Path) -> list[str]:
 
     obs, state and avail are one column of lists each; in CSV numbered columns obs_0, obs_1, and so on. The row after an
     episode's last step has no action, reward, terminal and truncated. Where no game can be won, there is no column won.
-    The file appears when it is whole. Raises
-    `UserError` where `path` exists or has another ending.
+    The file appears when it is whole. Raises `UserError` where `path` exists or has another ending.
     """
-    require_pyarrow()
+    optional("pyarrow", "tables", "tables")
     if suffix(path) not in WRITABLE:
         raise UserError(f"{path}: expected one of the endings {', '.join(WRITABLE)}.")
     form = SUFFIXES[suffix(path)]
+    spec = dataset.spec
+    row_bytes = spec.n_agents * (4 * (spec.obs_size + spec.state_size) + spec.n_actions + 40)
+    blocks = cuts((dataset.length.astype(np.int64) + 1) * row_bytes, BLOCK_BYTES)
     with atomic_path(path) as partial, _opened(partial, form, _schema(dataset, form == "CSV")) as out:
-        for first, last in pairwise(_blocks(dataset)):
+        for first, last in pairwise(blocks):
             out.write_batch(_batch(dataset, first, last, form == "CSV"))
     has_none = "CSV has" if form == "CSV" else "Arrow files have"
     checksums = f"{has_none} no checksums: a damaged file can be read without an error"
@@ -40,7 +44,6 @@ def write(dataset: Dataset, path: Path) -> list[str]:
 
 
 def _opened(path: Path, form: str, schema: Any) -> Any:
-    """A writer of record batches."""
     from pyarrow import csv, ipc, parquet
 
     if form == "CSV":
@@ -53,18 +56,8 @@ def _opened(path: Path, form: str, schema: Any) -> Any:
 
 
 def _schema(dataset: Dataset, flat: bool) -> Any:
-    """The columns, and the dataset's metadata."""
     metadata = {**dataclasses.asdict(dataset.metadata), "env": dataset.spec._asdict()}
     return _batch(dataset, 0, 0, flat).schema.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
-
-
-def _blocks(dataset: Dataset) -> list[int]:
-    """The first episode of every block of some `BLOCK_BYTES`, and the number of episodes."""
-    spec = dataset.spec
-    row_bytes = 4 * (spec.obs_size + spec.state_size) + spec.n_actions + 40
-    rows_end = np.cumsum(dataset.length.astype(np.int64) + 1) * spec.n_agents
-    block = rows_end * row_bytes // BLOCK_BYTES
-    return [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(dataset.length)]
 
 
 def _batch(dataset: Dataset, first: int, last: int, flat: bool) -> Any:
@@ -76,13 +69,12 @@ def _batch(dataset: Dataset, first: int, last: int, flat: bool) -> Any:
 
     n = dataset.spec.n_agents
     length = dataset.length[first:last].astype(np.int64)
-    row, step = int(dataset.row_start[first]), int(dataset.step_start[first])
-    rows = slice(row, row + int((length + 1).sum()))
+    part = places(dataset.length, first, last)
+    rows, acts = part["obs"], part["action"]
     count = rows.stop - rows.start
-    begin = np.cumsum(length + 1) - (length + 1)
+    begin = starts(length + 1)
     final = np.zeros(count, bool)
     final[begin + length] = True
-    acts = slice(step, step + int(length.sum()))
 
     def by_step(values: np.ndarray) -> np.ndarray:
         """Values of steps, on the rows that lead to them, for every agent."""

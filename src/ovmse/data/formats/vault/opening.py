@@ -94,7 +94,6 @@ def open_arrays(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], i
 
 
 def _vault_index(path: Path, store: Any, keys: set[str]) -> int:
-    """How many time steps are real."""
     where = f"{path}: {INDEX}"
     dtype = np.dtype(store.dtype.numpy_dtype)
     if store.shape != (1,) or dtype.kind not in "iu":

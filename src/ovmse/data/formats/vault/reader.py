@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.facts import bounded
-from ovmse.data.formats.reading import decoding, settled_actions, spans
+from ovmse.data.formats.reading import bounded, decoding, settled_actions, spans
 from ovmse.data.formats.vault.opening import (
     BLOCK_BYTES,
     LAYOUTS,

@@ -9,9 +9,9 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.reading import origin, spans
+from ovmse.data.formats.reading import export_sizes, origin, spans
 from ovmse.data.formats.vault.opening import BLOCK_BYTES, INDEX, LAYOUTS, store_at, tensorstore
-from ovmse.data.raw_episode import ROWS
+from ovmse.data.schema import ROWS
 from ovmse.system.files import atomic_path
 
 VERSION = 1.2
@@ -24,11 +24,10 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     Every agent gets the team's reward; a step that ended an episode is terminal, or else truncated, for all agents.
     Returns what a vault has no place for, in sentences. Raises `UserError` where `path` exists or cannot be written.
     """
-    steps, n_agents = dataset.action.shape
+    steps = len(dataset.action)
     if steps >= 2**31:
         raise UserError(f"{path}: a vault counts up to {2**31 - 1:,} time steps, the dataset has {steps:,}.")
-    spec = dataset.spec
-    sizes = {"B": 1, "T": steps, "N": n_agents, "O": spec.obs_size, "S": spec.state_size, "A": spec.n_actions}
+    sizes = export_sizes(dataset, B=1, T=steps)
     shapes = {field: tuple(sizes[axis] for axis in layout.axes) for field, layout in LAYOUTS.items()}
     with atomic_path(path) as partial:
         partial.mkdir()
@@ -42,7 +41,7 @@ def write(dataset: Dataset, path: Path) -> list[str]:
         (partial / "metadata.json").write_text(json.dumps(_metadata_of(dataset, shapes)))
     episodes, cut = len(dataset.length), len(dataset.length) - int(dataset.terminal.sum())
     lost = [f"final observations of {episodes:,} episodes, {cut:,} of them cut by the time limit, are not in a vault"]
-    if spec.has_win:
+    if dataset.spec.has_win:
         lost.append(f"which episodes were won ({int(dataset.won.sum()):,} of {episodes:,}) is not in a vault")
     return lost
 
