@@ -25,13 +25,15 @@ from ovmse.runs.saved_config import read_config
 from ovmse.system.files import read_json, read_json_lines
 from ovmse.training.evaluate_run import FILES, restore_teams
 
+TRUTHS = ("win_rate", "return")
+
 
 @dataclass(frozen=True)
 class Candidate:
     """One seed's team at one point of a run.
 
     run: its directory; file: the file in it; index: the team's place in that file; place: updates, or online
-    environment steps, until then; row: the greedy evaluation that the run recorded of it, where there is one.
+    environment steps, until then; recorded: the greedy scores (`TRUTHS`) that the run wrote down of it, if any.
     """
 
     run: Path
@@ -41,7 +43,7 @@ class Candidate:
     index: int
     phase: str
     place: int
-    row: dict[str, Any] | None
+    recorded: dict[str, float | None] | None
 
     @property
     def seed(self) -> int:
@@ -81,7 +83,7 @@ def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate
         kept = (run / "teams").glob("offline-*.safetensors")
         teams = {int(path.stem.partition("-")[2]): path for path in kept} | teams
     # online, seeds stop at different steps: each one's last row is that of the end
-    recorded = {(row["seed"], row[x] if phase == "offline" else end): row for row in rows}
+    recorded = {(r["seed"], r[x] if phase == "offline" else end): {name: r.get(name) for name in TRUTHS} for r in rows}
     return [
         Candidate(run, config, method, path, i, phase, at, recorded.get((config.seed + i, at)))
         for at, path in sorted(teams.items())

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from ovmse.ope.agreement import LogAgreement, Matching
-from ovmse.ope.candidates import Candidate
+from ovmse.ope.candidates import TRUTHS, Candidate
 from ovmse.ope.settings import SCORES
 from ovmse.stats import ranking
-
-TRUTHS = ("win_rate", "return")
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def ranked(rows: list[Row], score: str) -> list[Row]:
 
 def agree(rows: list[Row], score: str, truth: str) -> Agreed | None:
     """How a column's order agrees with a recorded score's; None with fewer than two candidates that have both."""
-    known = [(row.record()[score], y) for row in rows if (y := (row.candidate.row or {}).get(truth)) is not None]
+    known = [(row.record()[score], y) for row in rows if (y := (row.candidate.recorded or {}).get(truth)) is not None]
     both = np.array([(x, y) for x, y in known if x is not None], float)
     if len(both) < 2:
         return None

@@ -1,6 +1,7 @@
 """Numbers as words: one way of writing scores, intervals and counts on the page and in tables."""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ovmse.stats.estimates import Estimate
@@ -66,6 +67,14 @@ def recovery(value: float | int | None, applies: bool) -> str:
     if value is None:
         return "never"
     return "did not fall" if value == 0 else f"{value:,.0f}"
+
+
+def markdown(header: Iterable[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> str:
+    """A table in Markdown; with `numbers` all columns but the first stand at the right."""
+    header = list(header)
+    rule = ["---"] + ["---:" if numbers else "---"] * (len(header) - 1)
+    lines = (header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def seeds(n: int) -> str:

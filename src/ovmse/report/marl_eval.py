@@ -63,7 +63,7 @@ def unfit(found: Comparison) -> list[str]:
 
 def _seeds(run: RunRecord, result: RunSummary, metrics: tuple[str, ...]) -> dict[str, Any]:
     seeds = {}
-    for trace in counted(run.online if result.phase == "online" else run.offline):
+    for trace in counted(run.traces(result.phase)):
         there = np.all([np.isfinite(trace.columns[m]) for m in metrics], axis=0)
         if not there.any():
             continue
