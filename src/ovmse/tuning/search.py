@@ -195,7 +195,7 @@ def suggest(asked: Any, path: str, space: Range) -> Any:
     if space.kind == "integer":
         return asked.suggest_int(path, low, high)
     value = asked.suggest_float(path, low, high, log=space.kind == "log")
-    return float(min(high, max(low, float(f"{value:.{DIGITS}g}"))))
+    return min(high, max(low, float(f"{value:.{DIGITS}g}")))
 
 
 def name_of(done: list[Trial]) -> str:
