@@ -21,6 +21,7 @@ from ovmse.methods.method import Method, learns_values
 from ovmse.methods.overrides import change_method
 from ovmse.ope.fqe import joint_actions, start_values
 from ovmse.ope.settings import Selecting
+from ovmse.runs.metrics_file import PROGRESS
 from ovmse.runs.saved_config import read_config
 from ovmse.system.files import read_json, read_json_lines
 from ovmse.training.evaluate_run import FILES, restore_teams
@@ -73,7 +74,8 @@ def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate
         raise UserError(f"{run}: at its end {config.method!r} plays with two teams; use --checkpoints offline.")
     if not last and method.offline_loss is None:
         raise UserError(f"{run}: {config.method!r} has no offline phase; use --checkpoints last.")
-    phase, x = ("online", "env_steps") if last and method.online_target is not None else ("offline", "updates")
+    phase = "online" if last and method.online_target is not None else "offline"
+    x = PROGRESS[phase]
     rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["phase"] == phase]
     end = max((row[x] for row in rows), default=0)
     teams = {end: run / FILES["last" if last else "offline"]}

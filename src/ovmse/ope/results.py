@@ -9,6 +9,7 @@ import numpy as np
 from ovmse.ope.agreement import LogAgreement, Matching
 from ovmse.ope.candidates import TRUTHS, Candidate
 from ovmse.ope.settings import SCORES
+from ovmse.runs.metrics_file import PROGRESS
 from ovmse.stats import ranking
 
 
@@ -43,7 +44,7 @@ class Row:
             "seed": one.seed,
             "phase": one.phase,
             "file": str(one.file),
-            "updates" if one.phase == "offline" else "env_steps": one.place,
+            PROGRESS[one.phase]: one.place,
             **{name: getattr(self, name) for name in ("fqe", "fqe_low", "fqe_high", "td_error", "own_value")},
             "coverage": found.coverage,
             "agent_coverage": found.agent_coverage,

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.filesize import pick_unit_and_suffix
+
 from ovmse.stats.estimates import Estimate
 
 SCORE_NAMES = {"win_rate": "win rate", "return": "return"}
@@ -98,16 +100,5 @@ def plain(value: Any) -> str:
 
 def size(n_bytes: float | int, digits: int = 3) -> str:
     """Bytes in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(n_bytes) < 1024:
-            return f"{n_bytes:.{digits}g} {unit}"
-        n_bytes /= 1024
-    return f"{n_bytes:.{digits}g} TiB"
-
-
-def duration(seconds: float | int) -> str:
-    """Seconds as seconds, minutes, or hours and minutes."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+    one, unit = pick_unit_and_suffix(int(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB"], 1024)
+    return f"{n_bytes / one:.{digits}g} {unit}"

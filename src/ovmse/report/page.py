@@ -18,6 +18,7 @@ from ovmse.report.compare import tables_of
 from ovmse.report.plots import learning_figure, mean_curve, q_value_figure
 from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.runs.metrics_file import RunRecord, counted_series, load_run, setting
+from ovmse.system.progress import duration
 
 SPEED = {
     "offline_updates_per_s": "offline gradient updates per second",
@@ -155,4 +156,6 @@ def _measured(key: str, value: Any) -> str:
         return fmt.plain(value)
     if "bytes" in key.rsplit(".", 1)[-1].split("_"):
         return fmt.size(value)
-    return fmt.duration(value) if key.endswith("_s") and not key.endswith("per_s") else fmt.plain(value)
+    if key.endswith("_s") and not key.endswith("per_s"):
+        return f"{value:.3g} s" if value < 60 else duration(value)
+    return fmt.plain(value)
