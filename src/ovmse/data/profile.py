@@ -3,14 +3,13 @@
 Axes: E episodes, M steps, N agents, A actions.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
-from ovmse.data.schema import KINDS, Metadata, step_rows
+from ovmse.data.schema import KINDS, step_rows
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_BLOCKS = 20
@@ -97,8 +96,9 @@ def _blocks(returns: np.ndarray, won: np.ndarray, has_win: bool) -> dict[str, An
 
 def profile(dataset: Dataset) -> dict[str, Any]:
     """A dataset in memory in numbers, as JSON values: where it comes from, and `numbers`."""
+    meta, action = dataset.metadata, dataset.action
     n_agents, n_actions = dataset.spec.n_agents, dataset.spec.n_actions
-    key = dataset.action.astype(np.int64) + n_actions * np.arange(n_agents)
+    key = action.astype(np.int64) + n_actions * np.arange(n_agents)
     basics = Basics(
         returns=dataset.returns(),
         length=dataset.length,
@@ -107,24 +107,18 @@ def profile(dataset: Dataset) -> dict[str, Any]:
         taken=np.bincount(key.ravel(), minlength=n_agents * n_actions).reshape(n_agents, n_actions),
         legal=dataset.avail[step_rows(dataset.length)].sum(axis=(0, 1)),
     )
-    in_memory = sum(getattr(dataset, field).nbytes for field in KINDS)
-    origin = about(dataset.path, dataset.spec, dataset.metadata, dataset.length, in_memory)
-    return origin | numbers(dataset.spec, basics)
-
-
-def about(path: Path, spec: EnvSpec, meta: Metadata | None, length: np.ndarray, bytes_in_memory: int) -> dict[str, Any]:
-    """Where a dataset comes from, by its metadata (if it can be used) and the lengths of its episodes, (E,)."""
     return {
-        "path": str(path),
-        "environment": spec.name,
-        "version": spec.version,
-        "behaviour": meta.behaviour if meta else "unknown",
-        "quality": meta.quality if meta else "",
-        "source": meta.source if meta else "",
-        "agents": spec.n_agents,
-        "episodes": len(length),
-        "steps": int(length.sum()),
-        "episode_limit": spec.episode_limit,
-        "bytes_on_disk": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        "bytes_in_memory": bytes_in_memory,
+        "path": str(dataset.path),
+        "environment": meta.env.name,
+        "version": meta.env.version,
+        "behaviour": meta.behaviour,
+        "quality": meta.quality,
+        "source": meta.source,
+        "agents": n_agents,
+        "episodes": meta.episodes,
+        "steps": meta.steps,
+        "episode_limit": meta.env.episode_limit,
+        **numbers(dataset.spec, basics),
+        "bytes_on_disk": sum(file.stat().st_size for file in dataset.path.rglob("*") if file.is_file()),
+        "bytes_in_memory": sum(getattr(dataset, field).nbytes for field in KINDS),
     }

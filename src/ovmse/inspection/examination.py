@@ -12,7 +12,6 @@ from rich.console import Console
 
 from ovmse.core.types import Flat
 from ovmse.data import profile
-from ovmse.data.dataset import statistics
 from ovmse.data.findings import Finding
 from ovmse.data.stream import ROWS, STEPS, Block, DatasetScan, blocks
 from ovmse.data.validation import examine, faulty
@@ -97,8 +96,21 @@ def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, A
 
 def about(found: DatasetScan) -> dict[str, Any]:
     """Where the dataset comes from, by its metadata."""
-    in_memory = int(found.step_bytes * (found.held + 1).sum())
-    return profile.about(found.path, found.spec, found.metadata, found.held, in_memory)
+    spec, meta = found.spec, found.metadata
+    return {
+        "path": str(found.path),
+        "environment": spec.name,
+        "version": spec.version,
+        "behaviour": meta.behaviour if meta else "unknown",
+        "quality": meta.quality if meta else "",
+        "source": meta.source if meta else "",
+        "agents": spec.n_agents,
+        "episodes": len(found.length),
+        "steps": int(np.maximum(found.length, 0).sum()),
+        "episode_limit": spec.episode_limit,
+        "bytes_on_disk": sum(file.stat().st_size for file in found.path.rglob("*") if file.is_file()),
+        "bytes_in_memory": int(found.step_bytes * (np.maximum(found.length, 0) + 1).sum()),
+    }
 
 
 def _describe(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
@@ -126,8 +138,15 @@ def contradictions(found: DatasetScan, gathered: Gathered) -> Iterator[Finding]:
     meta, returns = found.metadata, gathered.episodes.returns
     if meta is None or len(returns) != len(found.length):
         return
+    told: dict[str, float | None] = {
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "return_min": float(returns.min()),
+        "return_max": float(returns.max()),
+        "win_rate": float(gathered.episodes.won.mean()) if found.spec.has_win else None,
+    }
     texts = []
-    for name, value in statistics(returns, gathered.episodes.won, found.spec).items():
+    for name, value in told.items():
         stated = getattr(meta, name)
         if (value is None) != (stated is None) or not np.isclose(value or 0, stated or 0, 1e-4, 1e-6):
             texts.append(f"{name}: the metadata says {stated}, the data {value}")
