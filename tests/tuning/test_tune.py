@@ -106,8 +106,8 @@ class Mine:
 def test_a_new_part_takes_one_line(monkeypatch):
     method = replace(METHODS["se"], online_loss=Mine())
     assert "online_loss.weight" not in spaces.offered(method, LEARNER)
-    monkeypatch.setitem(spaces.TABLE, ("Mine", "weight"), Range("uniform", (0.1, 1)))
-    assert spaces.offered(method, LEARNER)["online_loss.weight"] == Range("uniform", (0.1, 1))
+    monkeypatch.setitem(spaces.TABLE, ("Mine", "weight"), spaces.uniform(0.1, 1))
+    assert spaces.offered(method, LEARNER)["online_loss.weight"] == spaces.uniform(0.1, 1)
 
 
 def test_what_is_off_stays_off():

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ovmse.config import LearnerConfig
 from ovmse.core.errors import UserError
-from ovmse.core.schedules import Schedule
+from ovmse.core.schedules import Number, Schedule
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
 
@@ -45,30 +45,45 @@ Ends = tuple[Range, Range]
 """The ranges of a schedule's start and end."""
 
 
+def log(low: Number, high: Number) -> Range:
+    """Numbers from `low` to `high`, evenly on a log scale."""
+    return Range("log", (float(low), float(high)))
+
+
+def uniform(low: Number, high: Number) -> Range:
+    """Numbers from `low` to `high`, evenly."""
+    return Range("uniform", (float(low), float(high)))
+
+
+def integer(low: int, high: int) -> Range:
+    """Whole numbers from `low` to `high`, both included."""
+    return Range("integer", (low, high))
+
+
 TABLE: dict[tuple[str, str], Range | Ends] = {
-    ("CQL", "alpha"): Range("log", (0.1, 10.0)),
-    ("CFCQL", "alpha"): Range("log", (0.05, 50.0)),
-    ("CalibratedCQL", "alpha"): Range("log", (0.1, 10.0)),
-    ("ImplicitConstraint", "temperature"): Range("log", (0.1, 10.0)),
-    ("LoggedNext", "temperature"): Range("log", (10.0, 1000.0)),
-    ("LocalRegularisation", "alpha"): Range("log", (1.0, 100.0)),
-    ("ImplicitQ", "expectile"): Range("uniform", (0.6, 0.95)),
-    ("ImplicitQ", "temperature"): Range("log", (0.1, 10.0)),
-    ("AdvantageWeighted", "temperature"): Range("log", (0.1, 10.0)),
-    ("OfflineValueMemory", "weight"): (Range("uniform", (0.5, 1.0)), Range("uniform", (0.0, 0.5))),
-    ("Sequential", "epsilon"): (Range("log", (0.05, 0.5)), Range("log", (0.01, 0.1))),
-    ("Independent", "epsilon"): (Range("log", (0.05, 0.5)), Range("log", (0.01, 0.1))),
-    ("EpsilonGreedy", "epsilon"): (Range("log", (0.02, 1.0)), Range("log", (0.005, 0.1))),
-    ("Expand", "temperature"): Range("log", (0.03, 3.0)),
-    ("Blend", "beam"): Range("integer", (1, 8)),
-    ("Blend", "frozen"): Range("uniform", (0.1, 0.9)),
-    ("Guided", "horizon"): (Range("uniform", (0.1, 1.0)), Range("uniform", (0.0, 0.2))),
-    ("DensityRatio", "temperature"): Range("log", (1.0, 10.0)),
-    ("Agreement", "least"): Range("log", (0.01, 0.5)),
-    ("Method", "offline_share"): Range("uniform", (0.02, 0.5)),
-    ("Method", "warm_up"): Range("uniform", (0.01, 0.2)),
-    ("LearnerConfig", "learning_rate"): Range("log", (1e-4, 2e-3)),
-    ("LearnerConfig", "td_lambda"): Range("uniform", (0.0, 0.9)),
+    ("CQL", "alpha"): log(0.1, 10),
+    ("CFCQL", "alpha"): log(0.05, 50),
+    ("CalibratedCQL", "alpha"): log(0.1, 10),
+    ("ImplicitConstraint", "temperature"): log(0.1, 10),
+    ("LoggedNext", "temperature"): log(10, 1000),
+    ("LocalRegularisation", "alpha"): log(1, 100),
+    ("ImplicitQ", "expectile"): uniform(0.6, 0.95),
+    ("ImplicitQ", "temperature"): log(0.1, 10),
+    ("AdvantageWeighted", "temperature"): log(0.1, 10),
+    ("OfflineValueMemory", "weight"): (uniform(0.5, 1), uniform(0, 0.5)),
+    ("Sequential", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
+    ("Independent", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
+    ("EpsilonGreedy", "epsilon"): (log(0.02, 1), log(0.005, 0.1)),
+    ("Expand", "temperature"): log(0.03, 3),
+    ("Blend", "beam"): integer(1, 8),
+    ("Blend", "frozen"): uniform(0.1, 0.9),
+    ("Guided", "horizon"): (uniform(0.1, 1), uniform(0, 0.2)),
+    ("DensityRatio", "temperature"): log(1, 10),
+    ("Agreement", "least"): log(0.01, 0.5),
+    ("Method", "offline_share"): uniform(0.02, 0.5),
+    ("Method", "warm_up"): uniform(0.01, 0.2),
+    ("LearnerConfig", "learning_rate"): log(1e-4, 2e-3),
+    ("LearnerConfig", "td_lambda"): uniform(0, 0.9),
 }
 """(part, its setting) → where to search; of a schedule (start, end), or the level of a constant one."""
 
