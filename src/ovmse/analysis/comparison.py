@@ -1,7 +1,7 @@
 """What several runs say together: each judged within its own task, and each method over all tasks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,8 +46,8 @@ class Comparison:
     methods: tuple[str, ...]
     tasks: tuple[str, ...]
     better: tuple[Estimate | None, ...]
-    totals: tuple[Total, ...]
-    notes: tuple[str, ...]
+    totals: tuple[Total, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def of_task(self, task: str) -> list[int]:
         """The positions of a task's runs."""
@@ -78,8 +78,8 @@ def compare_runs(runs: Sequence[RunRecord], reference: float | None = None) -> C
     results = tuple(summarise_run(r, score, best[t]) for r, t in zip(runs, tasks, strict=True))
     methods = [""] * len(runs)
     for mine in groups.values():
-        found = _method_names([runs[i] for i in mine], len(groups) > 1)
-        for i, name in zip(mine, found, strict=True):
+        called = _method_names([runs[i] for i in mine], len(groups) > 1)
+        for i, name in zip(mine, called, strict=True):
             methods[i] = name
     names = tuple(f"{m}, {t}" for m, t in zip(methods, tasks, strict=True)) if len(groups) > 1 else tuple(methods)
     first = {task: results[mine[0]] for task, mine in groups.items()}
@@ -87,9 +87,9 @@ def compare_runs(runs: Sequence[RunRecord], reference: float | None = None) -> C
         None if r is first[t] else aggregate.improvement([finals(r)], [finals(first[t])])
         for r, t in zip(results, tasks, strict=True)
     )
-    totals = _totals(runs, results, methods, groups, score)
-    notes = tuple(_notes(runs, results, groups) + _task_notes(results, methods, groups, totals, score))
-    return Comparison(score, tuple(runs), results, names, tuple(methods), tasks, better, totals, notes)
+    found = Comparison(score, tuple(runs), results, names, tuple(methods), tasks, better)
+    found = replace(found, totals=_totals(found))
+    return replace(found, notes=tuple(_notes(found)))
 
 
 def task_of(run: RunRecord) -> str:
@@ -111,26 +111,17 @@ def _method_names(runs: Sequence[RunRecord], several_tasks: bool) -> tuple[str, 
     return tuple(bare) if several_tasks and len(set(bare)) == len(bare) else labels(runs)
 
 
-def _totals(
-    runs: Sequence[RunRecord],
-    results: Sequence[RunSummary],
-    methods: Sequence[str],
-    groups: dict[str, list[int]],
-    score: str,
-) -> tuple[Total, ...]:
-    scaled = {}
-    for mine in groups.values():
-        low, high = (
-            (0.0, 1.0) if score == "win_rate" or len(groups) == 1 else score_range([runs[i] for i in mine], score)
-        )
+def _totals(found: Comparison) -> tuple[Total, ...]:
+    groups = [found.of_task(task) for task in found.distinct_tasks()]
+    strata: dict[str, tuple[np.ndarray, ...]] = dict.fromkeys(found.methods, ())
+    for mine in groups:
+        low, high = 0.0, 1.0
+        if found.score == "return" and len(groups) > 1:
+            low, high = score_range([found.runs[i] for i in mine], found.score)
         for i in mine:
-            scaled[i] = (finals(results[i]) - low) / ((high - low) or 1.0)
-    strata = {
-        method: tuple(scaled[i] for mine in groups.values() for i in mine if methods[i] == method)
-        for method in dict.fromkeys(methods)
-    }
+            strata[found.methods[i]] += ((finals(found.results[i]) - low) / ((high - low) or 1.0),)
     strata = {method: tasks for method, tasks in strata.items() if len(tasks) == len(groups)}
-    unit = score == "win_rate" or len(groups) > 1
+    unit = found.score == "win_rate" or len(groups) > 1
     first = next(iter(strata), None)
     return tuple(
         Total(
@@ -146,46 +137,36 @@ def _totals(
     )
 
 
-def _notes(runs: Sequence[RunRecord], results: Sequence[RunSummary], groups: dict[str, list[int]]) -> list[str]:
+def _notes(found: Comparison) -> list[str]:
     """Sentences on what makes these runs hard to compare."""
-    notes = []
-    if len({score_name(r) for r in runs}) > 1:
+    tasks, results, notes = found.distinct_tasks(), found.results, []
+    if len({score_name(r) for r in found.runs}) > 1:
         notes.append("Not every run has a win rate, so all are judged by their return.")
     if len({r.phase for r in results}) > 1:
         notes.append("Some runs have no online phase: their final score is the offline one.")
-    for task, mine in groups.items():
-        online = [min(s.last for s in results[i].seeds if s.counts) for i in mine if results[i].phase == "online"]
+    for task in tasks:
+        mine = [results[i] for i in found.of_task(task) if results[i].phase == "online"]
+        online = [min(s.last for s in result.seeds if s.counts) for result in mine]
         if online and min(online) < 0.9 * max(online):
-            where = f"On {task} the" if len(groups) > 1 else "The"
+            where = f"On {task} the" if len(tasks) > 1 else "The"
             notes.append(
                 f"{where} runs spent between {min(online):,.0f} and {max(online):,.0f} online environment steps: "
                 "final scores, means and regrets are not at the same budget."
             )
     if min(r.final.n for r in results) < 5:
         notes.append("Fewer than 5 seeds: the intervals are too narrow.")
-    return notes
-
-
-def _task_notes(
-    results: Sequence[RunSummary],
-    methods: Sequence[str],
-    groups: dict[str, list[int]],
-    totals: Sequence[Total],
-    score: str,
-) -> list[str]:
-    """Sentences on what is read with care where there are several tasks."""
-    if len(groups) == 1:
-        return []
-    notes = ["The runs come from different environments: compare them within one, or the methods over all of them."]
-    if score == "return":
+    if len(tasks) == 1:
+        return notes
+    notes.append("The runs come from different environments: compare them within one, or the methods over all of them.")
+    if found.score == "return":
         notes.append(
             "Over all environments, returns are scaled to 0 at the lowest and 1 at the highest evaluation of these "
             "runs in each environment: add or leave out a run, and they change."
         )
-    partial = [m for m in dict.fromkeys(methods) if m not in {t.method for t in totals}]
+    partial = [m for m in dict.fromkeys(found.methods) if m not in {t.method for t in found.totals}]
     if partial:
         notes.append(f"Not run in every environment, so in no total: {', '.join(partial)}.")
-    if any(len({t.size for t in total.finals}) > 1 for total in totals):
+    if any(len({t.size for t in total.finals}) > 1 for total in found.totals):
         notes.append(
             "A method has more seeds in one environment than in another, which weighs more in its interquartile mean."
         )

@@ -72,9 +72,8 @@ def summarise_run(run: RunRecord, score: str | None = None, reference: float | N
     if not traces:
         raise UserError(f"{run.path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
     counts = {t.seed for t in counted(traces)}
-    offline = {t.seed: t for t in _scored(run.offline, score)}
     reference = best_reference([run], score) if reference is None else reference
-    seeds = tuple(_judge_seed(t, score, reference, t.seed in counts, run.handover.get(t.seed), offline) for t in traces)
+    seeds = tuple(_judge_seed(run, t, score, reference, t.seed in counts) for t in traces)
     mine = [s for s in seeds if s.counts]
 
     def estimated(name: str) -> Any:
@@ -85,13 +84,9 @@ def summarise_run(run: RunRecord, score: str | None = None, reference: float | N
         phase=traces[0].phase,
         reference=reference,
         seeds=seeds,
-        before=estimated("before"),
-        dip=estimated("dip"),
         recovered=estimates.median_recovery([s.recovered for s in mine if s.dip is not None]),
-        auc=estimated("auc"),
-        regret=estimated("regret"),
-        final=estimated("final"),  # never None, as `best`: every trace here has a finite score
-        best=estimated("best"),
+        # final and best are never None: every trace here has a finite score
+        **{name: estimated(name) for name in ("before", "dip", "auc", "regret", "final", "best")},
     )
 
 
@@ -119,21 +114,13 @@ def _scored(traces: Sequence[Trace], score: str) -> list[Trace]:
     return [t for t in traces if np.isfinite(t.columns[score]).any()]
 
 
-def _judge_seed(
-    trace: Trace,
-    score: str,
-    reference: float,
-    counts: bool,
-    handover: Mapping[str, Any] | None,
-    offline: Mapping[int, Trace],
-) -> SeedSummary:
+def _judge_seed(run: RunRecord, trace: Trace, score: str, reference: float, counts: bool) -> SeedSummary:
     [(_, steps, scores)] = series([trace], score)
-    online = trace.phase == "online"
-    record = handover or {}
+    online, record = trace.phase == "online", run.handover.get(trace.seed, {})
     before = record.get(f"{score}_before") if online else None
-    if online and before is None and trace.seed in offline:
-        [(_, _, past)] = series([offline[trace.seed]], score)
-        before = float(past[-1])
+    past = series((t for t in run.offline if t.seed == trace.seed), score)
+    if online and before is None and past:
+        before = float(past[0][2][-1])
     return SeedSummary(
         seed=trace.seed,
         counts=counts,

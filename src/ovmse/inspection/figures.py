@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from ovmse.inspection.tables import names_of
 from ovmse.render.draw import INK, MUTED, PALETTE, THEME, compact, lay_out, percent_axis, shortened
@@ -85,9 +85,8 @@ def _held_out(ax: Axes, held: dict[str, Any]) -> None:
 def _legend(ax: Axes, title: str) -> None:
     """A title, and a legend in one line between it and the panel, where it covers nothing."""
     ax.set_title(title, loc="left", pad=22)
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=3, borderaxespad=0.2, handlelength=1.4, columnspacing=1.2
-    )
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.99), "ncols": 3}
+    ax.legend(borderaxespad=0.2, handlelength=1.4, columnspacing=1.2, **place)
 
 
 def _episodes(ax: Axes, profile: dict[str, Any], name: str) -> None:
@@ -102,7 +101,7 @@ def _episodes(ax: Axes, profile: dict[str, Any], name: str) -> None:
     ax.axvline(part["mean"], color=INK, linestyle="--", linewidth=1.2, label=f"mean {part['mean']:.3g}")
     ax.set(xlabel="undiscounted return" if name == "return" else "steps", ylabel="episodes")
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.yaxis.set_major_formatter(FuncFormatter(compact))
+    ax.yaxis.set_major_formatter(compact)
     _legend(ax, "Returns" if name == "return" else "Episode lengths")
 
 
@@ -133,19 +132,13 @@ def _order(ax: Axes, profile: dict[str, Any], name: str) -> None:
     """The mean return or the win rate of equal parts of the dataset; dashed: of all."""
     blocks, last = profile["blocks"], profile.get("examined", profile["episodes"])
     wins = name == "win rate"
-    ax.stairs(
-        blocks["win_rate" if wins else "return_mean"],
-        [*blocks["first"], last],
-        baseline=None,
-        color=BLUE,
-        linewidth=1.8,
-        label="equal parts",
-    )
+    values = blocks["win_rate" if wins else "return_mean"]
+    ax.stairs(values, [*blocks["first"], last], baseline=None, color=BLUE, linewidth=1.8, label="equal parts")
     mean = profile["win_rate"] if wins else profile["return"]["mean"]
     ax.axhline(mean, color=INK, linestyle="--", linewidth=1.2, label="all episodes")
     ax.set(xlabel="episode", ylabel=name, xlim=(0, last))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.xaxis.set_major_formatter(FuncFormatter(compact))
+    ax.xaxis.set_major_formatter(compact)
     if wins:
         ax.set_ylim(-0.03, 1.03)
         percent_axis(ax.yaxis)

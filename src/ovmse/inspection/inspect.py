@@ -3,45 +3,25 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset, find
-from ovmse.data.findings import Finding, merge
+from ovmse.data.findings import merge
 from ovmse.data.profile import profile
 from ovmse.data.stream import scan_dataset
 from ovmse.inspection import tables
 from ovmse.inspection.examination import about, contradictions, gather, profile_of
 from ovmse.inspection.figures import plot_profile
-from ovmse.inspection.page import write_page
-from ovmse.inspection.recommendations import Statement, command, figures, recommendations
+from ovmse.inspection.page import Report, write_page
+from ovmse.inspection.recommendations import command, figures, recommendations
 from ovmse.inspection.warnings import Whole, warnings
 from ovmse.system.progress import say
 
 FIGURE_KINDS = (".png", ".svg", ".pdf")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the doctor found.
-
-    facts: what the metadata says. profile: see `examination.profile_of`; None where no episode is sound.
-    command: the training command that is recommended; empty where the dataset cannot be used. usable: no finding
-    is an error, so `Dataset.open` reads it. written: the page, the numbers, and the figure where one was asked for.
-    """
-
-    path: Path
-    facts: dict[str, Any]
-    findings: tuple[Finding, ...]
-    profile: dict[str, Any] | None
-    verdict: tuple[Statement, ...]
-    command: str
-    usable: bool
-    written: tuple[Path, ...] = ()
 
 
 def inspect(
@@ -74,7 +54,6 @@ def inspect(
             say(console, f"{report.path}: no episode can be read.")
         else:
             tables.print_numbers(report.profile, names, console)
-            tables.print_play(report.profile, console)
         tables.print_findings(report.findings, console)
         tables.print_verdict(report.verdict, report.command, console)
     written = _write(report, names, folder, figure)
@@ -115,7 +94,7 @@ def _write(report: Report, names: list[str], folder: Path, figure: Path | None) 
     }
     plain = json.loads(json.dumps(told), parse_constant=lambda name: None)  # JSON knows neither NaN nor infinities
     file.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    page = write_page(folder, report.profile, report.facts, report.findings, report.verdict, names, report.command)
+    page = write_page(folder, report, names)
     if figure is None or report.profile is None:
         return page, file
     figure.parent.mkdir(parents=True, exist_ok=True)

@@ -1,53 +1,55 @@
-"""The doctor's report as one self-contained HTML page, in the look of the training reports."""
+"""What the doctor found, and that as one self-contained HTML page, in the look of the training reports."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ovmse.data.findings import SEVERITIES, Finding
 from ovmse.inspection import tables
 from ovmse.inspection.figures import page_figures
-from ovmse.inspection.recommendations import Statement
+from ovmse.inspection.recommendations import Recommendation
 from ovmse.render import format as fmt
 from ovmse.render.draw import picture
 from ovmse.render.page import render
 
 
-def write_page(
-    folder: Path,
-    profile: dict[str, Any] | None,
-    facts: dict[str, Any],
-    findings: Sequence[Finding],
-    statements: Sequence[Statement],
-    names: Sequence[str],
-    command: str,
-) -> Path:
+@dataclass(frozen=True)
+class Report:
+    """What the doctor found.
+
+    facts: what the metadata says. profile: see `examination.profile_of`; None where no episode is sound.
+    command: the training command that is recommended; empty where the dataset cannot be used. usable: no finding
+    is an error, so `Dataset.open` reads it. written: the page, the numbers, and the figure where one was asked for.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    findings: tuple[Finding, ...]
+    profile: dict[str, Any] | None
+    verdict: tuple[Recommendation, ...]
+    command: str
+    usable: bool
+    written: tuple[Path, ...] = ()
+
+
+def write_page(folder: Path, report: Report, names: Sequence[str]) -> Path:
     """Write ``index.html`` and ``figures/`` into an existing folder; return the page's path."""
-    markup = render(
-        "inspect.html",
-        title=f"Dataset {Path(facts['path']).resolve().name}",
-        facts=facts,
-        profile=profile,
-        findings={severity: [f for f in findings if f.severity == severity] for severity in SEVERITIES},
-        statements=statements,
-        command=command,
-        **({} if profile is None else _measured(profile, facts, names, folder)),
-    )
+    profile = report.profile
+    findings = {severity: [f for f in report.findings if f.severity == severity] for severity in SEVERITIES}
+    shown = vars(report) | {"findings": findings}
+    if profile is not None:
+        shown |= {
+            "pictures": {name: picture(figure, folder, name) for name, figure in page_figures(profile, names).items()},
+            "agents": profile["clone"] and _agents(profile),
+            "play": tables.play(profile),
+            "spread": tables.spread(profile, fmt.number),
+            "size": tables.sizes(report.facts),
+        }
     page = folder / "index.html"
-    page.write_text(markup, encoding="utf-8")
+    title = f"Dataset {report.path.resolve().name}"
+    page.write_text(render("inspect.html", title=title, **shown), encoding="utf-8")
     return page
-
-
-def _measured(profile: dict[str, Any], facts: dict[str, Any], names: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Figures and tables of a profile."""
-    figures = page_figures(profile, names)
-    return {
-        "pictures": {name: picture(figure, folder, name) for name, figure in figures.items()},
-        "agents": profile["clone"] and _agents(profile),
-        "play": tables.play(profile),
-        "spread": tables.spread(profile, fmt.number),
-        "size": tables.sizes(facts),
-    }
 
 
 def _agents(profile: dict[str, Any]) -> dict[str, list[str]]:
@@ -55,15 +57,12 @@ def _agents(profile: dict[str, Any]) -> dict[str, list[str]]:
     clones = [clone or {} for clone in profile["clone"]["agents"]]
     coverage = [own if clone else None for clone, own in zip(clones, profile["coverage"]["agents"], strict=True)]
 
-    def cells(values: Sequence[float | None], form: str) -> list[str]:
-        return ["–" if value is None else format(value, form) for value in values]
-
     return {
         "agent": [str(i) for i in range(len(clones))],
-        "entropy, nats": cells([clone.get("entropy") for clone in clones], ".3f"),
-        "of uniform play's": cells([clone.get("entropy_share") for clone in clones], ".1%"),
-        "accuracy": cells([clone.get("accuracy") for clone in clones], ".1%"),
-        "by chance": cells([clone.get("uniform_accuracy") for clone in clones], ".1%"),
-        "log-likelihood": cells([clone.get("log_likelihood") for clone in clones], ".3f"),
-        "own coverage": cells(coverage, ".3f"),
+        "entropy, nats": tables.cells([clone.get("entropy") for clone in clones], ".3f"),
+        "of uniform play's": tables.cells([clone.get("entropy_share") for clone in clones]),
+        "accuracy": tables.cells([clone.get("accuracy") for clone in clones]),
+        "by chance": tables.cells([clone.get("uniform_accuracy") for clone in clones]),
+        "log-likelihood": tables.cells([clone.get("log_likelihood") for clone in clones], ".3f"),
+        "own coverage": tables.cells(coverage, ".3f"),
     }

@@ -9,7 +9,7 @@ from ovmse.inspection.rules import RULES, Figures
 NAMELESS = "# to train, name the environment: import again with --env (see docs/importing.md)\n"
 
 
-class Statement(NamedTuple):
+class Recommendation(NamedTuple):
     """What a rule had to say."""
 
     topic: str
@@ -24,16 +24,11 @@ class Statement(NamedTuple):
         return f" ({self.reference})" if self.reference else ""
 
 
-def recommendations(figures: Figures) -> tuple[Statement, ...]:
-    """The statement of the first rule that holds, in every topic in which one does."""
-    chosen = []
-    for topic, rules in RULES.items():
-        for rule in rules:
-            if rule.when(figures):
-                sentence = rule.sentence.format(f=figures)
-                chosen.append(Statement(topic, sentence, rule.reason, rule.reference, rule.changes))
-                break
-    return tuple(chosen)
+def recommendations(figures: Figures) -> tuple[Recommendation, ...]:
+    """What the first rule that holds says, in every topic in which one does."""
+    first = {topic: next((rule for rule in rules if rule.when(figures)), None) for topic, rules in RULES.items()}
+    said = {topic: rule for topic, rule in first.items() if rule is not None}
+    return tuple(Recommendation(topic, rule.sentence.format(f=figures), *rule[2:]) for topic, rule in said.items())
 
 
 def figures(profile: dict[str, Any], errors: int, warnings: int) -> Figures:
@@ -57,7 +52,7 @@ def figures(profile: dict[str, Any], errors: int, warnings: int) -> Figures:
     )
 
 
-def command(env: str, data: str, statements: tuple[Statement, ...]) -> str:
+def command(env: str, data: str, statements: tuple[Recommendation, ...]) -> str:
     """The training command with the suggested changes.
 
     Where `env` names no environment that can be made, as in logs imported without one, a comment says what to do.

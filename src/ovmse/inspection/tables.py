@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ovmse.core.errors import UserError
 from ovmse.data.findings import SEVERITIES, Finding, Severity
-from ovmse.inspection.recommendations import Statement
+from ovmse.inspection.recommendations import Recommendation
 from ovmse.render import format as fmt
 from ovmse.system.progress import say
 
@@ -27,10 +27,12 @@ def names_of(n_actions: int, action_names: Sequence[str] | None) -> list[str]:
 
 
 def print_numbers(data: dict[str, Any], names: list[str], console: Console) -> None:
-    """Print what `ovmse.data.profile` found."""
+    """Print what `ovmse.data.profile` found and, where it was measured, how broad the play is and who played."""
     console.print(_overview(data))
     console.print(_columns("Episodes", spread(data, "{:.4g}".format)))
     console.print(_actions(data, names))
+    if "clone" in data:
+        console.print(_pairs("Play", play(data)))
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
@@ -45,7 +47,7 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
         console.print(Padding(f"[dim]→ {escape(found.advice)}[/]", (0, 0, 0, 2)), highlight=False)
 
 
-def print_verdict(statements: Sequence[Statement], command: str, console: Console) -> None:
+def print_verdict(statements: Sequence[Recommendation], command: str, console: Console) -> None:
     """Print the verdict, and the command that follows it."""
     for statement in statements:
         console.print(f"[bold]{escape(statement.sentence)}[/]", highlight=False)
@@ -53,11 +55,6 @@ def print_verdict(statements: Sequence[Statement], command: str, console: Consol
         console.print(Padding(f"[dim]{escape(source)}[/]", (0, 0, 0, 2)), highlight=False)
     if command:
         say(console, f"Next:\n{command}")
-
-
-def print_play(data: dict[str, Any], console: Console) -> None:
-    """Print how broad the play is and who played."""
-    console.print(_pairs("Play", play(data)))
 
 
 def play(data: dict[str, Any]) -> dict[str, str]:
@@ -141,12 +138,13 @@ def _columns(title: str, columns: dict[str, list[str]]) -> Table:
 
 def _actions(data: dict[str, Any], names: list[str]) -> Table:
     use = data["actions"]
-    columns = {"action": names, "all": _shares(use["share"]), "legal": _shares(use["legal"])}
-    columns["if legal"] = _shares(use["share_when_legal"])
+    columns = {"action": names, "all": cells(use["share"]), "legal": cells(use["legal"])}
+    columns["if legal"] = cells(use["share_when_legal"])
     if data["agents"] <= 5:
-        columns |= {f"agent {i}": _shares(shares) for i, shares in enumerate(use["by_agent"])}
+        columns |= {f"agent {i}": cells(shares) for i, shares in enumerate(use["by_agent"])}
     return _columns("Actions: share of choices", columns)
 
 
-def _shares(values: Sequence[float | None]) -> list[str]:
-    return ["–" if share is None else f"{share:.1%}" for share in values]
+def cells(values: Sequence[float | None], form: str = ".1%") -> list[str]:
+    """Numbers as text, by default in percent; nothing as a dash."""
+    return ["–" if value is None else format(value, form) for value in values]

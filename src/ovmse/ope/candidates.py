@@ -21,9 +21,12 @@ from ovmse.methods.method import Method, learns_values
 from ovmse.methods.overrides import change_method
 from ovmse.ope.fqe import joint_actions, start_values
 from ovmse.ope.settings import Selecting
+from ovmse.runs.metrics_file import PROGRESS
 from ovmse.runs.saved_config import read_config
 from ovmse.system.files import read_json, read_json_lines
 from ovmse.training.evaluate_run import FILES, restore_teams
+
+TRUTHS = ("win_rate", "return")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Candidate:
     """One seed's team at one point of a run.
 
     run: its directory; file: the file in it; index: the team's place in that file; place: updates, or online
-    environment steps, until then; row: the greedy evaluation that the run recorded of it, where there is one.
+    environment steps, until then; recorded: the greedy scores (`TRUTHS`) that the run wrote down of it, if any.
     """
 
     run: Path
@@ -41,7 +44,7 @@ class Candidate:
     index: int
     phase: str
     place: int
-    row: dict[str, Any] | None
+    recorded: dict[str, float | None] | None
 
     @property
     def seed(self) -> int:
@@ -71,7 +74,8 @@ def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate
         raise UserError(f"{run}: at its end {config.method!r} plays with two teams; use --checkpoints offline.")
     if not last and method.offline_loss is None:
         raise UserError(f"{run}: {config.method!r} has no offline phase; use --checkpoints last.")
-    phase, x = ("online", "env_steps") if last and method.online_target is not None else ("offline", "updates")
+    phase = "online" if last and method.online_target is not None else "offline"
+    x = PROGRESS[phase]
     rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["phase"] == phase]
     end = max((row[x] for row in rows), default=0)
     teams = {end: run / FILES["last" if last else "offline"]}
@@ -81,7 +85,7 @@ def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate
         kept = (run / "teams").glob("offline-*.safetensors")
         teams = {int(path.stem.partition("-")[2]): path for path in kept} | teams
     # online, seeds stop at different steps: each one's last row is that of the end
-    recorded = {(row["seed"], row[x] if phase == "offline" else end): row for row in rows}
+    recorded = {(r["seed"], r[x] if phase == "offline" else end): {name: r.get(name) for name in TRUTHS} for r in rows}
     return [
         Candidate(run, config, method, path, i, phase, at, recorded.get((config.seed + i, at)))
         for at, path in sorted(teams.items())

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from ovmse.ope.agreement import LogAgreement, Matching
-from ovmse.ope.candidates import Candidate
+from ovmse.ope.candidates import TRUTHS, Candidate
 from ovmse.ope.settings import SCORES
+from ovmse.runs.metrics_file import PROGRESS
 from ovmse.stats import ranking
-
-TRUTHS = ("win_rate", "return")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Row:
             "seed": one.seed,
             "phase": one.phase,
             "file": str(one.file),
-            "updates" if one.phase == "offline" else "env_steps": one.place,
+            PROGRESS[one.phase]: one.place,
             **{name: getattr(self, name) for name in ("fqe", "fqe_low", "fqe_high", "td_error", "own_value")},
             "coverage": found.coverage,
             "agent_coverage": found.agent_coverage,
@@ -92,7 +91,7 @@ def ranked(rows: list[Row], score: str) -> list[Row]:
 
 def agree(rows: list[Row], score: str, truth: str) -> Agreed | None:
     """How a column's order agrees with a recorded score's; None with fewer than two candidates that have both."""
-    known = [(row.record()[score], y) for row in rows if (y := (row.candidate.row or {}).get(truth)) is not None]
+    known = [(row.record()[score], y) for row in rows if (y := (row.candidate.recorded or {}).get(truth)) is not None]
     both = np.array([(x, y) for x, y in known if x is not None], float)
     if len(both) < 2:
         return None

@@ -1,7 +1,7 @@
 """What a selection leaves: ``selection.json``, ``selection.md``, the chosen team, and the command that goes on."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from shlex import quote
 from typing import Any
 
@@ -14,30 +14,30 @@ from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 from ovmse.methods.overrides import change_method
 from ovmse.ope.candidates import Candidate, restore
-from ovmse.ope.results import TRUTHS, Agreed, Row, Selected
+from ovmse.ope.results import Agreed, Row, Selected
 from ovmse.ope.settings import Selecting
-from ovmse.render.format import number, plain, score
+from ovmse.render import format as fmt
 from ovmse.system import files, pytree_files
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "rank": lambda row: str(row.rank),
     "team": lambda row: row.candidate.name + ("" if row.covered else " *"),
-    "FQE": lambda row: number(row.fqe),
-    "95 %": lambda row: f"{number(row.fqe_low)}, {number(row.fqe_high)}",
-    "joint": lambda row: percent(row.agreement.coverage),
-    "agents": lambda row: percent(row.agreement.agent_coverage),
-    "match": lambda row: plain(row.matching.value),
+    "FQE": lambda row: fmt.number(row.fqe),
+    "95 %": lambda row: f"{fmt.number(row.fqe_low)}, {fmt.number(row.fqe_high)}",
+    "joint": lambda row: fmt.score(row.agreement.coverage, "win_rate"),
+    "agents": lambda row: fmt.score(row.agreement.agent_coverage, "win_rate"),
+    "match": lambda row: fmt.plain(row.matching.value),
     "n": lambda row: str(row.matching.episodes),
-    "own": lambda row: plain(row.own_value),
+    "own": lambda row: fmt.plain(row.own_value),
 }
 """The table of teams, on the console and on the page: headings, and what stands below them."""
 TRUE_COLUMNS: dict[str, Callable[[Agreed], str]] = {
     "column": lambda one: one.score,
     "against": lambda one: one.truth,
     "teams": lambda one: str(one.candidates),
-    "Spearman": lambda one: decimals(one.spearman),
-    "Kendall": lambda one: decimals(one.kendall),
-    "regret@1": lambda one: f"{100 * one.regret:.1f} points" if one.truth == "win_rate" else decimals(one.regret),
+    "Spearman": lambda one: fmt.score(one.spearman, "chance"),
+    "Kendall": lambda one: fmt.score(one.kendall, "chance"),
+    "regret@1": lambda one: f"{100 * one.regret:.1f} points" if one.truth == "win_rate" else f"{one.regret:.2f}",
 }
 """The table of how columns agree with what was recorded."""
 NOT_CARRIED_ON = (
@@ -52,7 +52,9 @@ def write(selecting: Selecting, selected: Selected) -> None:
     record = {
         "settings": describe(selecting),
         "logged_return": selected.logged,
-        "teams": [_recorded(row, selecting.truth) | row.record() for row in selected.rows],
+        "teams": [
+            row.record() | ({"recorded": row.candidate.recorded} if selecting.truth else {}) for row in selected.rows
+        ],
         "truth": [dataclasses.asdict(one) for one in selected.truth],
         "next": next_command(selecting, selected),
     }
@@ -60,23 +62,9 @@ def write(selecting: Selecting, selected: Selected) -> None:
     (selected.out / "selection.md").write_text(markdown(selecting, selected), encoding="utf-8")
 
 
-def _recorded(row: Row, truth: bool) -> dict[str, Any]:
-    return {"recorded": row.candidate.row and {name: row.candidate.row[name] for name in TRUTHS}} if truth else {}
-
-
 def cells(columns: Mapping[str, Callable[[Any], str]], one: Row | Agreed) -> list[str]:
     """One row of text below the headings of a table."""
     return [cell(one) for cell in columns.values()]
-
-
-def percent(share: float | None) -> str:
-    """A share in percent; nothing as a dash."""
-    return score(share, "win_rate")
-
-
-def decimals(value: float | None) -> str:
-    """Two decimals; nothing as a dash."""
-    return "–" if value is None else f"{value:.2f}"
 
 
 def markdown(selecting: Selecting, selected: Selected) -> str:
@@ -87,34 +75,29 @@ def markdown(selecting: Selecting, selected: Selected) -> str:
         f"{len(selected.rows)} teams, judged by the log `{selecting.data}` alone, ranked by `{selecting.score}`. FQE: "
         f"fitted Q evaluation, {selecting.updates} updates, {selecting.fits} fit(s), mixer {selecting.mixer}, γ = "
         f"{selecting.gamma}; the interval is over the log's first rows and the fits, and knows nothing of the fit's "
-        f"bias. The log's own mean discounted return: {number(selected.logged)}.",
-        _table(COLUMNS, selected.rows),
+        f"bias. The log's own mean discounted return: {fmt.number(selected.logged)}.",
+        fmt.markdown(COLUMNS, (cells(COLUMNS, row) for row in selected.rows)),
         "joint, agents: share of the log's joint choices, and of the agents' choices, that are the policy's; match: "
         "mean discounted return of the n episodes that follow it; own: what the team's own Q_tot says.",
     ]
     if uncovered:
         text.append(
-            f"\\* Not covered ({uncovered}): less than {percent(selecting.least_coverage)} of the log's joint choices "
-            "are the policy's, so that its estimate is extrapolated; ranked behind the others."
+            f"\\* Not covered ({uncovered}): less than {fmt.score(selecting.least_coverage, 'win_rate')} of the log's "
+            "joint choices are the policy's, so that its estimate is extrapolated; ranked behind the others."
         )
     if all(row.matching.value is None for row in selected.rows):
         text.append(
             f"No matching return: for no team do {selecting.least_matches} episodes follow it at "
-            f"{percent(selecting.match)} of their joint choices."
+            f"{fmt.score(selecting.match, 'win_rate')} of their joint choices."
         )
     if selected.truth:
         text += [
             "## Compared with what the runs recorded",
             "Greedy scores of the runs' own evaluations. No part of the choice: it measures what the choice is worth.",
-            _table(TRUE_COLUMNS, selected.truth),
+            fmt.markdown(TRUE_COLUMNS, (cells(TRUE_COLUMNS, one) for one in selected.truth)),
         ]
     text += ["## Next", f"```\n{next_command(selecting, selected)}\n```"]
     return "\n\n".join(text) + "\n"
-
-
-def _table(columns: Mapping[str, Callable[[Any], str]], rows: Sequence[Row | Agreed]) -> str:
-    lines = [columns, ["---"] * len(columns), *(cells(columns, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def keep_chosen(selected: Selected) -> None:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ovmse.stats.estimates import Curve
 
@@ -20,32 +20,22 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 DASHES = ("-", "--", "-.", ":")
 PAGE_COLOURS = {INK: "ink", MUTED: "muted", GRID: "grid"} | {c: f"c{i}" for i, c in enumerate(PALETTE)}
 THEME: dict[Any, Any] = {
-    "axes.edgecolor": MUTED,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.labelcolor": INK,
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "none"),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
     "axes.labelsize": 9.5,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
-    "figure.facecolor": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "legend.fontsize": 8.5,
-    "legend.frameon": False,
     "lines.linewidth": 1.8,
     "svg.hashsalt": "ovmse",
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
 }
 
 
@@ -54,7 +44,7 @@ def style_of(i: int) -> dict[str, Any]:
     return {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
 
 
-def compact(value: float, _position: int | None = None) -> str:
+def compact(value: float, _position: object = None) -> str:
     """A tick label without trailing zeros: 950, 20k, 1.5M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
@@ -75,7 +65,7 @@ def progress_axis(ax: Axes, label: str, ticks: int) -> None:
     ax.set_xlabel(label)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(compact))
+    ax.xaxis.set_major_formatter(compact)
 
 
 def percent_axis(axis: Axis) -> None:
@@ -88,7 +78,7 @@ def score_axis(ax: Axes, score: str) -> None:
     if score == "return":
         ax.margins(y=0.08)
         ax.yaxis.set_major_locator(MaxNLocator(5))
-        ax.yaxis.set_major_formatter(FuncFormatter(compact))
+        ax.yaxis.set_major_formatter(compact)
         return
     ax.set_ylim(-0.03, 1.03)
     ax.set_yticks(np.linspace(0, 1, 5))

@@ -1,7 +1,10 @@
 """Numbers as words: one way of writing scores, intervals and counts on the page and in tables."""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from rich.filesize import pick_unit_and_suffix
 
 from ovmse.stats.estimates import Estimate
 
@@ -68,6 +71,14 @@ def recovery(value: float | int | None, applies: bool) -> str:
     return "did not fall" if value == 0 else f"{value:,.0f}"
 
 
+def markdown(header: Iterable[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> str:
+    """A table in Markdown; with `numbers` all columns but the first stand at the right."""
+    header = list(header)
+    rule = ["---"] + ["---:" if numbers else "---"] * (len(header) - 1)
+    lines = (header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def seeds(n: int) -> str:
     return f"{n} seed{'' if n == 1 else 's'}"
 
@@ -89,16 +100,5 @@ def plain(value: Any) -> str:
 
 def size(n_bytes: float | int, digits: int = 3) -> str:
     """Bytes in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(n_bytes) < 1024:
-            return f"{n_bytes:.{digits}g} {unit}"
-        n_bytes /= 1024
-    return f"{n_bytes:.{digits}g} TiB"
-
-
-def duration(seconds: float | int) -> str:
-    """Seconds as seconds, minutes, or hours and minutes."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+    one, unit = pick_unit_and_suffix(int(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB"], 1024)
+    return f"{n_bytes / one:.{digits}g} {unit}"

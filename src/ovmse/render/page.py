@@ -15,11 +15,6 @@ def render(template: str, **values: Any) -> str:
     return _ENVIRONMENT.get_template(template).render(values)
 
 
-def _keep_percent(value: Any) -> Any:
-    """A percent sign stays on its number's line."""
-    return value.replace(" %", "\N{NO-BREAK SPACE}%") if isinstance(value, str) else value
-
-
 def _code(text: str) -> Markup:
     """Escaped text, `code` in backticks."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
@@ -30,7 +25,7 @@ _ENVIRONMENT = Environment(
     loader=FileSystemLoader([_HERE / "templates", _HERE]),
     autoescape=True,
     undefined=StrictUndefined,
-    finalize=_keep_percent,
+    finalize=lambda value: value.replace(" %", "\N{NO-BREAK SPACE}%") if isinstance(value, str) else value,
     trim_blocks=True,
     lstrip_blocks=True,
 )

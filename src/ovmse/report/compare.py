@@ -20,7 +20,6 @@ from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.runs.metrics_file import load_run
 
 BEST = "best (optimistic)"
-HEADER = ("run", "seeds", "before", "dip", "recovered", "mean", "final", "regret", "beats first", BEST)
 CAPTION = (
     "[95 % interval]. Dip: deepest. Recovered: at environment steps. Mean: area under the online curve. "
     "Regret: what is missing to 100 % (returns: to the best seen in these runs; or to the reference given), summed "
@@ -48,18 +47,17 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of a comparison. columns: in the order of the CSV file; header: the headings in the order shown."""
+    """A table of a comparison, its columns in order."""
 
     file: str
     title: str
     caption: str
-    header: Sequence[str]
     columns: Sequence[Column]
 
     def texts(self) -> dict[str, list[str]]:
         """Heading to one text per row."""
-        found = {column.heading: list(map(column.show or str, column.values)) for column in self.columns}
-        return {heading: found[heading] for heading in self.header}
+        shown = [column for column in self.columns if column.heading]
+        return {column.heading: list(map(column.show or str, column.values)) for column in shown}
 
 
 def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, reference: float | None = None) -> Path:
@@ -105,19 +103,19 @@ def _runs(found: Comparison) -> Table:
         Column("", "environment", found.tasks),
         Column("", "score", [score] * len(results)),
         Column("seeds", "seeds", [r.final.n for r in results]),
-        Column("recovered", "", [fmt.recovery(r.recovered, r.dip is not None) for r in results]),
-        Column("", "recovered_env_steps", [r.recovered for r in results]),
-        Column("", "regret_reference", [r.reference for r in results]),
         Column("before", "before", [r.before for r in results], span),
         Column("dip", "dip", [r.dip for r in results], lambda dip: fmt.difference(dip and dip.value, score)),
+        Column("recovered", "", [fmt.recovery(r.recovered, r.dip is not None) for r in results]),
+        Column("", "recovered_env_steps", [r.recovered for r in results]),
         Column("mean", "auc", [r.auc for r in results], span),
-        Column("regret", "regret", [r.regret for r in results], lambda regret: fmt.plain(regret and regret.value)),
         Column("final", "final", [r.final for r in results], span),
-        Column(BEST, "best_optimistic", [r.best for r in results], lambda best: fmt.score(best.value, score)),
+        Column("regret", "regret", [r.regret for r in results], lambda regret: fmt.plain(regret and regret.value)),
+        Column("", "regret_reference", [r.reference for r in results]),
         Column("beats first", "p_better_than_first", found.better, chance),
+        Column(BEST, "best_optimistic", [r.best for r in results], lambda best: fmt.score(best.value, score)),
     ]
     title = f"Judged by {fmt.SCORE_NAMES[score]} (interquartile mean over seeds)"
-    return Table("compare.csv", title, CAPTION, HEADER, columns)
+    return Table("compare.csv", title, CAPTION, columns)
 
 
 def _totals(found: Comparison) -> Table:
@@ -134,8 +132,7 @@ def _totals(found: Comparison) -> Table:
         Column("optimality gap", "optimality_gap", [t.gap for t in totals], span),
         Column("beats first", "p_better_than_first", [t.better for t in totals], chance),
     ]
-    header = [column.heading for column in columns if column.heading]
-    return Table("total.csv", "Over all environments", TOTAL_CAPTION, header, columns)
+    return Table("total.csv", "Over all environments", TOTAL_CAPTION, columns)
 
 
 def _print(table: Table, console: Console) -> None:
@@ -156,9 +153,7 @@ def _markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
     parts = []
     for table in tables:
         texts = table.texts()
-        lines = [texts, ["---"] + ["---:"] * (len(texts) - 1), *zip(*texts.values(), strict=True)]
-        rows = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-        parts.append(f"{rows}\n\n{table.caption}\n")
+        parts.append(f"{fmt.markdown(texts, zip(*texts.values(), strict=True), numbers=True)}\n\n{table.caption}\n")
     return "\n".join(parts) + "".join(f"\n- {note}" for note in notes) + ("\n" if notes else "")
 
 

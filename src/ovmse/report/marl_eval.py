@@ -31,21 +31,11 @@ def tree(found: Comparison) -> dict[str, Any]:
     metrics = ("win_rate", "return") if found.score == "win_rate" else ("return",)
     whole: dict[str, Any] = {}
     for run, result, task, method in zip(found.runs, found.results, found.tasks, found.methods, strict=True):
-        environment, short = split_task(task)
-        algorithms = whole.setdefault(environment, {}).setdefault(short, {})
-        algorithms[algorithm_name(method)] = _seeds(run, result, metrics)
+        environment, _, short = task.partition(":")  # a name without a colon stands for both
+        algorithms = whole.setdefault(environment, {}).setdefault(short or environment, {})
+        name = method.replace(", ", " ").replace(",", " ")  # marl-eval does not allow commas
+        algorithms[name] = _seeds(run, result, metrics)
     return whole
-
-
-def split_task(task: str) -> tuple[str, str]:
-    """``smax:3m`` as ("smax", "3m"); a name without a colon stands for both."""
-    environment, _, short = task.partition(":")
-    return environment, short or environment
-
-
-def algorithm_name(method: str) -> str:
-    """A method's name without commas, which marl-eval does not allow."""
-    return method.replace(", ", " ").replace(",", " ")
 
 
 def unfit(found: Comparison) -> list[str]:
@@ -63,7 +53,7 @@ def unfit(found: Comparison) -> list[str]:
 
 def _seeds(run: RunRecord, result: RunSummary, metrics: tuple[str, ...]) -> dict[str, Any]:
     seeds = {}
-    for trace in counted(run.online if result.phase == "online" else run.offline):
+    for trace in counted(run.traces(result.phase)):
         there = np.all([np.isfinite(trace.columns[m]) for m in metrics], axis=0)
         if not there.any():
             continue

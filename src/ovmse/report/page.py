@@ -15,9 +15,10 @@ from ovmse.render.draw import Picture, picture
 from ovmse.render.page import render
 from ovmse.report import words
 from ovmse.report.compare import tables_of
-from ovmse.report.plots import learning_figure, mean_curve, phase_series, q_value_figure
+from ovmse.report.plots import learning_figure, mean_curve, q_value_figure
 from ovmse.report.plots_compare import compare_figure, profiles_figure
-from ovmse.runs.metrics_file import RunRecord, load_run, setting
+from ovmse.runs.metrics_file import RunRecord, counted_series, load_run, setting
+from ovmse.system.progress import duration
 
 SPEED = {
     "offline_updates_per_s": "offline gradient updates per second",
@@ -108,7 +109,7 @@ def _subtitle(run: RunRecord) -> str:
 
 def _curve_columns(run: RunRecord, result: RunSummary) -> dict[str, list[str]]:
     """At most 25 points of the curve."""
-    line = mean_curve(phase_series(run, result.phase, result.score))
+    line = mean_curve(counted_series(run, result.phase, result.score))
     picked = sorted({*range(0, line.x.size, -(-line.x.size // 25)), line.x.size - 1})
     found = {fmt.SCORE_NAMES[result.score]: line.middle, "95 % low": line.low, "95 % high": line.high}
     at = "environment steps" if result.phase == "online" else "gradient updates"
@@ -155,4 +156,6 @@ def _measured(key: str, value: Any) -> str:
         return fmt.plain(value)
     if "bytes" in key.rsplit(".", 1)[-1].split("_"):
         return fmt.size(value)
-    return fmt.duration(value) if key.endswith("_s") and not key.endswith("per_s") else fmt.plain(value)
+    if key.endswith("_s") and not key.endswith("per_s"):
+        return f"{value:.3g} s" if value < 60 else duration(value)
+    return fmt.plain(value)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ovmse.render.draw import INK, MUTED, PALETTE, THEME, draw_curve, progress_axis, say_in, score_axis
-from ovmse.runs.metrics_file import PHASES, RunRecord, Trace, counted, rolled_back, score_name, series
+from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted_series, rolled_back, score_name, series
 from ovmse.stats.estimates import Curve, curve
 
 SCORE_LABELS = {"win_rate": "win rate", "return": "return per episode"}
@@ -33,16 +33,6 @@ SHARE_LINES: Lines = {
 }
 
 
-def phase_series(run: RunRecord, phase: str, name: str) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """`series` of a run's seeds that count in one phase."""
-    return series(counted(traces_of(run, phase)), name)
-
-
-def traces_of(run: RunRecord, phase: str) -> tuple[Trace, ...]:
-    """A run's traces of one phase."""
-    return run.offline if phase == "offline" else run.online
-
-
 def mean_curve(found: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> Curve:
     """The curve over the seeds that `series` found."""
     return curve([x for _, x, _ in found], [y for _, _, y in found])
@@ -50,14 +40,14 @@ def mean_curve(found: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> Curve:
 
 def draw_mean(ax: Axes, run: RunRecord, phase: str, name: str, **style: Any) -> None:
     """The curve of a field over the seeds that count; nothing where it was not logged."""
-    if found := phase_series(run, phase, name):
+    if found := counted_series(run, phase, name):
         draw_curve(ax, mean_curve(found), **style)
 
 
 def learning_figure(run: RunRecord) -> Figure:
     """Win rate (where there is one) and return over training: seeds thin, their interquartile mean thick."""
     scores = ("win_rate", "return") if score_name(run) == "win_rate" else ("return",)
-    phases = [p for p in PHASES if any(series(traces_of(run, p), s) for s in scores)]
+    phases = [p for p in PROGRESS if any(series(run.traces(p), s) for s in scores)]
     with matplotlib.rc_context(THEME):
         figure = Figure(figsize=(9, 0.9 + 2.3 * len(scores)), layout="constrained")
         rows = panel_rows(figure, phases, [1.0] * len(scores))
@@ -66,7 +56,7 @@ def learning_figure(run: RunRecord) -> Figure:
                 _draw_seeds(ax, run, phase, score)
             score_axis(row[phases[0]], score)
             row[phases[0]].set_ylabel(SCORE_LABELS[score])
-            if len(phases) == 2 and (past := phase_series(run, "offline", score)):
+            if len(phases) == 2 and (past := counted_series(run, "offline", score)):
                 row["online"].axhline(float(mean_curve(past).middle[-1]), **BEFORE)
         finish_x(rows)
         _learning_legend(figure, run, len(phases) == 2)
@@ -76,13 +66,13 @@ def learning_figure(run: RunRecord) -> Figure:
 def q_value_figure(run: RunRecord) -> Figure | None:
     """Q_tot against the frozen offline value, and who decides the targets; None if nothing was logged."""
     values, shares = (
-        {name: line for name, line in lines.items() if any(phase_series(run, p, name) for p in PHASES)}
+        {name: line for name, line in lines.items() if any(counted_series(run, p, name) for p in PROGRESS)}
         for lines in (Q_LINES, SHARE_LINES)
     )
     kinds = [lines for lines in (values, shares) if lines]
     if not kinds:
         return None
-    phases = [p for p in PHASES if any(phase_series(run, p, name) for name in values | shares)]
+    phases = [p for p in PROGRESS if any(counted_series(run, p, name) for name in values | shares)]
     with matplotlib.rc_context(THEME):
         heights = [2.6 if lines is values else 1.5 for lines in kinds]
         figure = Figure(figsize=(9, 1.1 + sum(heights)), layout="constrained")
@@ -104,11 +94,11 @@ def q_value_figure(run: RunRecord) -> Figure | None:
 
 def _draw_seeds(ax: Axes, run: RunRecord, phase: str, name: str) -> None:
     """Every seed as a thin line, with a mark where the guard returned it, and the curve of those that count."""
-    found = series(traces_of(run, phase), name)
+    found = series(run.traces(phase), name)
     if len(found) > 1:
         for _, x, y in found:
             ax.plot(x, y, color=PALETTE[0], linewidth=0.7, alpha=0.4, zorder=2)
-    for trace in traces_of(run, phase):
+    for trace in run.traces(phase):
         if (there := rolled_back(trace)).any():
             ax.plot(trace.columns["env_steps"][there], trace.columns[name][there], **RETURNED, zorder=5)
     draw_mean(ax, run, phase, name, color=PALETTE[0])

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from ovmse.analysis.comparison import Comparison
 from ovmse.render import draw
-from ovmse.report.plots import BEFORE, SCORE_LABELS, X_LABELS, draw_mean, finish_x, panel_rows, traces_of
-from ovmse.runs.metrics_file import PHASES, series
+from ovmse.report.plots import BEFORE, SCORE_LABELS, X_LABELS, draw_mean, finish_x, panel_rows
+from ovmse.runs.metrics_file import PROGRESS, series
 from ovmse.stats.aggregate import performance_profile
 from ovmse.stats.estimates import Estimate
 
@@ -95,7 +95,7 @@ def _final_label(found: Comparison) -> str:
 
 def _draw_phases(figure: SubFigure, found: Comparison, styles: Styles) -> None:
     """One task: both phases of every run."""
-    phases = [p for p in PHASES if any(series(traces_of(r, p), found.score) for r in found.runs)]
+    phases = [p for p in PROGRESS if any(series(r.traces(p), found.score) for r in found.runs)]
     (row,) = panel_rows(figure, phases, [1.0])
     for phase, ax in row.items():
         for run, method in zip(found.runs, found.methods, strict=True):

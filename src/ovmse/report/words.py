@@ -4,7 +4,7 @@ import numpy as np
 
 from ovmse.analysis.results import RunSummary
 from ovmse.render import format as fmt
-from ovmse.runs.metrics_file import RunRecord, counted, rolled_back, series, setting
+from ovmse.runs.metrics_file import RunRecord, counted_series, rolled_back, setting
 from ovmse.stats.estimates import median_recovery
 
 
@@ -19,17 +19,13 @@ def reading(run: RunRecord, result: RunSummary) -> str:
         return f"{name} {end}, after {_budget(result)} offline gradient updates. There was no online phase."
     after = f"after {_budget(result)} online environment steps"
     if result.before is None:
-        start = float(np.mean([y[0] for _, _, y in _online(run, result.score)]))
+        start = float(np.mean([y[0] for _, _, y in counted_series(run, "online", result.score)]))
         at_start = f"{name} {fmt.score(start, result.score)} at the start"
         return f"{at_start}, {end}, {after}. No offline phase came before."
     before, dip = fmt.score(result.before.value, result.score), result.dip
     fell = f"deepest dip {fmt.difference(dip.value if dip else None, result.score)}"
     text = f"{name} {before} before the handover, {fell}, {end}, {after}. "
     return text + " ".join(filter(None, (_recovery(result), guarded(run), _handover(result))))
-
-
-def _online(run: RunRecord, name: str) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    return series(counted(run.online), name)
 
 
 def _budget(result: RunSummary) -> str:
@@ -109,7 +105,7 @@ def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
 
 def _still_rising(run: RunRecord, result: RunSummary) -> bool:
     """Whether the last fifth of the online phase gained more than a tenth of the whole phase's range."""
-    found = _online(run, result.score)
+    found = counted_series(run, "online", result.score)
     gains = [y[-1] - np.interp(0.8 * x[-1], x, y) for _, x, y in found]
     return bool(found) and float(np.mean(gains)) > 0.1 * float(np.mean([np.ptp(y) for _, _, y in found])) > 0
 
@@ -119,7 +115,7 @@ def q_value_reading(run: RunRecord) -> str:
 
     def at(end: int, name: str) -> float | None:
         """The mean over seeds of a field at the first (0) or last (-1) evaluation that has it."""
-        found = _online(run, name)
+        found = counted_series(run, "online", name)
         return float(np.mean([y[end] for _, _, y in found])) if found else None
 
     parts = []
@@ -129,7 +125,7 @@ def q_value_reading(run: RunRecord) -> str:
         frozen = at(-1, "monitor_offline_value")
         parts.append(moved + ("." if frozen is None else f"; the frozen offline value there is {fmt.number(frozen)}."))
     if (same := at(-1, "monitor_agreement")) is not None:
-        lowest = min(float(y.min()) for _, _, y in _online(run, "monitor_agreement"))
+        lowest = min(float(y.min()) for _, _, y in counted_series(run, "online", "monitor_agreement"))
         parts.append(
             f"There {100 * same:.0f} % of the agents' greedy actions are still the offline team's at the end (at the "
             f"lowest, in any seed, {100 * lowest:.0f} %)."

@@ -13,8 +13,8 @@ from ovmse.config import flatten
 from ovmse.core.errors import UserError
 from ovmse.system.files import as_type, numbered_json_lines, read_json
 
-PHASES = ("offline", "online")
 PROGRESS = {"offline": "updates", "online": "env_steps"}
+"""The phases in their order, and the field that says how far each is."""
 OPTIONAL = (
     "episodes", "wall_s", "win_rate", "episode_length", "loss", "td_error", "cql", "q_tot", "target",
     "grad_norm", "epsilon", "lambda", "monitor_q_tot", "monitor_offline_value", "monitor_drift",
@@ -79,6 +79,10 @@ class RunRecord:
     offline: tuple[Trace, ...]
     online: tuple[Trace, ...]
     notes: tuple[str, ...]
+
+    def traces(self, phase: str) -> tuple[Trace, ...]:
+        """The traces of a phase."""
+        return self.online if phase == "online" else self.offline
 
 
 def load_run(path: Path) -> RunRecord:
@@ -163,7 +167,7 @@ def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
 def _unfinished(traces: Sequence[Trace]) -> list[str]:
     """Sentences on seeds that have fewer evaluations than the others."""
     notes = []
-    for phase in PHASES:
+    for phase in PROGRESS:
         mine = [t for t in traces if t.phase == phase]
         left_out = sorted({t.seed for t in mine} - {t.seed for t in counted(mine)})
         if left_out:
@@ -195,6 +199,11 @@ def series(traces: Iterable[Trace], name: str) -> list[tuple[int, np.ndarray, np
         if there.any():
             found.append((trace.seed, trace.columns[PROGRESS[trace.phase]][there], values[there]))
     return found
+
+
+def counted_series(run: RunRecord, phase: str, name: str) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """`series` of the seeds that count in a phase of a run."""
+    return series(counted(run.traces(phase)), name)
 
 
 def rolled_back(trace: Trace) -> np.ndarray:

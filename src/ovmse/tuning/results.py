@@ -8,11 +8,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ovmse.config import Config, LearnerConfig, changed_flags
-from ovmse.render import draw
-from ovmse.render.format import SCORE_NAMES, score, steps
+from ovmse.render import draw, format as fmt
+from ovmse.stats.estimates import Curve
 from ovmse.stats.expected import expected_best
 from ovmse.system import files
 from ovmse.tuning import trials
@@ -96,26 +95,26 @@ def cells(one: MethodResult) -> list[str]:
     return [
         one.method,
         {"auc": "mean", "final": "final"}[one.measure],
-        "failed" if one.default.score is None else score(one.default.score, name),
-        score(best.score if best else None, name),
+        "failed" if one.default.score is None else fmt.score(one.default.score, name),
+        fmt.score(best.score if best else None, name),
         str(len(one.trials)),
         str(sum(trial.score is None for trial in one.trials)),
-        steps(sum(trial.updates for trial in one.trials)),
-        steps(sum(trial.env_steps for trial in one.trials)),
+        fmt.steps(sum(trial.updates for trial in one.trials)),
+        fmt.steps(sum(trial.env_steps for trial in one.trials)),
         flags or ("the defaults" if best else "all trials failed"),
     ]
 
 
 def markdown(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodResult]) -> str:
     """The page of a search: the table, the trials of each method, and what to do next."""
-    scores = " and ".join(dict.fromkeys(SCORE_NAMES[one.score_name] for one in found))
+    scores = " and ".join(dict.fromkeys(fmt.SCORE_NAMES[one.score_name] for one in found))
     seeds = f"{tuning.seed} to {tuning.seed + tuning.seeds - 1}" if tuning.seeds > 1 else str(tuning.seed)
     text = [
         "# Tuning",
         f"{tuning.env}, {tuning.trials} trials per method ({tuning.sampler}), seeds {seeds}. Scores: {scores}, "
         "mean over the online phase or final. The tuned score is the best of several noisy ones: it flatters. Report "
         "what the commands below give, on other seeds. Updates and environment steps: all that were spent.",
-        _table(HEADER, [cells(one) for one in found]),
+        fmt.markdown(HEADER, map(cells, found)),
         "![Expected best score by number of settings tried](eop.svg)",
     ]
     for one, plan in zip(found, plans, strict=True):
@@ -123,23 +122,18 @@ def markdown(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[Method
         rows = [
             [
                 trials.place(plan, trial.number).name,
-                score(trial.score, one.score_name),
+                fmt.score(trial.score, one.score_name),
                 f"`{' '.join(map(quote, flags_of(trial)))}`" if trial.settings else "the defaults",
-                steps(trial.updates) + (" (offline phase of trial-00)" if trial.shared else ""),
-                steps(trial.env_steps),
+                fmt.steps(trial.updates) + (" (offline phase of trial-00)" if trial.shared else ""),
+                fmt.steps(trial.env_steps),
                 trial.reason,
             ]
             for trial in one.trials
         ]
         text += [f"## {one.method}", f"Searched: {searched}."]
-        text += [_table(("trial", "score", "settings", "updates", "env steps", "why it failed"), rows)]
+        text += [fmt.markdown(("trial", "score", "settings", "updates", "env steps", "why it failed"), rows)]
         text += [f"```\n{command(tuning, one)}\n```"] if one.best else []
     return "\n\n".join(text) + "\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([c.replace("|", "\\|") for c in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def figure(found: Sequence[MethodResult], curves: Sequence[np.ndarray | None]) -> Figure:
@@ -147,14 +141,12 @@ def figure(found: Sequence[MethodResult], curves: Sequence[np.ndarray | None]) -
     with matplotlib.rc_context(draw.THEME):
         picture = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = picture.add_subplot()
-        handles = []
         for i, (one, curve) in enumerate(zip(found, curves, strict=True)):
             if curve is None:
                 continue
             style = draw.style_of(i)
             label = one.method + (" (final score)" if one.measure == "final" else "")
-            marks: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve) <= 12 else {}
-            handles += axes.plot(np.arange(1, len(curve) + 1), curve, label=label, **marks, **style, zorder=3)
+            draw.draw_curve(axes, Curve(np.arange(1, len(curve) + 1), curve, None, None), label=label, **style)
             if one.default.score is not None:
                 diamond: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "zorder": 4}
                 axes.plot([0], [one.default.score], color=style["color"], linestyle="", **diamond)
@@ -162,9 +154,9 @@ def figure(found: Sequence[MethodResult], curves: Sequence[np.ndarray | None]) -
         score_name = next(one.score_name for one, curve in zip(found, curves, strict=True) if curve is not None)
         draw.progress_axis(axes, "settings tried", min(most, 10) + 2)
         axes.set_xlim(-0.04 * most, 1.02 * most)
-        axes.set_ylabel(f"expected best {SCORE_NAMES.get(score_name, score_name)}")
+        axes.set_ylabel(f"expected best {fmt.SCORE_NAMES.get(score_name, score_name)}")
         draw.score_axis(axes, score_name)
-        handles.append(Line2D([], [], color=draw.MUTED, marker="D", linestyle="", markerfacecolor="white"))
-        labels = [str(handle.get_label()) for handle in handles[:-1]] + ["defaults"]
+        axes.plot([], [], color=draw.MUTED, marker="D", linestyle="", markerfacecolor="white", label="defaults")
+        handles, labels = axes.get_legend_handles_labels()
         picture.legend(handles, labels, loc="outside upper left", ncols=min(4, len(handles)))
     return picture

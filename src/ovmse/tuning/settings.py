@@ -54,5 +54,4 @@ class Tuning(Config):
 
 def from_config(config: Config) -> Tuning:
     """A search whose trials start from `config`, on seeds of their own."""
-    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
-    return Tuning(**{**shared, "method": "", "seed": FIRST_SEED})
+    return Tuning(**(vars(config) | {"method": "", "seed": FIRST_SEED}))

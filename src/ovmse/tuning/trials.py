@@ -106,12 +106,11 @@ def place(plan: SearchSpec, number: int) -> Path:
 
 def configure(tuning: Tuning, plan: SearchSpec, number: int, settings: dict[str, Any]) -> Config:
     """The run of a trial; it takes over the offline phase of trial 0 where nothing that this phase reads differs."""
-    own = {path.removeprefix("learner."): x for path, x in settings.items() if path.startswith("learner.")}
     first = place(plan, 0)
     shares = number > 0 and plan.value.offline_loss is not None and all(map(spaces.is_online, settings))
     return tuning.trial(
         plan.name,
-        learner=dataclasses.replace(tuning.learner, **own),
+        learner=spaces.put(plan.value, tuning.learner, settings)[1],
         change=(*tuning.change, *spaces.changes(settings)),
         out=place(plan, number),
         pretrained=first if shares and (first / "offline.safetensors").is_file() else None,
