@@ -402,6 +402,9 @@ def test_attributes_are_checked_before_anything_is_recorded(tmp_path):
     assert "seed: expected int or null, got 'x'" in message(DatasetWriter, tmp_path / "a", about={"seed": "x"})
     assert "behaviour: expected str" in message(DatasetWriter, tmp_path / "a", about={"behaviour": None})
     assert "no attributes ['colour']" in message(DatasetWriter, tmp_path / "a", about={"colour": "red"})
+    known = {"assumptions": ["none"], "episodes": 3}  # by the episodes: refused before any is written
+    assert "no attributes ['assumptions', 'episodes']" in message(DatasetWriter, tmp_path / "a", about=known)
+    assert not list(tmp_path.iterdir())
     assert "expected 1 to 65,536 actions" in message(DatasetWriter, tmp_path / "a", n_actions=-3)
     with DatasetWriter(tmp_path / "b", about={"seed": np.int64(3)}) as writer:
         writer.add_episode(**episode(0))

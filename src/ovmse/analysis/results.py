@@ -164,7 +164,6 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    """A setting as a short word; a path is named by its last part."""
     if value is None:
         return ""
     text = str(value)

@@ -17,6 +17,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset, find, root, shipped
 from ovmse.data.schema import KINDS, Metadata
 from ovmse.data.zarr_files import read_metadata
+from ovmse.render import format as fmt
 
 Kind = Literal["shipped", "local", "recipe", "download"]
 
@@ -122,32 +123,26 @@ def print_listing(entries: Sequence[Entry], console: Console) -> None:
     table.columns[0].no_wrap = all(len(entry.name) <= console.width - 60 for entry in here)
     for it in here:
         last = "[bold red]damaged[/]" if it.damage else escape(it.made.partition(" ")[0])
-        row = (it.env, it.quality, _number(it.episodes), _size(it.bytes), it.checksum.partition(":")[2][:8])
+        row = (it.env, it.quality, fmt.steps(it.episodes), decimal(it.bytes or 0), it.checksum.partition(":")[2][:8])
         table.add_row(escape(it.name), *map(escape, row), last)
     console.print(table if here else "No dataset here yet.")
     for it in here:
         if it.damage:
             console.print(f"[bold red]damaged:[/] {escape(it.damage)}", highlight=False)
-    _print_recipes([entry for entry in entries if entry.kind == "recipe"], console)
-    _print_downloads([entry for entry in entries if entry.kind == "download"], console)
-
-
-def _print_recipes(entries: Sequence[Entry], console: Console) -> None:
     table = _table("To make: ovmse datasets make NAME", "name", "episodes", "QUALITY")
-    for env in dict.fromkeys(entry.env for entry in entries):
-        own = [entry for entry in entries if entry.env == env]
+    made = [entry for entry in entries if entry.kind == "recipe"]
+    for env in dict.fromkeys(entry.env for entry in made):
+        own = [entry for entry in made if entry.env == env]
         stem = own[0].name.removesuffix(own[0].quality) + "QUALITY"
-        table.add_row(stem, _number(own[0].episodes), ", ".join(entry.quality for entry in own))
-    if entries:
+        table.add_row(stem, fmt.steps(own[0].episodes), ", ".join(entry.quality for entry in own))
+    if made:
         console.print(table)
-
-
-def _print_downloads(entries: Sequence[Entry], console: Console) -> None:
     table = _table("To download: ovmse datasets get NAME", "name", "environment", "size", "format", "licence")
     for it in entries:
-        found = DOWNLOADS[it.name]
-        table.add_row(it.name, it.env, _size(it.bytes), found.format, found.licence or "not stated")
-    if entries:
+        if it.kind == "download":
+            found, size = DOWNLOADS[it.name], "" if it.bytes is None else decimal(it.bytes)
+            table.add_row(it.name, it.env, size, found.format, found.licence or "not stated")
+    if table.rows:
         console.print(table)
 
 
@@ -158,11 +153,3 @@ def _table(title: str, *columns: str) -> Table:
         whole = numbers or column in ("checksum", "made")
         table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=whole)
     return table
-
-
-def _number(count: int | None) -> str:
-    return "" if count is None else f"{count:,}"
-
-
-def _size(count: int | None) -> str:
-    return "" if count is None else decimal(count)

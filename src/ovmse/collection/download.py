@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from ovmse.collection.public import DOWNLOADS, Download
 from ovmse.collection.unpack import Limits, unpack
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known
 from ovmse.data.dataset import root
 from ovmse.system.files import check_free
 from ovmse.system.progress import ProgressBar
@@ -75,8 +75,7 @@ def get(
     something else than https is asked for, size or checksum differ, the archive can't be unpacked safely, or the disk
     is full.
     """
-    if name not in DOWNLOADS:
-        raise unknown("public dataset", name, DOWNLOADS)
+    check_known("public dataset", name, DOWNLOADS)
     found, target = DOWNLOADS[name], out or root() / "downloads" / name
     console = console or Console(quiet=True)
     seen = fetch_into(found, target.resolve(), console, opener or https_opener(), limits)
@@ -118,7 +117,10 @@ def fetch(found: Download, archive: Path, opener: urllib.request.OpenerDirector,
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             expected = expected_bytes(found, answer.headers.get("Content-Length"))
-            check_room(archive.parent, expected)
+            free, folder = shutil.disk_usage(archive.parent).free, archive.parents[1]
+            if expected is not None and free < 2 * expected:  # the archive and, at the least, as much unpacked
+                needed = f"{2 * expected} bytes are needed, {free} are free"
+                raise UserError(f"{folder}: {needed}. Make room, or choose --out.")
             count, seen = save(answer, archive, expected, bar)
     except urllib.error.HTTPError as error:
         error.close()
@@ -148,13 +150,6 @@ def expected_bytes(found: Download, header: str | None) -> int | None:
             "one that was examined. If its authors have published a new version, fetch it with a browser."
         )
     return found.bytes if stated is None else stated
-
-
-def check_room(folder: Path, wanted: int | None) -> None:
-    """Raise `UserError` unless the disk has room for the archive and, at the least, as much unpacked."""
-    free = shutil.disk_usage(folder).free
-    if wanted is not None and free < 2 * wanted:
-        raise UserError(f"{folder.parent}: {2 * wanted} bytes are needed, {free} are free. Make room, or choose --out.")
 
 
 def save(answer: Any, archive: Path, expected: int | None, bar: ProgressBar) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ovmse.config import LearnerConfig
-from ovmse.core.errors import UserError, check_positive, check_share, unknown
+from ovmse.core.errors import UserError, check_known, check_positive, check_share
 
 Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
 QUALITIES = get_args(Quality)
@@ -48,8 +48,7 @@ class Collecting:
     """a directory for the behaviour team's training run, which is then kept and can be looked at"""
 
     def __post_init__(self) -> None:
-        if self.quality not in QUALITIES:
-            raise unknown("quality", self.quality, QUALITIES)
+        check_known("quality", self.quality, QUALITIES)
         check_share("epsilon (ε)", self.epsilon)
         for name in ("episodes", "behaviour_env_steps", "evaluate_every_env_steps"):
             check_positive(name.replace("_", "-"), getattr(self, name))

@@ -1,7 +1,7 @@
 """The one error that bad input raises, and the helpers that word it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(ValueError):
@@ -15,12 +15,18 @@ class Unwritable(UserError):
     """A directory that can't be written to, or not now: nothing is wrong with what was asked for."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
+def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> UserError:
     """The error for a name that is not among the known ones; it offers the nearest."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4)
     guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UserError(f"unknown {kind} {name!r}.{guess} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
+
+
+def check_known(kind: str, name: object, known: Collection[str], hint: str = "") -> None:
+    """Raise `unknown` unless `name` is among the known ones."""
+    if name not in known:
+        raise unknown(kind, name, known, hint)
 
 
 def check_share(name: str, value: float | int) -> None:

@@ -4,12 +4,12 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, check_known
 
 Number = float | int
 Shape = Literal["constant", "linear", "cosine", "exponential", "step"]
@@ -37,10 +37,7 @@ class Schedule:
     def __post_init__(self) -> None:
         if not 0.0 < self.share <= 1.0:
             raise UserError(f"a schedule's share must be greater than 0 and at most 1; got {self.share}.")
-        if self.shape not in ("constant", "linear", "cosine", "exponential", "step"):
-            raise UserError(
-                f"unknown schedule shape {self.shape!r}; known: constant, linear, cosine, exponential, step."
-            )
+        check_known("schedule shape", self.shape, get_args(Shape))
         if self.shape == "constant" and self.start != self.end:
             raise UserError(f"a constant schedule has one value; got start {self.start} and end {self.end}.")
         if self.shape == "exponential" and not self.start * self.end > 0:

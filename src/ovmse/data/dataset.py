@@ -15,14 +15,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known, unknown
 from ovmse.core.types import EnvSpec, Episode, Flat
 from ovmse.data.schema import KINDS, ROWS, SCHEMA_VERSION, SIZES, STEPS, Metadata, places, shapes, starts
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import digest, in_memory, read_array, read_metadata, write_whole
 from ovmse.system.files import check_free
-
-FLOAT_DTYPES = ("float32", "float16")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,8 +158,7 @@ class Dataset:
         """
         path = Path(path).resolve()
         check_free(path)
-        if float_dtype not in FLOAT_DTYPES:
-            raise unknown("float_dtype", float_dtype, FLOAT_DTYPES)
+        check_known("float_dtype", float_dtype, ("float32", "float16"))
         spec = spec._replace(settings=plain_settings(spec.settings))
         flat = conform(str(path), spec, Flat(obs=obs, state=state, avail=avail, action=action, reward=reward,
                                              terminal=terminal, length=length, won=won))  # fmt: skip
@@ -260,7 +257,6 @@ def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _halved(path: Path, field: str, values: np.ndarray) -> np.ndarray:
-    """The values as float16, none of them out of its range."""
     limit = float(np.finfo(np.float16).max)
     largest = float(max(values.max(), -values.min()))
     if largest > limit:

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Literal
 
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known
 from ovmse.data.dataset import Dataset
 
 Format = Literal["auto", "vault", "pymarl", "table"]
@@ -23,8 +23,7 @@ def export_dataset(data: str | Path | Dataset, out: str | Path, format: Format =
     found = ENDINGS.get(path.suffix.lower()) if format == "auto" else format
     if found is None:
         raise UserError(f"{out}: cannot tell the format. Use one of the endings {', '.join(ENDINGS)}, or --format.")
-    if found not in WRITERS:
-        raise unknown("format", found, WRITERS)
+    check_known("format", found, WRITERS)
     if path.exists():
         raise UserError(f"{out}: exists already. Choose another place, or remove it first.")
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known, unknown
 from ovmse.core.types import EnvSpec
 from ovmse.data.formats import episodes
 from ovmse.data.raw_episode import ImportRules, RawEpisode, Source
@@ -20,6 +19,7 @@ from ovmse.data.writer import DatasetWriter, DiskError
 from ovmse.system import provenance
 from ovmse.system.files import check_free
 from ovmse.system.plugins import load_own
+from ovmse.system.progress import PATIENCE_SECONDS, ProgressBar
 
 READERS = {name: f"ovmse.data.formats.{name}.reader" for name in ("vault", "pymarl", "minari", "npz", "table")}
 HDF5 = (".h5", ".hdf5")
@@ -63,8 +63,7 @@ def import_dataset(
     is in use; nothing is left of a failed import.
     """
     check_free(Path(out).resolve())
-    if broken not in ("refuse", "skip"):
-        raise unknown("value of broken", broken, ("refuse", "skip"))
+    check_known("value of broken", broken, ("refuse", "skip"))
     episodes.check_actions("n_actions", n_actions)
     opened = open_source(source, format, n_actions if spec is None else spec.n_actions, options)
     rules = rules or ImportRules()
@@ -165,10 +164,8 @@ def _is_vault(path: Path) -> bool:
 
 def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, console: Console | None) -> None:
     """All episodes of a log; those that cannot be used are put into `left_out` where there is such a list."""
-    columns = (TextColumn("import"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeElapsedColumn())
-    shown = console is not None and console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not shown) as progress:
-        bar = progress.add_task("import", total=source.total)
+    with ProgressBar(console, PATIENCE_SECONDS) as bar:
+        bar.begin("import", source.total)
         first = 0
         for group in groups(source.episodes):
             try:
@@ -184,7 +181,7 @@ def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, co
                             raise
                         left_out.append(" ".join(str(error).split()))
             first += len(group)
-            progress.update(bar, completed=first)
+            bar.update(first, f"{first:,} episodes")
 
 
 def groups(logged: Iterator[RawEpisode]) -> Iterator[list[RawEpisode]]:

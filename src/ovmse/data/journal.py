@@ -144,7 +144,7 @@ class Journal:
                 raise UserError(
                     f"{self.folder / field}: expected {wanted} bytes, got {there}. Open it with resume=True."
                 )
-            return Stored((count, *shape), dtype, lambda a, b: self._read(field, a, b))
+            return Stored((count, *shape), dtype, lambda part: self._read(field, part.start, part.stop))
 
         steps = int(self.records["length"].sum(dtype=np.int64))
         return {field: in_file(field) for field in VALUES}

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ovmse.core.errors import UserError, check_positive, unknown
+from ovmse.core.errors import UserError, check_known, check_positive
 from ovmse.core.types import Flat
 from ovmse.data.schema import DIMENSIONS, ROWS
 
@@ -75,10 +75,8 @@ class ImportRules:
     def __post_init__(self) -> None:
         if self.time_limit is not None:
             check_positive("time-limit", self.time_limit)
-        if self.rewards not in get_args(Rewards):
-            raise unknown("way to combine rewards", self.rewards, get_args(Rewards))
-        if self.final_row not in get_args(FinalRow):
-            raise unknown("final-row", self.final_row, get_args(FinalRow))
+        check_known("way to combine rewards", self.rewards, get_args(Rewards))
+        check_known("final-row", self.final_row, get_args(FinalRow))
 
 
 @dataclass

@@ -100,7 +100,6 @@ def scan_dataset(path: Path) -> DatasetScan:
 
 
 def _open(path: Path, name: str, findings: list[Finding]) -> Any | None:
-    """An array that can be read as what it should be, or nothing."""
     try:
         array: Any = zarr.open_array(path / name, mode="r", zarr_format=3)
         codecs = [codec["name"] for codec in array.metadata.to_dict()["codecs"]]

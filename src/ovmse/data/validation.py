@@ -111,7 +111,6 @@ CHECKS: tuple[Callable[[Log], Fault | None], ...] = (
 
 
 def _faults(flat: Flat, episode_limit: int) -> Iterator[tuple[Log, Fault]]:
-    """The checks that failed, in the order of `CHECKS`."""
     log = Log(flat, episode_limit, starts(flat["length"] + 1), starts(flat["length"]))
     for check in CHECKS:
         if (fault := check(log)) is not None and fault.bad.any():
@@ -129,7 +128,6 @@ def _start(log: Log, fault: Fault) -> np.ndarray:
 
 
 def _finding(log: Log, fault: Fault, first_episode: int) -> Finding:
-    """A fault in words, its first place named."""
     index = tuple(int(i) for i in np.unravel_index(int(fault.bad.argmax()), fault.bad.shape))
     start, (axis, *others) = _start(log, fault), DIMENSIONS[fault.field][: len(index)]
     inside = _episode(start, index[0])

@@ -19,6 +19,8 @@ from ovmse.data.zarr_files import in_memory, typed, write_whole
 from ovmse.system.files import check_free
 
 UNLIMITED = 2**31 - 1
+ABOUT = ("behaviour", "quality", "seed", "git_revision", "command", "created", "source", "recipe")
+"""What of `Metadata` is told to the writer; it knows the rest by the episodes."""
 
 
 class DiskError(UserError):
@@ -41,7 +43,7 @@ class DatasetWriter:
     n_actions: A, needed where there are neither `spec` nor masks.
     rules: what to supply where an episode is silent; what was supplied is kept in the metadata.
     keep_unfinished: false for episodes that can be had again: nothing of an earlier attempt is gone on with.
-    about: further attributes of `Metadata`: behaviour, quality, seed, git_revision, command, source, recipe.
+    about: further attributes of `Metadata`, some of `ABOUT`.
 
     Raises `UserError` where `path` is in use, unfinished without `resume`, or being written by another process.
     """
@@ -200,9 +202,9 @@ class DatasetWriter:
 
 def _about(given: dict[str, Any]) -> dict[str, Any]:
     """The attributes of `Metadata` in the types that a dataset is read with. Raises `UserError` for others."""
+    if wrong := sorted(set(given) - set(ABOUT)):
+        raise UserError(f"about: a writer is told no attributes {wrong}; what it takes: {', '.join(ABOUT)}.")
     hints = get_type_hints(Metadata)
-    if wrong := set(given) - set(hints):
-        raise UserError(f"about: a dataset has no attributes {sorted(wrong)}.")
     if isinstance(given.get("seed"), np.integer):
         given["seed"] = int(given["seed"])
     if given.get("recipe") is not None:

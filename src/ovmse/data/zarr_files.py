@@ -35,17 +35,13 @@ class Stored(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    read: Callable[[int, int], np.ndarray]
-    """(first, end) → the entries between."""
+    read: Callable[[slice], np.ndarray]
 
 
 def in_memory(flat: Flat) -> dict[str, Stored]:
     """Arrays in memory, to be written."""
-
-    def stored(array: np.ndarray) -> Stored:
-        return Stored(array.shape, array.dtype, lambda first, end: array[first:end])
-
-    return {field: stored(array) for field, array in cast("dict[str, np.ndarray]", flat).items()}
+    arrays = cast("dict[str, np.ndarray]", flat).items()
+    return {field: Stored(a.shape, a.dtype, a.__getitem__) for field, a in arrays}
 
 
 def write_whole(path: Path, metadata: Metadata, fields: Mapping[str, Stored]) -> Metadata:
@@ -80,7 +76,7 @@ def _write_files(path: Path, metadata: Metadata, fields: Mapping[str, Stored]) -
         hashed.update(_heading(field, dtype, shape))
         slab = chunk * max(1, SLAB_BYTES // (chunk * row_bytes))
         for first in range(0, shape[0], slab):
-            values = np.ascontiguousarray(read(first, min(first + slab, shape[0])))
+            values = np.ascontiguousarray(read(slice(first, min(first + slab, shape[0]))))
             stored[first : first + len(values)] = values
             hashed.update(_little_endian(values))
     metadata = dataclasses.replace(metadata, checksum=f"sha256:{hashed.hexdigest()}")

@@ -227,7 +227,6 @@ def _returns_to_start(observations: list[Observation]) -> bool:
 
 
 def _counters(state: Any) -> dict[str, int]:
-    """The scalar integers of a JAX state, by their paths."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     scalars = [(path, leaf) for path, leaf in leaves if leaf.ndim == 0]
     return {keystr(path): int(leaf) for path, leaf in scalars if jnp.issubdtype(leaf.dtype, jnp.integer)}

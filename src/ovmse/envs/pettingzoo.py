@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.core.errors import UserError, check_positive, unknown
+from ovmse.core.errors import UserError, check_known, check_positive, unknown
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs.protocol import is_json, unpacked
 
-REWARDS = ("mean", "sum")
 WIN_KEYS = ("won", "battle_won")
 INSTALL = "pip install 'ovmse[pettingzoo]'"
 
@@ -55,8 +54,7 @@ class ParallelTeam:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         check_positive("episode_limit", float(episode_limit))
-        if reward not in REWARDS:
-            raise unknown("reward", reward, REWARDS)
+        check_known("reward", reward, ("mean", "sum"))
         if not hasattr(env, "possible_agents"):
             raise UserError(f"{name}: without possible_agents the agents have no fixed order.")
         own = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
-from ovmse.core.errors import check_positive, unknown
+from ovmse.core.errors import check_known, check_positive
 from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
 
 ATTACK_MODES = ("closest", "random")
@@ -47,12 +47,10 @@ class Smax:
         enemy_shoots: bool = True,
     ) -> None:
         env_class, scenarios = _jaxmarl()
-        if map_name not in scenarios:
-            raise unknown("SMAX map", map_name, scenarios)
+        check_known("SMAX map", map_name, scenarios)
         check_positive("max_steps", float(max_steps))
         check_positive("reward_scale", reward_scale)
-        if attack_mode not in ATTACK_MODES:
-            raise unknown("attack_mode", attack_mode, ATTACK_MODES)
+        check_known("attack_mode", attack_mode, ATTACK_MODES)
         rules = {
             "max_steps": max_steps,
             "see_enemy_actions": see_enemy_actions,

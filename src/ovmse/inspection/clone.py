@@ -147,7 +147,6 @@ def _optimiser(updates: Array) -> optax.GradientTransformation:
 
 @jax.jit
 def _one_pass(net: Net, state: Any, learn: Any, order: Int[Array, "updates batch"], updates: Array) -> tuple[Net, Any]:
-    """One pass over the training part."""
 
     def update(inner: Any, rows: Array) -> tuple[Any, None]:
         net, state = inner

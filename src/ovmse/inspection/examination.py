@@ -56,7 +56,6 @@ def gather(
 
 
 def _faultless(block: Block, episode_limit: int) -> Iterator[Block]:
-    """The runs of episodes without a fault."""
     good = ~faulty(block.flat, episode_limit)
     for first, end in np.flatnonzero(np.diff(good, prepend=False, append=False)).reshape(-1, 2).tolist():
         part, arrays = places(block.flat["length"], first, end), cast("dict[str, np.ndarray]", block.flat)
@@ -101,7 +100,6 @@ def _describe(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
 
 
 def _play(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, Any]:
-    """Who played, by a cloned policy."""
     sample = gathered.sample
     if sample is None or (fitted := clone.fit(sample, seed)) is None:
         return {"clone": None, "mixture": None, "held_out": None}

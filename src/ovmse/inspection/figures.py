@@ -60,7 +60,6 @@ def page_figures(profile: dict[str, Any], names: Sequence[str]) -> dict[str, Fig
 
 
 def _clones(ax: Axes, agents: Sequence[dict[str, Any] | None]) -> None:
-    """The cloned policy's entropy and accuracy, by agent; nothing of an agent that never had a choice."""
     found = [(i, agent) for i, agent in enumerate(agents) if agent is not None]
     x = [i for i, _ in found]
     ax.plot(x, [agent["entropy_share"] for _, agent in found], "o", color=BLUE, label="entropy, of uniform play's")
@@ -75,7 +74,6 @@ def _clones(ax: Axes, agents: Sequence[dict[str, Any] | None]) -> None:
 
 
 def _held_out(ax: Axes, held: dict[str, Any]) -> None:
-    """The held-out episodes' z against their return."""
     ax.axhspan(-2, 2, color=MUTED, alpha=0.15, linewidth=0, label="95 % of one policy's, well fitted")
     ax.plot(held["returns"], held["z"], ".", color=BLUE, markersize=4, alpha=0.6, label="episode")
     ax.set(xlabel="undiscounted return", ylabel="z: surprise beyond the expected")

@@ -82,7 +82,6 @@ def diagnose(
 
 
 def _write(report: Report, names: list[str], folder: Path, figure: Path | None) -> tuple[Path, ...]:
-    """Write the numbers, the page with its figures, and the profile's figure where it is wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "profile.json"
     told = {

@@ -35,7 +35,6 @@ def warnings(whole: Whole) -> tuple[Finding, ...]:
 
 
 def _listed(items: Sequence[object], most: int = 8) -> str:
-    """The first few items, and how many more there are."""
     rest = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(map(str, items[:most])) + rest
 

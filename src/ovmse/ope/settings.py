@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import tyro
 
 from ovmse.config import Config, LearnerConfig
-from ovmse.core.errors import UserError, check_positive, check_share
+from ovmse.core.errors import UserError, check_known, check_positive, check_share
 
 Evaluator = Literal["free", "qmix", "linear", "vdn"]
 Score = Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"]
@@ -70,8 +70,7 @@ class Selecting:
         for name in ("gamma", "target_rate", "match", "least_coverage"):
             check_share(name.replace("_", "-"), getattr(self, name))
         for name, kind in (("score", Score), ("mixer", Evaluator), ("checkpoints", Checkpoints)):
-            if getattr(self, name) not in (known := get_args(kind)):
-                raise UserError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}.")
+            check_known(name, getattr(self, name), get_args(kind))
 
     def fit(self) -> Config:
         """What the updates of a fit read: one-step targets, since a λ-return would follow the log's policy."""

@@ -147,7 +147,6 @@ def _nothing(ax: Axes) -> None:
 
 
 def _estimate(ax: Axes, estimate: Estimate, i: int) -> None:
-    """The i-th method's estimate on the i-th line."""
     colour = draw.style_of(i)["color"]
     if estimate.low is not None and estimate.high is not None:
         ax.plot([estimate.low, estimate.high], [i, i], color=colour, linewidth=5, alpha=0.35, zorder=1)
@@ -155,7 +154,6 @@ def _estimate(ax: Axes, estimate: Estimate, i: int) -> None:
 
 
 def _names_axis(ax: Axes, names: Sequence[str], first: int = 0, most: int = 34) -> None:
-    """Names down the y axis, beginning at position `first`."""
     ax.set_yticks(range(first, first + len(names)), [draw.shortened(name, most) for name in names])
     ax.set_ylim(first + len(names) - 0.4, first - 0.6)
     ax.grid(visible=False, axis="y")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from ovmse.config import Config
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, check_known
 
 FIRST_SEED = 1000
 
@@ -39,10 +39,8 @@ class Tuning(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.score not in ("auc", "final"):
-            raise UserError(f"unknown score {self.score!r}; known: auc, final.")
-        if self.sampler not in ("tpe", "random"):
-            raise UserError(f"unknown sampler {self.sampler!r}; known: tpe, random.")
+        check_known("score", self.score, ("auc", "final"))
+        check_known("sampler", self.sampler, ("tpe", "random"))
         if self.pretrained is not None:
             raise UserError("a search pretrains by itself: leave out the run whose offline phase is taken over.")
 

@@ -300,7 +300,7 @@ def test_files_that_are_no_tables(tmp_path):
     refused(tmp_path / "none.csv", "no such file")
     (tmp_path / "log.xlsx").write_bytes(b"x")
     refused(tmp_path / "log.xlsx", "endings")
-    refused(tmp_path, "no table in this directory")
+    refused(tmp_path, "there is no .parquet", ".csv.gz", "file in this directory")
     for name in ("log.parquet", "log.arrow"):
         (tmp_path / name).write_bytes(b"no such thing")
         refused(tmp_path / name, name, "damaged")

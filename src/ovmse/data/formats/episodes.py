@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known
 from ovmse.data.raw_episode import RawEpisode, Source
 
 KEYS = ("obs", "action", "reward", "terminal", "state", "avail", "won")
@@ -29,8 +29,7 @@ def _logged(episodes: Iterable[Mapping[str, Any]], name: str) -> Iterator[RawEpi
         if not isinstance(episode, Mapping):
             raise UserError(f"{where}: expected a mapping with {', '.join(REQUIRED)}, got {type(episode).__name__}.")
         for key in episode:
-            if key not in KEYS:
-                raise unknown(f"key: {where} has", str(key), KEYS)
+            check_known(f"key: {where} has", str(key), KEYS)
         yield one(where, episode)
 
 

@@ -55,14 +55,18 @@ def decoding(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {why}. {AGAIN}") from error
 
 
-def files(path: Path, *suffixes: str) -> list[Path]:
-    """The path itself, or the files in the directory that end in one of `suffixes`, in natural order."""
+def files(path: Path, *suffixes: str, hidden: tuple[str, ...] = (".",)) -> list[Path]:
+    """The path itself, or the files in the directory that end in one of `suffixes`, in natural order.
+
+    hidden: what the names of files begin with that are left out.
+    """
     if not path.is_dir():
         return [path]
-    found = sorted((p for p in path.iterdir() if p.suffix.lower() in suffixes), key=lambda file: natural(file.name))
+    named = [file for file in path.iterdir() if file.name.lower().endswith(suffixes) and not file.is_dir()]
+    found = [file for file in named if not file.name.startswith(hidden)]
     if not found:
         raise UserError(f"{path}: expected files of a log, there is no {' or '.join(suffixes)} file in this directory.")
-    return found
+    return sorted(found, key=lambda file: natural(file.name))
 
 
 def settled_actions(

@@ -147,7 +147,6 @@ def _mask(where: str, agent: AgentSpaces, seen: Mapping[str, Any], infos: Mappin
 
 
 def _won(where: str, infos: Mapping[str, Any]) -> bool | None:
-    """Whether infos tell of a win at any step; None where they do not say."""
     told = [infos[key] for key in WIN_KEYS if key in infos and not isinstance(infos[key], Mapping)]
     if not told:
         return None

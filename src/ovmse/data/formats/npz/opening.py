@@ -84,37 +84,28 @@ def open_log(file: Path) -> NpzLog:
 
 
 def _check_shapes(log: NpzLog) -> None:
-    n, arrays = log.n_agents, log.arrays
-    each_step = ((), (1,), (n,))
+    n, episodes, acts = log.n_agents, log.episodes, log.arrays["action"].shape
+    each_step, steps = ((), (1,), (n,)), acts[1] if len(acts) > 1 else 0
     ends: dict[str, tuple[tuple[Any, ...], ...]] = {
         "action": ((n,), (n, 1)),
         "valid": each_step[:2],
         **dict.fromkeys(("reward", "terminal", "truncated"), each_step),
         "state": ((None,),),
-        "avail": ((n, None),),
-        "obs": ((n, None),),
+        **dict.fromkeys(("avail", "obs"), ((n, None),)),
     }
-    lead = 2 if log.padded else 1
-    for role, member in arrays.items():
-        shape = member.shape
+    for role, member in log.arrays.items():
         if role in ("length", "won"):
-            fits = shape == (log.episodes,)
-            expected = f"({log.episodes},), one value per episode"
+            patterns, expected = [(episodes,)], f"({episodes},), one value per episode"
         else:
-            fits = any(_like(shape[lead:], end) for end in ends[role]) and len(shape) >= lead
-            fits = fits and (not log.padded or (shape[0] == log.episodes and shape[1] in _axis(log, role)))
-            heads = f"{log.episodes}, {' or '.join(map(str, _axis(log, role)))}" if log.padded else "rows or steps"
-            tails = " or ".join(str(end).replace("None", "any") for end in ends[role])
-            expected = f"({heads}) and then {tails} ({n} agents)"
-        if not fits:
-            raise UserError(f"{member.where}: expected the shape {expected}, got {shape}.")
+            rows = (steps, steps + 1) if role in ROWS else (steps,)
+            heads = [(episodes, row) for row in rows] if log.padded else [(None,)]
+            patterns = [(*head, *end) for head in heads for end in ends[role]]
+            lead = f"{episodes}, {' or '.join(map(str, rows))}" if log.padded else "rows or steps"
+            tails = " or ".join(map(str, ends[role])).replace("None", "any")
+            expected = f"({lead}) and then {tails} ({n} agents)"
+        if not any(_like(member.shape, pattern) for pattern in patterns):
+            raise UserError(f"{member.where}: expected the shape {expected}, got {member.shape}.")
 
 
 def _like(shape: tuple[int, ...], pattern: tuple[Any, ...]) -> bool:
     return len(shape) == len(pattern) and all(p in (None, s) for s, p in zip(shape, pattern, strict=True))
-
-
-def _axis(log: NpzLog, role: str) -> tuple[int, ...]:
-    """The lengths that the time axis of a padded array may have: T, or T + 1 for rows."""
-    steps = log.arrays["action"].shape[1] if len(log.arrays["action"].shape) > 1 else 0
-    return (steps, steps + 1) if role in ROWS else (steps,)

@@ -82,7 +82,6 @@ def _episodes(log: NpzLog) -> Iterator[RawEpisode]:
 
 
 def _parts_of(log: NpzLog) -> Iterator[tuple[int, Parts]]:
-    """The number of every episode, and its parts of the arrays."""
     with decoding(log.file):
         archive = zipfile.ZipFile(log.file)
     with contextlib.ExitStack() as opened:
@@ -98,7 +97,6 @@ def _parts_of(log: NpzLog) -> Iterator[tuple[int, Parts]]:
 
 
 def _flat(log: NpzLog, length: np.ndarray, readers: dict[str, Reader]) -> Iterator[tuple[int, Parts]]:
-    """The episodes of flat arrays, some at a time."""
     steps = int(length.sum())
     ahead = {role: _surplus(log, role, steps) for role in readers}
     row_bytes = max(reader.member.row_bytes for reader in readers.values())
@@ -125,7 +123,6 @@ def _surplus(log: NpzLog, role: str, steps: int) -> int:
 
 
 def _padded(log: NpzLog, length: np.ndarray | None, readers: dict[str, Reader]) -> Iterator[tuple[int, Parts]]:
-    """The episodes of padded arrays, some at a time."""
     steps = log.arrays["action"].shape[1]
     row_bytes = sum(reader.member.row_bytes for reader in readers.values())
     for first, end in spans(log.episodes, BLOCK_BYTES // max(1, row_bytes)):

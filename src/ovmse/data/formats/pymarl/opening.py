@@ -131,7 +131,6 @@ def check_own(where: str, parent: Any, name: str) -> Any:
 
 
 def _dataset(path: Path, file: Any, key: Layout) -> Any:
-    """The dataset of a key: in this file, of a plain type."""
     library, where = h5py(), f"{path}: {key.name}"
     found = check_own(where, file, key.name)
     if not isinstance(found, library.Dataset):
@@ -147,7 +146,6 @@ def _dataset(path: Path, file: Any, key: Layout) -> Any:
 
 
 def _sizes(path: Path, sets: dict[str, Any]) -> dict[str, int]:
-    """The size of every axis. Raises `UserError` where an array has other axes, or two disagree."""
     arrays, n_agents = [], sets["obs"].shape[2] if sets["obs"].ndim > 2 else 0
     for field, values in sets.items():
         shape = tuple(values.shape)
@@ -205,13 +203,6 @@ def lengths(part: Hdf5Part) -> Lengths:
     terminal = steps > 0
     late = terminal & (filled > steps + 1)
     part.refuse(0, late, "terminated: expected at the last step, got rows filled after the final one")
-    return _settled(part, filled, steps, terminal, rewarded)
-
-
-def _settled(
-    part: Hdf5Part, filled: np.ndarray, steps: np.ndarray, terminal: np.ndarray, rewarded: np.ndarray
-) -> Lengths:
-    """The lengths of the episodes that are not terminated as well (see `lengths`)."""
     with_final, without = (filled > steps)[terminal].any(), (filled == steps)[terminal].any()
     steps_only = without and not with_final or not terminal.any() and bool(rewarded.any())
     assumed = []

@@ -100,7 +100,6 @@ def _attributes(path: Path, file: Any) -> dict[str, Any]:
 
 
 def _text(value: bytes) -> Any:
-    """Text as a JSON value, where it is JSON."""
     text = value.decode("utf-8", errors="replace")
     try:
         return json.loads(text)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,7 @@ def load_columns(path: Path) -> Columns:
         raise UserError(f"{path}: expected an object with the fields of the columns, got {type(named).__name__}.")
     known = [field.name for field in dataclasses.fields(Columns)]
     for role, value in named.items():
-        if role not in known:
-            raise unknown(f"field in {path}:", role, known)
+        check_known(f"field in {path}:", role, known)
         names = tuple(value) if role in GROUPS and isinstance(value, list) else (value,)
         if not all(isinstance(name, str) for name in names):
             kind = "a name or a list of names" if role in GROUPS else "a name"
@@ -137,7 +136,8 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayou
         if role in GROUPS:
             found[role] = _named_group(where, role, named, kinds) if named else _usual_group(role, usual, kinds)
         elif named is not None:
-            found[role] = _known(where, named, kinds)
+            check_known(f"column in {where}:", named, kinds)
+            found[role] = named
         else:
             found[role] = next((n for n in usual if kinds.get(n) in ALLOWED[role]), None)
     for role in REQUIRED:
@@ -165,18 +165,12 @@ def _alike(role: str, kinds: Mapping[str, str]) -> str:
     return f"Did you mean --columns.{role} {shlex.join(names)}? " if names else ""
 
 
-def _known(where: str, name: str, kinds: Mapping[str, str]) -> str:
-    if name not in kinds:
-        raise unknown(f"column in {where}:", name, kinds)
-    return name
-
-
 def _named_group(where: str, role: str, named: Iterable[str], kinds: Mapping[str, str]) -> tuple[str, ...]:
-    """The columns that names and patterns stand for."""
     names: list[str] = []
     for name in named:
         if name in kinds or "*" not in name:
-            names.append(_known(where, name, kinds))
+            check_known(f"column in {where}:", name, kinds)
+            names.append(name)
             continue
         matches = sorted(fnmatch.filter(kinds, name), key=natural)
         if not matches:

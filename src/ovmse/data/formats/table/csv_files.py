@@ -168,7 +168,6 @@ def _worded(file: Path, dialect: Dialect, message: str) -> UserError:
 
 
 def _unexpected(file: Path, line: object, name: str, kind: str, value: str) -> UserError:
-    """The error for a cell that is not of the kind that its column needs."""
     needed = {"bool": "0, 1, true or false", "int64": "a whole number, as in the first rows"}.get(kind, "a number")
     advice = " Write decimals with a point." if re.fullmatch(r"-?\d+,\d+", value) else ""
     return UserError(f"{file}: line {line}, column {name!r}: expected {needed}, got {value[:80]!r}.{advice}")

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.reading import decoding, optional
-from ovmse.data.formats.table.columns import natural
+from ovmse.data.formats.reading import decoding, files, optional
 from ovmse.data.formats.table.csv_files import Dialect, check_names, csv_batches, csv_dialect, id_types
 
 BLOCK_BYTES = 2**24
@@ -109,19 +108,13 @@ def suffix(path: Path) -> str:
 
 
 def _files(path: Path) -> tuple[list[Path], str]:
-    """The files of a table in natural order, and their format."""
     optional("pyarrow", "tables", "tables")
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
-    if path.is_file():
-        if suffix(path) not in SUFFIXES:
-            raise UserError(f"{path}: expected a table with one of the endings {', '.join(SUFFIXES)}.")
-        return [path], SUFFIXES[suffix(path)]
-    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))]
-    tables = sorted((file for file in files if suffix(file) in SUFFIXES), key=lambda file: natural(file.name))
+    if path.is_file() and suffix(path) not in SUFFIXES:
+        raise UserError(f"{path}: expected a table with one of the endings {', '.join(SUFFIXES)}.")
+    tables = files(path, *SUFFIXES, hidden=(".", "_"))
     formats = sorted({SUFFIXES[suffix(file)] for file in tables})
-    if not tables:
-        raise UserError(f"{path}: no table in this directory: expected files ending with {', '.join(SUFFIXES)}.")
     if len(formats) > 1:
         raise UserError(f"{path}: expected files of one kind, got {' and '.join(formats)}. Give one file instead.")
     return tables, formats[0]
@@ -167,7 +160,6 @@ def _parquet_batches(file: Path, columns: list[str]) -> Iterator[Any]:
 
 
 def _arrow(file: Path) -> Any:
-    """A reader of an Arrow file, or of an Arrow stream."""
     import pyarrow as pa
 
     with file.open("rb") as handle:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known
 from ovmse.data.formats.reading import bounded, decoding, settled_actions
 from ovmse.data.formats.table.cells import Cells
 from ovmse.data.formats.table.columns import Columns, TableLayout, layout
@@ -20,7 +20,6 @@ from ovmse.data.formats.table.writer import METADATA_KEY
 from ovmse.data.raw_episode import NO_CHECKSUMS, Source
 
 T = TypeVar("T")
-ABSENT = ("refuse", "idle")
 
 
 def read(
@@ -39,8 +38,7 @@ def read(
 
     Raises `UserError` where columns are missing or of another type; rows are checked as they are read.
     """
-    if missing_agents not in ABSENT:
-        raise unknown("way to treat missing agents", missing_agents, ABSENT)
+    check_known("way to treat missing agents", missing_agents, ("refuse", "idle"))
     table = Table(path, separator)
     lay = layout(str(path), columns or Columns(), table.kinds)
     actions, how = _actions(table, lay, n_actions)
