@@ -78,7 +78,10 @@ def compare_runs(runs: Sequence[RunRecord], reference: float | None = None) -> C
     results = tuple(summarise_run(r, score, best[t]) for r, t in zip(runs, tasks, strict=True))
     methods = [""] * len(runs)
     for mine in groups.values():
-        called = _method_names([runs[i] for i in mine], len(groups) > 1)
+        these = [runs[i] for i in mine]
+        bare = [str(setting(r.config, "method") or r.path.name) for r in these]
+        # with several tasks the bare methods where they suffice, so that they match across tasks
+        called = bare if len(groups) > 1 and len(set(bare)) == len(bare) else labels(these)
         for i, name in zip(mine, called, strict=True):
             methods[i] = name
     names = tuple(f"{m}, {t}" for m, t in zip(methods, tasks, strict=True)) if len(groups) > 1 else tuple(methods)
@@ -103,12 +106,6 @@ def task_of(run: RunRecord) -> str:
 def finals(result: RunSummary) -> np.ndarray:
     """The final score of each seed that counts."""
     return np.array([s.final for s in result.seeds if s.counts])
-
-
-def _method_names(runs: Sequence[RunRecord], several_tasks: bool) -> tuple[str, ...]:
-    """Names within a task; with several tasks the bare methods where they suffice, so that they match across tasks."""
-    bare = [str(setting(r.config, "method") or r.path.name) for r in runs]
-    return tuple(bare) if several_tasks and len(set(bare)) == len(bare) else labels(runs)
 
 
 def _totals(found: Comparison) -> tuple[Total, ...]:
@@ -138,7 +135,6 @@ def _totals(found: Comparison) -> tuple[Total, ...]:
 
 
 def _notes(found: Comparison) -> list[str]:
-    """Sentences on what makes these runs hard to compare."""
     tasks, results, notes = found.distinct_tasks(), found.results, []
     if len({score_name(r) for r in found.runs}) > 1:
         notes.append("Not every run has a win rate, so all are judged by their return.")

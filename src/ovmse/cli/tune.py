@@ -27,27 +27,23 @@ def tune_command(default: Config) -> Callable[..., None]:
             tuning: the search.
             preset: start from the settings of demo or paper; what else is given goes on top.
         """
-        show(tuning, Console())
+        from ovmse.tuning.results import HEADER, cells, command, flags_of
+        from ovmse.tuning.search import tune as run
+
+        console = Console()
+        found = run(tuning, console)
+        table = Table(*HEADER[:-1], title=f"{tuning.env}: {tuning.trials} trials per method", box=box.SIMPLE)
+        for one in found:
+            table.add_row(*map(escape, cells(one)[:-1]))
+        console.print(table)
+        best = [(one, one.best) for one in found if one.best is not None]
+        for one, trial in best:
+            flags = " ".join(map(quote, flags_of(trial))) or "the defaults"
+            say(console, f"Best of {one.method} (trial-{trial.number:02d}): {flags}")
+        say(console, f"Written: {tuning.out}/tuning.md, tuning.json, eop.png, eop.svg")
+        for one, _ in best:
+            say(console, f"Next: {command(tuning, one)}")
+        if not best:
+            say(console, f"Next: look at why the trials failed, in {quote(str(tuning.out))}/tuning.md")
 
     return tune
-
-
-def show(tuning: Tuning, console: Console) -> None:
-    """Run a search and print its result."""
-    from ovmse.tuning.results import HEADER, cells, command, flags_of
-    from ovmse.tuning.search import tune
-
-    found = tune(tuning, console)
-    table = Table(*HEADER[:-1], title=f"{tuning.env}: {tuning.trials} trials per method", box=box.SIMPLE)
-    for one in found:
-        table.add_row(*map(escape, cells(one)[:-1]))
-    console.print(table)
-    best = [(one, one.best) for one in found if one.best is not None]
-    for one, trial in best:
-        flags = " ".join(map(quote, flags_of(trial))) or "the defaults"
-        say(console, f"Best of {one.method} (trial-{trial.number:02d}): {flags}")
-    say(console, f"Written: {tuning.out}/tuning.md, tuning.json, eop.png, eop.svg")
-    for one, _ in best:
-        say(console, f"Next: {command(tuning, one)}")
-    if not best:
-        say(console, f"Next: look at why the trials failed, in {quote(str(tuning.out))}/tuning.md")

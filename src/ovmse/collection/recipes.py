@@ -62,8 +62,7 @@ def collecting(recipe: dict[str, Any], where: str, out: Path) -> Collecting:
             f"{unreadable}: it has settings that this version of ovmse does not know: {', '.join(strange)}. "
             f"Use the version that made it, {recipe_versions(recipe).get('ovmse') or 'not recorded'}."
         )
-    collecting: Collecting = as_type({**settings, "out": str(out)}, Collecting, unreadable)
-    return collecting
+    return as_type({**settings, "out": str(out)}, Collecting, unreadable)
 
 
 def recipe_versions(recipe: dict[str, Any]) -> dict[str, Any]:

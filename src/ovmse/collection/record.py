@@ -100,13 +100,11 @@ class RecordedHost(_Recorded):
         super().__init__(env, path, env.spec, about)
 
     def reset_host(self, seed: int) -> Observation:
-        """As of the environment itself."""
         observation = self._env.reset_host(seed)
         self._start(observation)
         return observation
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
-        """As of the environment itself."""
         observation, result = self._env.step_host(action)
         self._step(action, observation, result)
         return observation, result
@@ -124,13 +122,11 @@ class RecordedParallel(_Recorded):
         super().__init__(env, path, self._team.spec, settings)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """As of the environment itself."""
         observations, infos = self._env.reset(seed=seed, options=options)
         self._start(self._team.began(observations, infos))
         return observations, infos
 
     def step(self, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
-        """As of the environment itself."""
         found = self._env.step(actions)
         self._step(self._team.actions_of(actions), *self._team.stepped(*found))
         return found

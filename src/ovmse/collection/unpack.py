@@ -22,7 +22,6 @@ from ovmse.core.errors import UserError
 
 PIECE = 2**20
 BLOCK = 512
-END_OF_TAR = bytes(BLOCK)
 MAGIC = {b"PK\x03\x04": "zip", b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 OPENERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open, "tar": open}
 UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
@@ -131,7 +130,7 @@ def tarred(archive: Path, kind: str, budget: UnpackBudget) -> Iterator[Member]:
                 if not (info.isdir() or info.isreg()) or info.issparse():
                     raise refused(archive, f"{info.name!r} is a link, a device or a sparse file")
                 yield info.name, info.size, info.isdir(), partial(file.extractfile, info)
-        if guarded.last != END_OF_TAR:  # tarfile takes a damaged header for the end
+        if guarded.last != bytes(BLOCK):  # tarfile takes a damaged header for the end
             raise refused(archive, "it is damaged (its end is missing)")
         while piece := raw.read(PIECE):  # to where the compression's own checksum is
             budget.spend(len(piece))

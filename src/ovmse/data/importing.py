@@ -119,11 +119,11 @@ def open_source(
             raise UserError("episodes from Python: say how many actions an agent has (n_actions).")
         return episodes.read(source, n_actions=n_actions)
     path = Path(source)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory.")
     found = detect(path) if format == "auto" else format
     if found not in READERS and ":" not in found:
         raise unknown("format", found, READERS, "Your own: module:attribute.")
-    if not path.exists():
-        raise UserError(f"{path}: no such file or directory.")
     read = load_own("format", found) if ":" in found else importlib.import_module(READERS[found]).read
     if strange := set(options or {}) - set(inspect.signature(read).parameters):
         raise UserError(f"{path}: the format {found} has no use for {', '.join(sorted(strange))}.")
@@ -135,8 +135,6 @@ def detect(path: Path) -> str:
     from ovmse.data.formats import pickles
     from ovmse.data.formats.table import files
 
-    if not path.exists():
-        raise UserError(f"{path}: no such file or directory.")
     if (path / "zarr.json").is_file():
         raise UserError(f"{path}: is a dataset already. Next: ovmse inspect {path}")
     pickles.refuse(path)

@@ -27,7 +27,6 @@ from ovmse.data.zarr_files import Stored
 from ovmse.system.files import atomic_path
 
 VALUES = (*ROWS, *STEPS)
-FILES = (*VALUES, "assumptions", "records")
 RECORD = np.dtype([("length", "<i4"), ("won", "i1"), ("assumed", "<u8"), ("check", "<u4")])
 """won: 1, 0, or -1 where it is not known; assumed: one bit per line of ``assumptions``."""
 SECONDS_BETWEEN_SYNCS = 5.0
@@ -48,7 +47,7 @@ class Journal:
         self._files: dict[str, BinaryIO] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in FILES:
+            for name in (*VALUES, "assumptions", "records"):
                 self._files[name] = (folder / name).open("ab+", buffering=0)
             fcntl.flock(self._files["records"], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

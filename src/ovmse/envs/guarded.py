@@ -40,12 +40,10 @@ class GuardedEnv:
             raise UserError(f"{self.spec.name} could not be made anew: {_told(error)}.") from error
 
     def reset_host(self, seed: int) -> Observation:
-        """Start an episode."""
         self._t = 0
         return self._checked("reset", lambda: (self._env.reset_host(seed),))[0]
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
-        """Act jointly."""
         self._t += 1
         return self._checked(f"step {self._t}", lambda: self._env.step_host(action), results=1)
 

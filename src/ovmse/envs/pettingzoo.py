@@ -114,11 +114,12 @@ class ParallelTeam:
         late = self._t >= self.spec.episode_limit
         cut = bool(np.any(self._truncated & ~self._terminated)) if over else late
         ended = over or cut
+        told = any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
         result = _result(
             reward=np.float32(sum(float(r) for r in rewards.values()) * self._share),
             terminal=np.bool_(over and not cut),
             truncated=np.bool_(cut),
-            won=np.bool_(self.spec.has_win and ended and self._tells_win(infos)),
+            won=np.bool_(self.spec.has_win and ended and told),
         )
         return self._seen(observations, infos, self._terminated if ended else gone), result
 
@@ -144,9 +145,6 @@ class ParallelTeam:
         """The actions (int, shape (N,)) of what was handed to the environment's ``step``; 0 for agents that left."""
         spaces = zip(self._agents, self._actions, strict=True)
         return np.array([int(moves.get(agent, space.start)) - int(space.start) for agent, space in spaces])
-
-    def _tells_win(self, infos: Mapping[str, Any]) -> bool:
-        return any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
 
     def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: np.ndarray) -> Observation:
         from gymnasium.spaces import flatten  # an optional package
@@ -227,10 +225,8 @@ def _import(name: str, module: str) -> Any:
 
 
 def _settings_of(source: Any) -> dict[str, Any] | None:
-    """The settings of ``parallel_env`` and their defaults; None where the module does not tell.
-
-    PettingZoo's wrapper around ``parallel_env`` takes anything; then ``raw_env`` knows.
-    """
+    """The settings of ``parallel_env`` and their defaults, which ``raw_env`` knows where PettingZoo's wrapper around it
+    takes anything; None where the module does not tell."""
     for maker in (source.parallel_env, getattr(source, "raw_env", source.parallel_env)):
         parameters = inspect.signature(maker).parameters.values()
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):

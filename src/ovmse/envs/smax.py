@@ -14,8 +14,6 @@ from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 from ovmse.core.errors import check_known, check_positive
 from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
 
-ATTACK_MODES = ("closest", "random")
-
 
 class Smax:
     """One SMAX map; the agents are the allies, in jaxmarl's order.
@@ -50,7 +48,7 @@ class Smax:
         check_known("SMAX map", map_name, scenarios)
         check_positive("max_steps", float(max_steps))
         check_positive("reward_scale", reward_scale)
-        check_known("attack_mode", attack_mode, ATTACK_MODES)
+        check_known("attack_mode", attack_mode, ("closest", "random"))
         rules = {
             "max_steps": max_steps,
             "see_enemy_actions": see_enemy_actions,
@@ -137,10 +135,8 @@ def _strongly_typed(state: EnvState) -> EnvState:
 
 
 def _jaxmarl() -> tuple[Any, dict[str, Any]]:
-    """jaxmarl's environment class and its maps, imported without the code of the packages that they are in.
-
-    That imports all of jaxmarl's environments, which takes five seconds and more, plots, compiles and prints.
-    """
+    """jaxmarl's environment class and its maps, imported without the code of the packages that they are in, which takes
+    five seconds and more, plots, compiles and prints."""
     bare = [name for name in ("jaxmarl", "jaxmarl.environments") if name not in sys.modules]
     try:
         for name in bare:

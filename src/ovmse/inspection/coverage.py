@@ -89,7 +89,6 @@ class Distinct(NamedTuple):
 
 
 def _selected(hashes: np.ndarray, shift: int) -> np.ndarray:
-    """Those hashes that begin with `shift` zero bits."""
     return hashes[hashes <= np.uint64((2**64 - 1) >> shift)]
 
 

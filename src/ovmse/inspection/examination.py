@@ -76,10 +76,7 @@ def profile_of(found: DatasetScan, gathered: Gathered, seed: int) -> dict[str, A
         **about(found),
         **profile.numbers(found.spec, basics),
         "examined": len(episodes.number),
-        "features": {
-            "obs": _describe(sums.obs_low, sums.obs_high),
-            "state": _describe(sums.state_low, sums.state_high),
-        },
+        "features": {"obs": _ranges(sums.obs_low, sums.obs_high), "state": _ranges(sums.state_low, sums.state_high)},
         "coverage": coverage.coverage(gathered.seen, steps, found.spec.n_actions),
         "return_components": mixture.components(episodes.returns, episodes.won),
         "return_drift": mixture.drift(episodes.returns),
@@ -93,7 +90,7 @@ def about(found: DatasetScan) -> dict[str, Any]:
     return profile.about(found.path, found.spec, found.metadata, found.held, nbytes)
 
 
-def _describe(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+def _ranges(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
     """The extremes of obs or state, and the features that never change (of any agent)."""
     constant = (low == high).reshape(-1, low.shape[-1]).all(axis=0)
     return {"min": float(low.min()), "max": float(high.max()), "constant": np.flatnonzero(constant).tolist()}

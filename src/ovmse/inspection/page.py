@@ -56,7 +56,6 @@ def _agents(profile: dict[str, Any]) -> dict[str, list[str]]:
     """The cloned policy and the coverage by agent, as columns; an agent without choices has dashes."""
     clones = [clone or {} for clone in profile["clone"]["agents"]]
     coverage = [own if clone else None for clone, own in zip(clones, profile["coverage"]["agents"], strict=True)]
-
     return {
         "agent": [str(i) for i in range(len(clones))],
         "entropy, nats": tables.cells([clone.get("entropy") for clone in clones], ".3f"),

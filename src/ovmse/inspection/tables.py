@@ -127,7 +127,6 @@ def _pairs(title: str, rows: dict[str, str]) -> Table:
 
 
 def _columns(title: str, columns: dict[str, list[str]]) -> Table:
-    """A table out of its columns, heading to cells; numbers stand at the right."""
     table = Table(title=title, title_justify="left")
     for i, heading in enumerate(columns):
         table.add_column(heading, justify="right" if i else "left", overflow="ellipsis", max_width=None if i else 18)

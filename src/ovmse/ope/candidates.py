@@ -57,15 +57,11 @@ class Candidate:
         return f"{self.run.name}/{self.seed}@{self.place}"
 
 
-def candidates(selecting: Selecting, dataset: Dataset) -> list[Candidate]:
-    """All candidates of the runs, in order.
+def candidates(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate]:
+    """All candidates of a run, in order.
 
-    Raises `UserError` where a run is of another environment than the log, or has no such teams.
+    Raises `UserError` where it is of another environment than the log, or has no such teams.
     """
-    return [one for run in selecting.runs for one in _of_run(selecting, run, dataset)]
-
-
-def _of_run(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candidate]:
     config = read_config(run, selecting.trust_code)
     check_fits(run, dataset, selecting.allow_version_mismatch)
     method = change_method(methods.find(config.method), config.change)

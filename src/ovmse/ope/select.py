@@ -26,13 +26,13 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     display = display or Display()
     assert selecting.data is not None
     dataset = Dataset.open(selecting.data)
-    those, spec = candidates(selecting, dataset), dataset.spec
+    those = [one for run in selecting.runs for one in candidates(selecting, run, dataset)]
     out = directory.create(selecting.out or directory.next_free("selection"))
     display.say(f"{len(those)} teams, judged by {len(dataset.length)} episodes of {dataset.path.name}")
     data = from_flat(dataset.flat, dataset.spec)
-    policies, own = judged(those, data, spec)
+    policies, own = judged(those, data, dataset.spec)
     with display:
-        fitted = evaluate_policies(selecting, spec, data, policies, display)
+        fitted = evaluate_policies(selecting, dataset.spec, data, policies, display)
     if not np.isfinite(fitted.start).all():
         broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
         raise UserError(f"the fit of {broken.name} is no longer a number; try a tenth of --learning-rate.")

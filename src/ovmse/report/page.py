@@ -86,11 +86,14 @@ def _run(found: Comparison, i: int, base: Path) -> dict[str, Any]:
     stem = f"{i + 1}-{slug}-" if len(found.runs) > 1 else ""
     q_values = q_value_figure(run)
     dataset, summary = flatten(run.dataset or {}), flatten(run.summary)
+    known = {"method": setting(run.config, "method"), "environment": setting(run.config, "env")}
+    known |= {"data": setting(run.config, "data"), "device": run.versions.get("device")}
+    known = {name: value for name, value in known.items() if value is not None}
     return {
         "name": name,
         "run": run,
         "result": result,
-        "subtitle": _subtitle(run),
+        "subtitle": " · ".join([*(f"{k} {fmt.plain(v)}" for k, v in known.items()), f"run {run.path.name}"]),
         "learning": picture(learning_figure(run), base, f"{stem}learning"),
         "curve": _curve_columns(run, result),
         "q_values": q_values and picture(q_values, base, f"{stem}q_values"),
@@ -99,12 +102,6 @@ def _run(found: Comparison, i: int, base: Path) -> dict[str, Any]:
         "dataset": {k: _measured(k, v) for k, v in dataset.items() if not isinstance(v, list)},
         "speed": {SPEED.get(k, k.replace("_", " ")): _measured(k, v) for k, v in summary.items() if k != "guard"},
     }
-
-
-def _subtitle(run: RunRecord) -> str:
-    known = {"method": setting(run.config, "method"), "environment": setting(run.config, "env")}
-    known |= {"data": setting(run.config, "data"), "device": run.versions.get("device")}
-    return " · ".join([f"{k} {fmt.plain(v)}" for k, v in known.items() if v is not None] + [f"run {run.path.name}"])
 
 
 def _curve_columns(run: RunRecord, result: RunSummary) -> dict[str, list[str]]:

@@ -130,10 +130,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _checked(found: JsonObject, fields: Fields, where: str) -> JsonObject:
-    """The object with each field in its type, None for one that is missing and may be.
-
-    Raises `UserError` for a value that cannot be used.
-    """
+    """The object with each field in its type, None for one that is missing and may be. Raises `UserError`."""
     values = {}
     for name, (kind, in_words) in fields.items():
         try:

@@ -43,10 +43,7 @@ def iqm(values: Float[np.ndarray, "..."], axis: int = 0) -> np.ndarray:
 
 
 def bootstrap_interval(
-    *samples: np.ndarray,
-    statistic: Callable[..., np.ndarray] = iqm,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    *samples: np.ndarray, statistic: Callable[..., np.ndarray] = iqm, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """95 % percentile bootstrap interval of a statistic of samples, over their first axis (seeds, runs or episodes).
 

@@ -28,7 +28,6 @@ from ovmse.system.clock import Clock, Interval
 from ovmse.system.signals import Stop
 from ovmse.training import metrics, rollback
 from ovmse.training.display import Display
-from ovmse.training.monitor import MonitorReading
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,9 @@ def new_rows(run: Run, states: SeedBatches) -> list[dict[str, Any]]:
     """One row of metrics per seed (docs/metrics.md). Raises `UserError` where the rewards are not finite."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
     phase, online = states[0].phase, states[0].phase is Phase.ONLINE
-    scores, reading = play(run, states), read_monitor(run, states)
+    scores = play(run, states)
+    watched = [(state.learner.team, frozen_team(state)) for state in states]  # before the handover its own frozen one
+    reading = None if run.data is None else join(run.watch(watched, run.data))
     if len(bad := np.flatnonzero(~np.isfinite(scores.returns[: config.seeds]).all(axis=1))):
         raise UserError(
             f"halted: in an evaluation of seed {config.seed + int(bad[0])} the rewards are not finite. Try "
@@ -142,13 +143,6 @@ def play(run: Run, states: SeedBatches) -> Scores:
     playing = [teams_of(run.task.method, state) for state in states]
     with run.clock.measure("evaluation"):
         return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys)
-
-
-def read_monitor(run: Run, states: SeedBatches) -> MonitorReading | None:
-    """What the monitor reads, by seed; None without a dataset. Before the handover a team is its own frozen one."""
-    if run.data is None:
-        return None
-    return join(run.watch([(state.learner.team, frozen_team(state)) for state in states], run.data))
 
 
 def env_steps(run: Run, states: SeedBatches) -> np.ndarray:

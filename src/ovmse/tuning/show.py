@@ -59,18 +59,15 @@ class SearchDisplay(Display):
         self._show("begins", 0.0)
 
     def phase(self, name: str, done: int, total: int, unit: str) -> None:
-        """A phase of the trial begins."""
         super().phase(name, done, total, unit)
         self.advance(done)
 
     def advance(self, done: int, clock: Clock | None = None) -> None:
-        """So much of the trial's phase is done."""
         phases = self._phases[self._method]
         before = phases - 1 if self.name == "online" else 0
         self._show(f"{self.name} {self._at(done)}", (before + min(1.0, done / (self.total or 1))) / phases)
 
     def stopping(self) -> None:
-        """Ctrl-C was pressed."""
         self.bar.say("stopping after the chunk under way; press Ctrl-C again to stop at once")
 
     def ended(self, plan: SearchSpec, trial: Trial) -> None:

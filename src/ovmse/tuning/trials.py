@@ -173,5 +173,4 @@ def spent(out: Path) -> tuple[int, int, float]:
 
 def recorded(plan: SearchSpec, number: int) -> Trial | None:
     """A trial that ended earlier; None if it did not."""
-    found: Trial | None = files.read_json(place(plan, number) / RECORD, Trial)
-    return found
+    return files.read_json(place(plan, number) / RECORD, Trial)

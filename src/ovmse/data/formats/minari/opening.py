@@ -49,11 +49,6 @@ class Opened(NamedTuple):
     agents: tuple[AgentSpaces, ...]
     metadata: dict[str, Any]
 
-    @property
-    def episodes(self) -> int:
-        """How many episodes there are."""
-        return self.metadata["total_episodes"]
-
 
 def open_dataset(path: Path) -> Opened:
     """Open the directory of a dataset, or the `data` directory in it. Raises `UserError` where it cannot be used."""

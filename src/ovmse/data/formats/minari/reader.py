@@ -33,9 +33,9 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
     return Source(
         name=str(path),
         format="minari",
-        episodes=(_logged(opened, index) for index in range(opened.episodes)),
+        episodes=(_logged(opened, index) for index in range(opened.metadata["total_episodes"])),
         n_actions=actions,
-        total=opened.episodes,
+        total=opened.metadata["total_episodes"],
         assumed=tuple(_assumed(opened)),
         facts=bounded(stated | {"agents": [agent.name for agent in opened.agents]}),
     )
@@ -80,10 +80,8 @@ def _logged(opened: Opened, index: int) -> RawEpisode:
 
 
 def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.ndarray:
-    """What all agents saw, zeros after the features of those that see less, shape (T+1, N, O).
-
-    Single precision, or double where an agent's features are: what rounds them, notes it.
-    """
+    """What all agents saw, zeros after the features of those that see less, shape (T+1, N, O), in single precision, or
+    double where an agent's features are: what rounds them, notes it."""
     width = max(agent.width for agent in opened.agents)
     found = []
     for agent in opened.agents:

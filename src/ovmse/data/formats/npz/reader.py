@@ -86,7 +86,13 @@ def _parts_of(log: NpzLog) -> Iterator[tuple[int, Parts]]:
         archive = zipfile.ZipFile(log.file)
     with contextlib.ExitStack() as opened:
         opened.enter_context(archive)
-        length = _lengths(log, load(archive, log.arrays["length"])) if "length" in log.arrays else None
+        length = None
+        if "length" in log.arrays:
+            length = load(archive, log.arrays["length"])
+            if (bad := (length < 1) | (length > 2**31)).any():
+                got = f"episode {int(bad.argmax())}: expected at least 1 step, got {length[bad.argmax()]}"
+                raise UserError(f"{log.arrays['length'].where}: {got}.")
+            length = length.astype(np.int64)
         streamed = {role: member for role, member in log.arrays.items() if role not in ("length", "won")}
         readers = {role: opened.enter_context(Reader(archive, member)) for role, member in streamed.items()}
         if log.padded:
@@ -148,16 +154,6 @@ def _valid(log: NpzLog, first: int, valid: np.ndarray) -> np.ndarray:
         episode = first + int(bad.argmax())
         raise UserError(f"{log.arrays['valid'].where}: episode {episode}: expected ones and then zeros, got otherwise.")
     return length
-
-
-def _lengths(log: NpzLog, length: np.ndarray) -> np.ndarray:
-    bad = (length < 1) | (length > 2**31)
-    if bad.any():
-        episode = int(bad.argmax())
-        raise UserError(
-            f"{log.arrays['length'].where}: episode {episode}: expected at least 1 step, got {length[episode]}."
-        )
-    return length.astype(np.int64)
 
 
 def _logged(log: NpzLog, index: int, parts: Parts, won: bool | None) -> RawEpisode:

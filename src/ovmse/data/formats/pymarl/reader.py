@@ -3,6 +3,7 @@
 Axes: E episodes, R rows (the episode limit and one more), N agents, A actions, O and S features.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,10 +82,8 @@ def _plan(path: Path, n_actions: int | None, facts: dict[str, Any]) -> FilePlan:
 
 
 def _attributes(path: Path, file: Any) -> dict[str, Any]:
-    """The attributes of the file that are numbers or text of a fixed length.
-
-    Text of variable length is left out: libhdf5 may never return from a damaged heap, where it keeps such text.
-    """
+    """The attributes that are numbers or text of a fixed length: libhdf5 may never return from a damaged heap, where it
+    keeps other text."""
     values: dict[str, Any] = {}
     with decoding(f"{path}: its attributes cannot be read"):
         for name in list(file.attrs)[:64]:
@@ -93,18 +92,12 @@ def _attributes(path: Path, file: Any) -> dict[str, Any]:
                 values[name] = file.attrs[name]
     for name, value in values.items():
         if isinstance(value, bytes):
-            values[name] = _text(value)
+            values[name] = text = value.decode("utf-8", errors="replace")
+            with contextlib.suppress(ValueError, RecursionError):
+                values[name] = json.loads(text)
         elif name != WON and isinstance(value, np.generic | np.ndarray):
             values[name] = value.tolist()
     return values
-
-
-def _text(value: bytes) -> Any:
-    text = value.decode("utf-8", errors="replace")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _won(part: Hdf5Part, packed: Any) -> np.ndarray | None:

@@ -12,12 +12,10 @@ from ovmse.core.errors import UserError
 
 HEAD_BYTES = 2**19
 BLOCK_BYTES = 2**20  # of text: twice as fast as 2**23, and the parser holds several blocks
-SEPARATORS = (",", ";", "\t")
 EMPTY = ("", "NA", "N/A", "null", "NULL", "None")
 NAN = ("nan", "NaN", "NAN", "-nan")  # a number where numbers are, else nothing
 TRUE = ("1", "1.0", "true", "True", "TRUE")
 FALSE = ("0", "0.0", "false", "False", "FALSE")
-IDS = ("episode", "agent")
 FLAGS = ("done", "truncated", "won")  # read as text: their cells may be NaN after the last step
 
 
@@ -44,7 +42,7 @@ def csv_dialect(file: Path, separator: str | None) -> Dialect:
         raise UserError(f"{expected} text, got binary data or UTF-16. Save the file as UTF-8.")
     if separator is not None and len(separator) != 1:
         raise UserError(f"separator: expected one character, got {separator!r}.")
-    separator = separator or max(SEPARATORS, key=text.count)
+    separator = separator or max((",", ";", "\t"), key=text.count)
     names = [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
     if all(re.fullmatch(r"[-+0-9.eE]*", name) for name in names):
         got = f"{text[:80]!r}. Add a first line" if any(names) else "nothing"
@@ -65,7 +63,7 @@ def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str]) -> Iterat
     """Record batches of the given columns (by name, with their roles)."""
     import pyarrow as pa
 
-    ids = [name for name, role in columns.items() if role in IDS]
+    ids = [name for name, role in columns.items() if role in ("episode", "agent")]
     by_role = {"avail": pa.bool_(), "step": pa.float64(), "action": pa.float64(), **dict.fromkeys(FLAGS, pa.string())}
     types = {name: by_role.get(role, pa.float32()) for name, role in columns.items()} | id_types(file, dialect, ids)
     line = 2

@@ -61,10 +61,8 @@ def _schema(dataset: Dataset, flat: bool) -> Any:
 
 
 def _batch(dataset: Dataset, first: int, last: int, flat: bool) -> Any:
-    """The rows of the episodes from `first` to before `last`, agents of a step together, as a record batch.
-
-    flat: a column for each place of obs, state and avail, not one of lists.
-    """
+    """The rows of the episodes from `first` to before `last`, agents of a step together, as a record batch; flat: with
+    a column for each place of obs, state and avail, not one of lists."""
     import pyarrow as pa
 
     n = dataset.spec.n_agents
