@@ -35,22 +35,31 @@ class LearnerConfig:
     """step size of the optimiser, per update"""
     clip_norm: float = 10.0
     """largest global norm of a gradient"""
-    target_every_updates: int = 200
-    """updates between hard copies into the target network (ignored where target_rate is set)"""
-    target_rate: float | None = None
-    """soft target: share of the online network mixed into the target network at every update"""
+    target_rate: float = 0.02
+    """share of the online network mixed into the target network at every update; 1/share updates are one refresh"""
+    target_every_updates: int | None = None
+    """updates between hard copies into the target network, one refresh each, instead of target_rate"""
+
+    value_normalisation: bool = False
+    """divide the squared error of Q_tot by the running mean of its squared target, so that it has no scale"""
 
     def __post_init__(self) -> None:
         check_share("gamma (γ)", self.gamma)
         check_share("td_lambda", self.td_lambda)
-        for name in ("hidden", "embedding", "hyper", "learning_rate", "clip_norm", "target_every_updates"):
+        for name in ("hidden", "embedding", "hyper", "learning_rate", "clip_norm", "target_rate"):
             check_positive(name, getattr(self, name))
-        if self.target_rate is not None:
-            check_share("target_rate", self.target_rate)
+        check_share("target_rate", self.target_rate)
+        if self.target_every_updates is not None:
+            check_positive("target_every_updates", self.target_every_updates)
         if self.optimiser not in ("adam", "rmsprop"):
             raise UserError(f"unknown optimiser {self.optimiser!r}; known: adam, rmsprop.")
         if self.mixer not in (None, "qmix", "linear", "vdn"):
             raise UserError(f"unknown mixer {self.mixer!r}; known: qmix, linear, vdn.")
+
+    @property
+    def updates_per_refresh(self) -> float:
+        """Updates after which the target network has followed the online one: between hard copies, or 1/share."""
+        return 1.0 / self.target_rate if self.target_every_updates is None else float(self.target_every_updates)
 
 
 @dataclass(frozen=True)

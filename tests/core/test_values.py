@@ -179,7 +179,7 @@ def test_cql_per_agent_by_brute_force():
     with jax.enable_x64(True):
         q, avail, action = utilities(0)
         expected = [
-            sum(logsumexp([q[t, i, a] for a in legal(avail, t, i)]) - q[t, i, action[t, i]] for i in range(N))
+            sum(logsumexp([q[t, i, a] for a in legal(avail, t, i)]) - q[t, i, action[t, i]] for i in range(N)) / N
             for t in range(T)
         ]
         np.testing.assert_allclose(values.cql_per_agent(q, avail, action), expected, rtol=1e-9)
@@ -191,7 +191,7 @@ def test_cql_per_agent_pushes_by_the_softmax_over_legal_actions():
         slope = jax.grad(lambda q: values.cql_per_agent(q, avail, action).sum())(q)
         weight = np.where(avail, np.exp(np.asarray(q)), 0.0)
         expected = weight / weight.sum(-1, keepdims=True) - np.eye(A)[np.asarray(action)]
-        np.testing.assert_allclose(slope, expected, atol=1e-12)
+        np.testing.assert_allclose(slope, expected / N, atol=1e-12)
 
 
 @pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])

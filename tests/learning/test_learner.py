@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.episodes import SMALL, SPEC, close, in_float64, random_episode, random_team, stack
+from support.episodes import SMALL, SPEC, close, in_float64, inputs_of, random_episode, random_team, stack
 
 from ovmse.config import LearnerConfig
 from ovmse.core import values
 from ovmse.core.errors import UserError
 from ovmse.learning import learner
-from ovmse.methods.losses import CQL, SquaredError
+from ovmse.methods.losses import CQL, SquaredError, squared_error
 
 T = SPEC.episode_limit
 KEY = jax.random.key(0)
@@ -54,7 +54,7 @@ def compiled_gradient(config, loss, state, episodes, memory):
 
 def gradient_of(config, loss, episodes, memory):
     team, slow = teams()
-    state = learner.Learner(team, slow, None, jnp.zeros((), jnp.int32))
+    state = learner.Learner(team, slow, None, jnp.zeros((), jnp.int32), jnp.ones(()))
     return compiled_gradient(config, loss, state, episodes, memory)
 
 
@@ -89,9 +89,68 @@ def test_the_loss_is_the_mean_over_all_valid_steps(config):
                 sums["regulariser"] += 0.3 * gap[t]
                 sums["q_tot"] += float(v.q_tot[t])
                 sums["target"] += target
+                sums["target_square"] += target**2
                 sums["memory_active_share"] += float(memory[b, t]) > td
         for name, total in sums.items():
             np.testing.assert_allclose(getattr(found, name), total / sum(LENGTHS), rtol=1e-9, err_msg=name)
+
+
+def test_the_memory_within_the_return_is_seen_by_the_steps_before():
+    """Backwards by hand: each step's target is raised before the step before it is made of it."""
+    with jax.enable_x64(True):
+        episodes, memory = batch()
+        team, slow = teams()
+        found = {
+            within: learner.batch_loss(
+                RETURNS,
+                learner.Objective(SquaredError(), regress, within_return=within),
+                team,
+                slow,
+                learner.Batch(episodes, memory, jnp.ones(len(LENGTHS), bool)),
+                jax.random.key(0),
+            )[1][0]
+            for within in (False, True)
+        }
+        total, evaluate = 0.0, eqx.filter_jit(values.evaluate_episode)
+        for b, length in enumerate(LENGTHS):
+            e = jax.tree.map(lambda x, b=b: x[b], episodes)
+            v, later = evaluate(team, slow, e), 0.0
+            for t in reversed(range(length)):
+                ahead = float(v.next_q_tot[t])
+                if t < length - 1:
+                    ahead = 0.4 * ahead + 0.6 * later
+                plain = float(e.reward[t]) + (0.0 if e.terminal[t] else 0.9 * ahead)
+                later = plain + 0.5 * max(0.0, float(memory[b, t]) - plain)
+                total += later
+        np.testing.assert_allclose(found[True].target, total / sum(LENGTHS), rtol=1e-9)
+        assert float(found[True].target) > float(found[False].target) + 1e-3
+        np.testing.assert_allclose(found[True].memory_active_share, found[False].memory_active_share)
+
+
+def test_normalised_values_have_no_scale():
+    """Rewards, values and what is remembered times ten: the loss is the same once the running mean has followed."""
+    with jax.enable_x64(True):
+        episodes, _ = batch()
+        team, slow = teams()
+        given = inputs_of(team, slow, jax.tree.map(lambda x: x[0], episodes))
+        v = given.values._replace(q_tot=10 * given.values.q_tot)
+        big = given._replace(td_target=10 * given.td_target, values=v, error_scale=100.0)
+        np.testing.assert_allclose(squared_error(big), squared_error(given), rtol=1e-12)
+
+
+def test_values_are_normalised_by_the_running_mean_of_the_squared_target():
+    config = dataclasses.replace(SMALL, value_normalisation=True)
+    with jax.enable_x64(True):
+        state = learner.restart(SMALL, teams()[0])
+        given = learner.Batch(*batch(), jnp.ones(len(LENGTHS), bool))
+        plain = learner.gradient(SMALL, learner.Objective(SquaredError(), regress), state, given, jax.random.key(0))
+        wide = state._replace(target_square=jnp.asarray(4.0))
+        found = learner.gradient(config, learner.Objective(SquaredError(), regress), wide, given, jax.random.key(0))
+        close(jax.tree.map(lambda g: 4.0 * g, found[0]), plain[0], 1e-12)
+        np.testing.assert_allclose(found[1].td_error, plain[1].td_error, rtol=1e-12)  # as it is in the metrics
+        after = learner.apply(config, wide, found[0], found[1].target_square)
+        expected = 4.0 + 0.01 * (float(found[1].target_square) - 4.0)
+        np.testing.assert_allclose(after.target_square, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", [LOSS, CQL(form="counterfactual")], ids=["per_agent", "counterfactual"])
@@ -158,11 +217,11 @@ def adam(lr, gradients, first=0.9, second=0.999, small=1e-8):
     return x
 
 
-def rmsprop(lr, gradients, decay=0.9, small=1e-8):
+def rmsprop(lr, gradients, decay=0.99, small=1e-5):
     x = v = 0.0
     for g in gradients:
         v = decay * v + (1 - decay) * g**2
-        x = x - lr * g / np.sqrt(v + small)
+        x = x - lr * g / (np.sqrt(v) + small)
     return x
 
 

@@ -147,7 +147,8 @@ def test_acting_equals_unrolling():
 def test_environments_on_the_host_line_up_too():
     ends = [1, 3, 5, 6, 7, 2]
     seeds = jax.random.split(jax.random.key(1), len(ends))
-    step = jax.jit(lambda t, acting, observation: act(TEAM, SPEC, pick, seeds, t, acting, observation, jnp.zeros(())))
+    settings = TEAM, SPEC, pick, seeds
+    step = jax.jit(lambda t, acting, seen: act(*settings, t, acting, seen, jnp.zeros(()), jnp.ones(())))
 
     def act_at(t, acting, observation):
         acting, action = step(jnp.int32(t), acting, jax.tree.map(jnp.asarray, observation))

@@ -12,11 +12,14 @@ from ovmse.core import values
 from ovmse.core.errors import UserError
 from ovmse.core.mixers import mix, share_of, weights_at
 from ovmse.core.networks import chosen
+from ovmse.core.schedules import linear
 from ovmse.methods.awac import AdvantageWeighted
 from ovmse.methods.calql import CalibratedCQL
-from ovmse.methods.cfcql import CFCQL
+from ovmse.methods.cfcql import CFCQL, agent_shares
+from ovmse.methods.duce import DecayingPenalty
 from ovmse.methods.icq import ImplicitConstraint, LoggedNext
 from ovmse.methods.iql import ImplicitQ
+from ovmse.methods.losses import CQL
 from ovmse.methods.omiga import LARGEST_EXPONENT, LocalRegularisation
 
 T, N, A = SPEC.episode_limit, SPEC.n_agents, SPEC.n_actions
@@ -97,18 +100,35 @@ def test_an_advantage_weight_is_one_at_zero_and_never_above_the_largest(advantag
     assert float(jax.grad(weight)(jnp.float32(advantage))) == 0.0
 
 
+@pytest.mark.parametrize("mixer", MIXERS)
 @FEW
-@given(seed=SEEDS, count=st.integers(0, T))
-def test_normalised_weights_are_one_on_average_over_what_counts(seed, count):
-    rng = np.random.default_rng(seed)
-    counted = rng.permutation(np.arange(T) < count)
-    logits = jnp.asarray(rng.normal(size=T) * 50, jnp.float32)
-    found = values.normalised_over(logits, jnp.asarray(counted))
-    assert (found[~counted] == 0).all() and (found >= 0).all()
-    assert float(found.sum()) == pytest.approx(count, rel=1e-5)
-    np.testing.assert_allclose(values.normalised_over(logits + 7, jnp.asarray(counted)), found, rtol=1e-3, atol=1e-4)
-    even = values.normalised_over(jnp.zeros(T), jnp.asarray(counted))
-    np.testing.assert_allclose(even, counted.astype(float), rtol=1e-6)
+@given(seed=SEEDS, temperature=st.sampled_from([0.5, 3.0, 100.0]))
+def test_an_implicit_weight_is_one_on_average_over_the_policys_actions(seed, mixer, temperature):
+    weights, q, avail, action = drawn(seed, mixer)
+    log_policy = values.log_policy(jnp.asarray(np.random.default_rng(seed).normal(size=q.shape), jnp.float32), avail)
+    total = np.zeros((T, N))
+    for a in range(A):
+        others_kept = values.counterfactual_q_tot(weights, q, action)
+        weight = values.implicit_weight(others_kept, log_policy, jnp.full_like(action, a), temperature)
+        total += np.asarray(jnp.where(avail[..., a], jnp.exp(log_policy[..., a]) * weight, 0.0))
+    np.testing.assert_allclose(total, 1.0, rtol=1e-4)
+
+
+@FEW
+@given(seed=SEEDS, temperature=st.sampled_from([0.1, 0.5, 5.0]))
+def test_cfcqls_shares_add_up_to_one_and_favour_whoever_leaves_the_log_furthest(seed, temperature):
+    weights, q, avail, action = drawn(seed, "qmix")
+    log_behaviour = values.log_policy(jnp.zeros_like(q), avail)
+    q_tot = values.counterfactual_q_tot(weights, q, action)
+    share = np.asarray(agent_shares(q_tot, log_behaviour, avail, temperature))
+    np.testing.assert_allclose(share.sum(axis=-1), 1.0, rtol=1e-5)
+    mu = np.exp(np.asarray(values.log_policy(q_tot, avail), float))
+    far = np.where(avail, mu * (np.log(np.maximum(mu, 1e-300)) - np.asarray(log_behaviour)), 0.0).sum(axis=-1)
+    furthest = np.take_along_axis(share, far.argmax(axis=-1)[:, None], axis=-1)[:, 0]
+    np.testing.assert_allclose(furthest, share.max(axis=-1), atol=1e-3)
+    np.testing.assert_allclose(
+        agent_shares(q_tot, values.log_policy(q_tot, avail), avail, temperature), 1 / N, rtol=1e-5
+    )
 
 
 @FEW
@@ -139,7 +159,7 @@ def test_a_share_is_the_mixers_slope(mixer):
 def test_returns_to_go_add_up_what_the_log_brought(seed, length, ends):
     e = random_episode(np.random.default_rng(seed), length, ends=ends, padding=1e3)
     found = values.returns_to_go(*map(jnp.asarray, (e.reward, e.terminal, e.valid)), 0.8)
-    expected = [sum(0.8 ** (k - t) * e.reward[k] for k in range(t, length)) for t in range(length)]
+    expected = np.array([sum(0.8 ** (k - t) * e.reward[k] for k in range(t, length)) for t in range(length)])
     np.testing.assert_allclose(found[:length], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -165,6 +185,14 @@ def test_omigas_values_rise_to_meet_utilities_far_above_them():
 
     slopes = jax.grad(total)(v.online.value)[:-1]
     np.testing.assert_allclose(slopes, 0.1 * (1 - np.exp(LARGEST_EXPONENT)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("progress", "alpha"), [(0.0, 2.0), (0.25, 1.0), (0.5, 0.0), (1.0, 0.0)])
+def test_duces_penalty_is_cfcqls_with_equal_weights_and_decays(progress, alpha):
+    team, slow = random_team(0), random_team(1)
+    given = inputs_of(team, slow, as_jax(random_episode(np.random.default_rng(0), T)), progress=jnp.float32(progress))
+    found = DecayingPenalty(linear(2.0, 0.0, 0.5))(given)
+    np.testing.assert_allclose(found, CQL(alpha=alpha, form="counterfactual")(given), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The offline objectives against their published equations (`published.py`): each step's loss, and who learns what."""
 
 import functools
+import itertools
+import math
 
 import equinox as eqx
 import jax
@@ -52,10 +54,10 @@ PUBLISHED = {
         {"alpha": 0.1, "largest": LARGEST_EXPONENT},
     ),
     "cfcql": (CFCQL(alpha=0.7, temperature=2.0), published.counterfactual, {"alpha": 0.7, "temperature": 2.0}),
-    "cfcql, the authors' sign": (
-        CFCQL(alpha=0.7, temperature=-0.5),
+    "cfcql, all alike": (
+        CFCQL(alpha=0.7, temperature=0.0),
         published.counterfactual,
-        {"alpha": 0.7, "temperature": -0.5},
+        {"alpha": 0.7, "temperature": 0.0},
     ),
     "calql": (CalibratedCQL(alpha=0.7), published.calibrated, {"alpha": 0.7, "gamma": GAMMA}),
 }
@@ -70,7 +72,7 @@ def double():
 
 @functools.cache
 def teams(mixer):
-    parts = {"mixer": mixer, "policy": True, "value": True, "critics": 2}
+    parts = {"mixer": mixer, "policy": True, "value": True, "behaviour": True, "critics": 2}
     return in_float64(random_team(0, **parts)), in_float64(random_team(1, **parts))
 
 
@@ -105,7 +107,9 @@ def gradients_by_what_was_said(team, slow, e, now: Said):
     given = inputs(team, slow, e)
 
     def total(now, loss):
-        heads = given.values.online._replace(critics=now.critics, logits=now.logits, value=now.value)
+        heads = given.values.online._replace(
+            critics=now.critics, logits=now.logits, value=now.value, behaviour=now.behaviour
+        )
         weights = jax.tree.map(lambda x: x[:-1], now.weights)
         q = heads.q[:-1]
         q_tot = mix(weights, chosen(q, e.action))
@@ -160,8 +164,8 @@ TEACHES = {
     "awac": {"critics", "logits", "weights"},
     "icq": {"critics", "logits", "weights"},
     "omiga": {"critics", "logits", "value", "weights"},
-    "cfcql": {"critics", "weights"},
-    "cfcql, the authors' sign": {"critics", "weights"},
+    "cfcql": {"critics", "weights", "behaviour"},
+    "cfcql, all alike": {"critics", "weights", "behaviour"},
     "calql": {"critics", "weights"},
 }
 
@@ -236,8 +240,18 @@ def test_icq_bootstraps_from_logged_joint_actions(length):
     online, target = said_by(team, e), said_by(slow, e)
     found = next_of(LoggedNext(temperature=0.8), team, slow, as_jax(e), jax.random.key(0))
     logged = [follow(target, e, t, e.action[t]) for t in range(1, length)]
-    weight = np.exp(np.array(logged) / 0.8)
-    expected = list(weight / weight.mean() * logged) if logged else []
+    said = target._replace(logits=online.logits)  # Σ_u' π(u') exp(Q̄_tot(u') / 0.8) over all joint actions
+    expected = []
+    for t in range(1, length):
+        each = [published.policy(said, e, t, i) for i in range(N)]
+        mean = 0.0
+        for joint in itertools.product(*each):
+            q = [published.utility(target, t, i, a) for i, a in enumerate(joint)]
+            mean += math.prod(each[i][a] for i, a in enumerate(joint)) * np.exp(
+                published.mixed(said.weights, t, q) / 0.8
+            )
+        q = published.mixed(said.weights, t, published.taken(target, e, t))
+        expected.append(np.exp(q / 0.8) / mean * logged[t - 1])
     likely = [max(published.legal(e, length, i), key=lambda a, i=i: online.logits[length, i, a]) for i in range(N)]
     np.testing.assert_allclose(found[:length], [*expected, follow(target, e, length, likely)], rtol=1e-9)
 

@@ -115,10 +115,17 @@ def test_sim2o_proposes_what_both_teams_would_do():
 # PEX
 
 
-def test_pex_draws_proposals_by_the_softmax_of_the_online_utilities():
+def test_pex_draws_proposals_by_the_softmax_of_the_standardised_online_utilities():
     seen, draws = inputs(1), 20_000
     kept, online = (best_legal(said.heads.q, seen.avail) for said in (seen.offline, seen.online))
     q = np.asarray(seen.online.heads.q, float)
+    legal = np.asarray(seen.avail)
+    q = np.array(
+        [
+            (row - row[mask].mean()) / row[mask].std() if mask.sum() > 1 else row
+            for row, mask in zip(q, legal, strict=True)
+        ]
+    )
     for temperature in (0.3, 2.0):
         part = Expand(online=GREEDY, temperature=temperature)
         played = np.asarray(jax.vmap(part, in_axes=(0, None))(jax.random.split(jax.random.key(0), draws), seen))
@@ -131,6 +138,21 @@ def test_pex_draws_proposals_by_the_softmax_of_the_online_utilities():
             assert counts.sum() == draws
             assert stats.chisquare(counts, draws * worth / worth.sum()).pvalue > LIKELY
     assert (kept != online).sum() > 1
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_pex_explores_around_its_choice_whatever_the_scale_of_the_utilities(scale):
+    """At ε every agent plays a random legal action as often as ε says: the choice comes first."""
+    seen, epsilon, draws = inputs(1), 0.4, 20_000
+    online = seen.online._replace(heads=seen.online.heads._replace(critics=seen.online.heads.critics * scale))
+    seen = seen._replace(q=seen.q * scale, online=online)
+    part = Expand(online=EpsilonGreedy(constant(epsilon)))
+    played = np.asarray(jax.vmap(part, in_axes=(0, None))(jax.random.split(jax.random.key(1), draws), seen))
+    kept, own = (best_legal(said.heads.q, seen.avail) for said in (seen.offline, seen.online))
+    for i in range(N):
+        legal = int(seen.avail[i].sum())
+        elsewhere = ((played[:, i] != kept[i]) & (played[:, i] != own[i])).mean()
+        assert elsewhere == pytest.approx(epsilon * (legal - len({kept[i], own[i]})) / legal, abs=0.02)
 
 
 # JSRL
@@ -239,22 +261,46 @@ def telling():
     return random_team(0, ratio=True), random_team(1, ratio=True), episode
 
 
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.8])
 @pytest.mark.parametrize(("from_data", "drawn"), [(True, 1.0), (True, 2.5), (False, 1.0)])
-def test_the_logistic_loss_by_hand(telling, from_data, drawn):
+def test_the_logistic_loss_by_hand(telling, from_data, drawn, share):
     team, slow, episode = telling
-    inputs = inputs_of(team, slow, episode, from_data=jnp.asarray(from_data), drawn=drawn)
+    inputs = inputs_of(team, slow, episode, from_data=jnp.asarray(from_data), drawn=drawn, offline_share=share)
     z = ratio_by_hand(team, episode)
     ratio = np.exp(z)
-    loss = -np.log(1 / (ratio + 1)) if from_data else -np.log(ratio / (ratio + 1))
+    odds = ratio * (1 - share) / share  # of having been played online, in such a batch
+    loss = -np.log(1 / (odds + 1)) if from_data else -np.log(odds / (odds + 1))
     found = TellApart()(inputs) - SquaredError()(inputs)
     np.testing.assert_allclose(found[:4], (loss / drawn)[:4], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_the_best_ratio_does_not_depend_on_the_share_of_offline_steps(telling, share):
+    """Steps twice as likely online as offline: whatever the batch holds of either, the loss is least at log 2."""
+    team, slow, episode = telling
+
+    @jax.jit
+    def expected_loss(bias):
+        shifted = eqx.tree_at(
+            lambda x: (x.ratio.layers[1].weight, x.ratio.layers[1].bias),
+            team,
+            (jnp.zeros((1, SMALL.hyper)), bias[None]),
+        )
+        given = [
+            inputs_of(shifted, slow, episode, from_data=jnp.asarray(d), offline_share=share) for d in (True, False)
+        ]
+        offline, online = (TellApart()(x)[0] for x in given)
+        return share * 1 / 3 * offline + (1 - share) * 2 / 3 * online
+
+    grid = jnp.linspace(-2, 3, 501)
+    assert float(grid[jnp.argmin(jax.vmap(expected_loss)(grid))]) == pytest.approx(np.log(2), abs=0.02)
 
 
 def test_telling_apart_trains_the_ratio_alone(telling):
     team, slow, episode = telling
 
     def beyond(team):
-        inputs = inputs_of(team, slow, episode)
+        inputs = inputs_of(team, slow, episode, offline_share=0.5)
         return (TellApart()(inputs) - SquaredError()(inputs)).sum()
 
     gradient = eqx.filter_jit(eqx.filter_grad(beyond))(team)

@@ -10,11 +10,13 @@ import numpy as np
 
 
 class Said(NamedTuple):
-    """Heads at rows 0 … T (critics [T+1, N, K, A], logits [T+1, N, A], value [T+1, N]); the mixer's weights there."""
+    """Heads at rows 0 … T (critics [T+1, N, K, A], logits [T+1, N, A], value [T+1, N], behaviour [T+1, N, A]); the
+    mixer's weights there."""
 
     critics: Any
     logits: Any
     value: Any
+    behaviour: Any
     weights: Any
 
 
@@ -129,18 +131,16 @@ def advantage_weighted(now, held, slow, e, length, y, *, temperature, largest):
 
 
 def implicit_constraint(now, held, slow, e, length, y, *, temperature):
-    """Yang et al.: imitation by exp(A / α) / Z, Z the mean over the episode's steps."""
-    n = e.action.shape[1]
-    weight = np.zeros((length, n))
+    """Yang et al.: imitation by exp(Q / α) / Z, Z the policy's mean of exp(Q / α) over the actions of the state."""
+    out = []
     for t in range(length):
-        for i in range(n):
-            baseline = sum(p * utility(held, t, i, a) for a, p in policy(held, e, t, i).items())
-            gap = utility(held, t, i, e.action[t, i]) - baseline
-            weight[t, i] = np.exp(slope(held.weights, t, taken(held, e, t), i) * gap / temperature)
-    weight /= weight.mean(axis=0)
-    return [
-        squared(now, e, t, y) - sum(weight[t, i] * log_taken(now, e, t, i) for i in range(n)) for t in range(length)
-    ]
+        loss = squared(now, e, t, y)
+        for i in range(e.action.shape[1]):
+            mean = sum(p * np.exp(swapped(held, e, t, i, a) / temperature) for a, p in policy(held, e, t, i).items())
+            weight = np.exp(swapped(held, e, t, i, e.action[t, i]) / temperature) / mean
+            loss -= weight * log_taken(now, e, t, i)
+        out.append(loss)
+    return out
 
 
 def local_regularisation(now, held, slow, e, length, y, *, alpha, largest):
@@ -166,25 +166,30 @@ def gap(said, e, t, i, least=-np.inf):
 
 
 def counterfactual(now, held, slow, e, length, y, *, alpha, temperature):
-    """Shao et al.: gaps weighted by softmax(−τ KL), KL by the logged action's −log μ_i, μ_i ∝ exp Q_tot(a, u_−i)."""
+    """Shao et al.: gaps by softmax of temperature · KL(μ_i ‖ β_i), μ_i ∝ exp Q_tot(a, u_−i); β_i imitates."""
     n = e.action.shape[1]
     out = []
     for t in range(length):
-        far = []
+        far, imitation = [], 0.0
         for i in range(n):
-            total = sum(np.exp(swapped(held, e, t, i, a)) for a in legal(e, t, i))
-            far.append(-np.log(np.exp(swapped(held, e, t, i, e.action[t, i])) / total))
-        share = np.exp(-temperature * np.array(far))
+            choices = legal(e, t, i)
+            total = sum(np.exp(swapped(held, e, t, i, a)) for a in choices)
+            mu = {a: np.exp(swapped(held, e, t, i, a)) / total for a in choices}
+            beta = {a: policy(held._replace(logits=held.behaviour), e, t, i)[a] for a in choices}
+            far.append(sum(mu[a] * np.log(mu[a] / beta[a]) for a in choices))
+            imitation += log_taken(now._replace(logits=now.behaviour), e, t, i) / n
+        share = np.exp(temperature * np.array(far))
         share /= share.sum()
-        out.append(squared(now, e, t, y) + alpha * sum(share[i] * gap(now, e, t, i) for i in range(n)))
+        gaps = sum(share[i] * gap(now, e, t, i) for i in range(n))
+        out.append(squared(now, e, t, y) + alpha * gaps - imitation)
     return out
 
 
 def calibrated(now, held, slow, e, length, y, *, alpha, gamma):
-    """Nakamoto et al.: no value is pushed below what the log brought from there on."""
+    """Nakamoto et al.: no value is pushed below what the log brought from there on; a cut log does not tell."""
     n = e.action.shape[1]
     out = []
     for t in range(length):
-        brought = sum(gamma ** (k - t) * e.reward[k] for k in range(t, length))
+        brought = sum(gamma ** (k - t) * e.reward[k] for k in range(t, length)) if e.terminal[length - 1] else -np.inf
         out.append(squared(now, e, t, y) + alpha * sum(gap(now, e, t, i, brought) for i in range(n)) / n)
     return out

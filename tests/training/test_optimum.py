@@ -9,7 +9,7 @@ from ovmse.training.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
 
-STRATEGIES = ("kept", "rlpd", "balanced", "otc", "pex", "wsrl", "jsrl", "sim2o", "reincarnation")
+STRATEGIES = ("kept", "rlpd", "balanced", "otc", "pex", "wsrl", "jsrl", "duce", "sim2o", "reincarnation")
 LEARNER = LearnerConfig(hidden=16, embedding=8, hyper=16, td_lambda=0.0, learning_rate=0.005, target_every_updates=20)
 
 

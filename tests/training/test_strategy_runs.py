@@ -151,7 +151,7 @@ def test_nothing_is_learned_before_the_warm_up_is_over():
 # Stopped, resumed, judged
 
 
-@pytest.mark.parametrize("method", ["balanced", "jsrl", "reincarnation"])
+@pytest.mark.parametrize("method", ["balanced", "duce", "reincarnation"])
 def test_a_strategy_stopped_and_resumed_ends_as_undisturbed_and_can_be_judged(method, tmp_path, log):
     whole = train(brief(tmp_path / "whole", method, data=log))
     stopped = brief(tmp_path / "stopped", method, data=log)

@@ -162,12 +162,12 @@ def record(
     """Play episodes with one team (leading axis 1) whose agents act at random with probability ε, each on its own."""
     key = jax.random.fold_in(jax.random.key(collecting.seed), 2 + part)  # no two parts play the same battles
     parts: list[Flat] = []
-    done, clock = 0, Clock()
+    done, clock, nothing = 0, Clock(), jnp.zeros(1, jnp.int32)  # nothing was played online before
     display.phase("record", 0, episodes, "episodes")
     while done < episodes:
         key, k = jax.random.split(key)
         with clock.measure("record"):
-            [played] = collect_episodes([Actor(Teams(team), k[None], jnp.zeros(1, jnp.int32))], 0, epsilon)
+            [played] = collect_episodes([Actor(Teams(team), k[None], nothing, nothing)], 0, epsilon)
             played = jax.tree.map(lambda x: np.asarray(x)[0], played)
         wanted = jax.tree.map(lambda x: x[: episodes - done], played)  # noqa: B023
         parts.append(pack(wanted.episodes, wanted.won))

@@ -33,6 +33,7 @@ class Parts:
         value: a head with one V_i per agent.
         critics: sets of utilities on one recurrent layer; the team acts by their mean.
         normalise: layer normalisation of what the recurrent layer is fed and of what it puts out.
+        behaviour: a head that learns who played the dataset, and from which nothing else learns.
         ratio: a network that tells the dataset's steps from those played online.
 
     Raises:
@@ -45,6 +46,7 @@ class Parts:
     critics: int = 1
     normalise: bool = False
     ratio: bool = False
+    behaviour: bool = False
 
     def __post_init__(self) -> None:
         if self.mixer not in ("qmix", "linear", "vdn"):
@@ -65,6 +67,7 @@ class Agent(eqx.Module):
     head: eqx.nn.Linear  # H → K·A, the utilities of K critics
     policy: eqx.nn.Linear | None  # H → A, logits
     value: eqx.nn.Linear | None  # H → 1
+    behaviour: eqx.nn.Linear | None  # H → A, logits of who played the dataset
     critics: int = eqx.field(static=True)
     normalise: bool = eqx.field(static=True)
 
@@ -76,6 +79,7 @@ class Agent(eqx.Module):
         self.head = eqx.nn.Linear(hidden, parts.critics * spec.n_actions, key=k_head)
         self.policy = eqx.nn.Linear(hidden, spec.n_actions, key=k_head) if parts.policy else None
         self.value = eqx.nn.Linear(hidden, 1, key=k_head) if parts.value else None
+        self.behaviour = eqx.nn.Linear(hidden, spec.n_actions, key=k_head) if parts.behaviour else None
         self.critics, self.normalise = parts.critics, parts.normalise
 
 
@@ -154,11 +158,13 @@ def normal(agent: Agent, x: Float[Array, "*rows H"]) -> Float[Array, "*rows H"]:
 
 
 class Heads(NamedTuple):
-    """What an agent's network says at some rows: utilities of each critic, logits, and V_i, where it has them."""
+    """What an agent's network says at some rows: utilities of each critic, and where it has them logits, V_i, and
+    the logits of the behaviour policy."""
 
     critics: Float[Array, "*rows N K A"]
     logits: Float[Array, "*rows N A"] | None
-    value: Float[Array, "*rows N"] | None
+    value: Float[Array, "*rows N"] | None = None
+    behaviour: Float[Array, "*rows N A"] | None = None
 
     @property
     def q(self) -> Float[Array, "*rows N A"]:
@@ -182,7 +188,8 @@ def recur(
     critics = critics.reshape(*critics.shape[:-1], agent.critics, -1)
     logits = None if agent.policy is None else affine(agent.policy, features)
     value = None if agent.value is None else affine(agent.value, features)[..., 0]
-    return hidden, Heads(critics, logits, value)
+    behaviour = None if agent.behaviour is None else affine(agent.behaviour, jax.lax.stop_gradient(features))
+    return hidden, Heads(critics, logits, value, behaviour)
 
 
 def agent_step(

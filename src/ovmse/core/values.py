@@ -4,6 +4,7 @@ No function has a batch axis, and none masks padding: each gives a value per ste
 the valid ones. Illegal actions are masked before every maximum and logsumexp.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -107,10 +108,17 @@ def advantage_weight(advantage: Float[Array, "*any"], temperature: float, larges
     return jax.lax.stop_gradient(jnp.exp(jnp.minimum(advantage / temperature, jnp.log(largest))))
 
 
-def normalised_over(logits: Float[Array, " T"], counted: Bool[Array, " T"]) -> Float[Array, " T"]:
-    """softmax over the steps that count, times their number: 1 on average; 0 elsewhere."""
-    weights = jax.nn.softmax(jnp.where(counted, logits, ILLEGAL)) * counted.sum()
-    return jnp.where(counted, weights, 0.0)
+def implicit_weight(
+    q: Float[Array, "T N A"], log_policy: Float[Array, "T N A"], action: Int[Array, "T N"], temperature: float
+) -> Float[Array, "T N"]:
+    """ρ_i = exp(Q(u_i)/β) / Σ_a π_i(a) exp(Q(a)/β), as a constant: 1 on average over the actions of π_i.
+
+    The implicit constraint's importance weight (ICQ, Yang et al. 2021), whose normaliser is a sum over the actions of
+    one state. q: Q_tot(a, u_−i), the others' actions kept; under a linear mixer the product over the agents is then the
+    weight of the joint action, exp(Q_tot(u)/β) / Σ_u' π(u') exp(Q_tot(u')/β).
+    """
+    log_normaliser = jax.nn.logsumexp(log_policy + q / temperature, axis=-1)
+    return jax.lax.stop_gradient(jnp.exp(chosen(q, action) / temperature - log_normaliser))
 
 
 def td_target(
@@ -127,20 +135,24 @@ def lambda_return(
     next_q_tot: Float[Array, " T"],
     gamma: float,
     lambda_: float,
+    raised: Callable[[Float[Array, ""], Float[Array, ""]], Float[Array, ""]] = lambda y, offline: y,
+    offline_value: Float[Array, " T"] | None = None,
 ) -> Float[Array, " T"]:
     """TD(λ): G_t = r_t + γ (1 − d_t) [(1 − λ) Q̄_{t+1} + λ G_{t+1}] (Sutton & Barto 2018, equation 12.2).
 
     The last valid step bootstraps from Q̄ alone. With λ = 0 this is `td_target`.
+
+    raised: what becomes of each step's target (y, what is remembered beside it) before the step before sees it.
     """
 
     def backwards(later: Float[Array, ""], step: tuple[Array, ...]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        r, d, q, last = step
+        r, d, q, last, offline = step
         ahead = jnp.where(last, q, (1.0 - lambda_) * q + lambda_ * later)
-        now = r + gamma * jnp.where(d, 0.0, ahead)
+        now = raised(r + gamma * jnp.where(d, 0.0, ahead), offline)
         return now, now
 
     last = valid & ~jnp.concatenate([valid[1:], jnp.zeros((1,), bool)])
-    steps = reward, terminal, next_q_tot, last
+    steps = reward, terminal, next_q_tot, last, next_q_tot if offline_value is None else offline_value
     return jax.lax.scan(backwards, jnp.zeros((), reward.dtype), steps, reverse=True)[1]
 
 
@@ -153,8 +165,8 @@ def returns_to_go(
 
 
 def memory_target(
-    td_target: Float[Array, " T"], offline_value: Float[Array, " T"], weight: Float[Array, ""]
-) -> Float[Array, " T"]:
+    td_target: Float[Array, "*steps"], offline_value: Float[Array, "*steps"], weight: Float[Array, ""]
+) -> Float[Array, "*steps"]:
     """y + λ max(0, Q_off − y): Offline Value Function Memory (OVMSE, Zhong et al. 2024, arXiv 2410.19450).
 
     The paper minimises (1 − λ)(Q − y)² + λ (Q − max(Q_off, y))². Regressing once onto this target has the same
@@ -171,8 +183,8 @@ def memory_target(
 def cql_per_agent(
     q: Float[Array, "T N A"], avail: Bool[Array, "T N A"], action: Int[Array, "T N"]
 ) -> Float[Array, " T"]:
-    """Σ_i [logsumexp over legal a of Q_i(a) − Q_i(u_i)]: conservative Q-learning on each utility."""
-    return (jax.nn.logsumexp(mask_illegal(q, avail), axis=-1) - chosen(q, action)).sum(axis=-1)
+    """Σ_i (1/N) [logsumexp over legal a of Q_i(a) − Q_i(u_i)]: conservative Q-learning on each utility."""
+    return (jax.nn.logsumexp(mask_illegal(q, avail), axis=-1) - chosen(q, action)).mean(axis=-1)
 
 
 def cql_joint(

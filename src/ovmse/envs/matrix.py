@@ -45,18 +45,20 @@ def penalty(penalty: float = -100.0) -> Game:
     return _one_stage([[10, 0, penalty], [0, 2, 0], [penalty, 0, 10]])
 
 
-def two_step() -> Game:
+def two_step(delay: int = 0) -> Game:
     """QMIX's two-step game: agent 0's first action chooses 2A (all 7) or 2B (0 and 1, but 8 at (1, 1)).
 
-    Rashid et al. (2018), section 5, table 1. A mixer without the state's help settles for 7.
+    Rashid et al. (2018), section 5, table 1. A mixer without the state's help settles for 7. delay: steps of waiting
+    between the choice and 2A or 2B, through which its worth has to be learned. Raises `UserError` where it is below 0.
     """
-    first = [[0, 0], [0, 0]]
-    stage_2a = [[7, 7], [7, 7]]
-    stage_2b = [[0, 1], [1, 8]]
-    return Game(
-        np.array([first, stage_2a, stage_2b], float),
-        np.array([[[1, 1], [2, 2]], [[3] * 2] * 2, [[3] * 2] * 2]),
-    )
+    if not 0 <= delay <= 1000:
+        raise UserError(f"setting 'delay' of matrix:two_step must be between 0 and 1000; got {delay}.")
+    stages = 2 * delay + 3  # after the first, by turns one on the way to 2A and one on the way to 2B
+    payoff, following = np.zeros((stages, 2, 2)), np.zeros((stages, 2, 2), int)
+    payoff[-2:] = [[[7, 7], [7, 7]], [[0, 1], [1, 8]]]
+    following[0] = [[1, 1], [2, 2]]
+    following[1:] = np.minimum(np.arange(1, stages) + 2, stages)[:, None, None]
+    return Game(payoff, following)
 
 
 GAMES: dict[str, Callable[..., Game]] = {"climbing": climbing, "penalty": penalty, "two_step": two_step}

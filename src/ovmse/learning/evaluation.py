@@ -30,7 +30,7 @@ def evaluate(config: Config, collect_episodes: CollectFn, teams: SeedBatches, ke
     episodes, whatever number of them is played side by side."""
     # steps of no meaning, on the devices where training has them: else the same program would be compiled twice
     steps = split(np.zeros(padded_seeds(config.seeds), np.int32), config.seeds)
-    actors = [Actor(*actor) for actor in zip(teams, keys, steps, strict=True)]
+    actors = [Actor(*actor) for actor in zip(teams, keys, steps, steps, strict=True)]
     turns = range(-(-config.evaluate_episodes // config.episodes_per_collect))
     blocks = [[_scores(played) for played in collect_episodes(actors, turn, 0.0)] for turn in turns]
     return jax.tree.map(

@@ -17,6 +17,8 @@ from ovmse.core.types import EnvSpec, Episode
 from ovmse.methods.signatures import Loss, LossInputs, NextValue, PerStep, Priority
 from ovmse.methods.targets import double_q
 
+RMSPROP: dict[str, Any] = {"decay": 0.99, "eps": 1e-5, "eps_in_sqrt": False}  # PyMARL's (Samvelyan et al. 2019)
+SCALE_RATE = 0.01  # of the running mean of y²: about a hundred updates
 NEXT_VALUE = 2**31 - 1  # folded into an episode's key for the next values, where losses split it
 
 
@@ -24,19 +26,21 @@ class Learner(NamedTuple):
     """What an update changes.
 
     team: the online network. target: the target network. optimiser: its state. updates: gradient updates so far.
+    target_square: the running mean of y², by which squared errors are divided where values are normalised.
     """
 
     team: Team
     target: Team
     optimiser: optax.OptState
     updates: Int[Array, ""]
+    target_square: Float[Array, ""]
 
 
 class Losses(NamedTuple):
     """Means over the valid steps of a batch.
 
-    td_error: (Q_tot − y)². regulariser: the loss beyond that. target: y. memory_active_share: of the steps at which
-    what is remembered is above the TD target.
+    td_error: (Q_tot − y)². regulariser: the loss beyond that. target: y. target_square: y².
+    memory_active_share: of the steps at which what is remembered is above the TD target.
     """
 
     loss: Float[Array, ""]
@@ -44,6 +48,7 @@ class Losses(NamedTuple):
     regulariser: Float[Array, ""]
     q_tot: Float[Array, ""]
     target: Float[Array, ""]
+    target_square: Float[Array, ""]
     memory_active_share: Float[Array, ""]
 
 
@@ -64,6 +69,9 @@ class Objective(NamedTuple):
 
     regress_onto: (TD target, offline value) → what Q_tot regresses onto.
     progress: the spent share of the online budget.
+    offline_share: the share of a batch that is the dataset's, on average.
+    error_scale: what squared errors are divided by.
+    within_return: whether `regress_onto` is applied at each step of the λ-return's recursion, not to its result.
     """
 
     loss: Loss
@@ -71,6 +79,9 @@ class Objective(NamedTuple):
     next_value: NextValue = double_q
     priority: Priority | None = None
     progress: Float[Array, ""] | float = 0.0
+    offline_share: Float[Array, ""] | float = 1.0
+    error_scale: Float[Array, ""] | float = 1.0
+    within_return: bool = False
 
 
 class Batch(NamedTuple):
@@ -85,8 +96,9 @@ class Batch(NamedTuple):
 
 def make_optimiser(config: LearnerConfig) -> optax.GradientTransformation:
     """Clipping by global norm, then Adam or RMSprop; on all parameters as one vector, which compiles sooner."""
-    make = optax.adam if config.optimiser == "adam" else optax.rmsprop
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip_norm), make(config.learning_rate)))
+    rate = config.learning_rate
+    step = optax.adam(rate) if config.optimiser == "adam" else optax.rmsprop(rate, **RMSPROP)
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip_norm), step))
 
 
 def init(config: LearnerConfig, spec: EnvSpec, key: PRNGKeyArray, parts: Parts = PLAIN) -> Learner:
@@ -104,7 +116,8 @@ def init(config: LearnerConfig, spec: EnvSpec, key: PRNGKeyArray, parts: Parts =
 
 def restart(config: LearnerConfig, team: Team) -> Learner:
     """A learner that goes on from a team with a fresh optimiser and an equal target network (the handover)."""
-    return Learner(team, team, make_optimiser(config).init(eqx.filter(team, eqx.is_array)), jnp.zeros((), jnp.int32))
+    optimiser = make_optimiser(config).init(eqx.filter(team, eqx.is_array))
+    return Learner(team, team, optimiser, jnp.zeros((), jnp.int32), jnp.ones(()))
 
 
 def episode_loss(
@@ -120,10 +133,16 @@ def episode_loss(
             return values.lambda_return(reward, terminal, valid, next_value, config.gamma, config.td_lambda)
         return values.td_target(reward, terminal, next_value, config.gamma)
 
-    plain_target = bootstrap(objective.next_value(v, episode, jax.random.fold_in(key, NEXT_VALUE)))
+    next_value = objective.next_value(v, episode, jax.random.fold_in(key, NEXT_VALUE))
+    plain_target = bootstrap(next_value)
+    if objective.within_return:
+        settings = config.gamma, config.td_lambda, objective.regress_onto, offline_value
+        target_value = values.lambda_return(reward, terminal, valid, next_value, *settings)
+    else:
+        target_value = objective.regress_onto(plain_target, offline_value)
     inputs = LossInputs(
         values=v,
-        td_target=objective.regress_onto(plain_target, offline_value),
+        td_target=target_value,
         offline_value=offline_value,
         episode=episode,
         from_data=from_data,
@@ -131,12 +150,15 @@ def episode_loss(
         gamma=config.gamma,
         progress=jnp.asarray(objective.progress, reward.dtype),
         key=key,
+        offline_share=objective.offline_share,
+        error_scale=objective.error_scale,
         drawn=1.0 if drawn is None else drawn,
     )
     loss = objective.loss(inputs)
     td_error = (v.q_tot - inputs.td_target) ** 2
     active = (offline_value > plain_target).astype(reward.dtype)
-    per_step = loss, td_error, loss - td_error, v.q_tot, inputs.td_target, active
+    beyond, y = loss - td_error / objective.error_scale, inputs.td_target
+    per_step = loss, td_error, beyond, v.q_tot, y, y**2, active
     losses = Losses(*(jnp.where(valid, x, 0.0).sum() for x in per_step))
     return losses, jax.lax.stop_gradient(objective.priority(inputs)) if objective.priority else jnp.ones(())
 
@@ -170,6 +192,8 @@ def gradient(
     steps: Int[Array, ""] | None = None,
 ) -> tuple[Team, Losses, Float[Array, " B"]]:
     """The gradient of `batch_loss` with respect to the online team, the loss in numbers, and the priorities."""
+    if config.value_normalisation:
+        objective = objective._replace(error_scale=learner.target_square)
 
     def loss_of(team: Team) -> tuple[Float[Array, ""], tuple[Losses, Float[Array, " B"]]]:
         return batch_loss(config, objective, team, learner.target, batch, key, steps)
@@ -178,15 +202,18 @@ def gradient(
     return gradients, losses, priorities
 
 
-def apply(config: LearnerConfig, learner: Learner, gradients: Team) -> Learner:
-    """One step of the optimiser, and the target network's."""
+def apply(
+    config: LearnerConfig, learner: Learner, gradients: Team, target_square: Float[Array, ""] | float = 1.0
+) -> Learner:
+    """One step of the optimiser, and the target network's; target_square: the mean of y² over the batch."""
     changes, optimiser = make_optimiser(config).update(gradients, learner.optimiser)
     team = eqx.apply_updates(learner.team, changes)
     updates = learner.updates + 1
-    if config.target_rate is None:
-        copy = updates % config.target_every_updates == 0
-        target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), team, learner.target)
-    else:
+    if config.target_every_updates is None:
         rate = config.target_rate
         target = jax.tree.map(lambda new, old: old + rate * (new - old), team, learner.target)
-    return Learner(team, target, optimiser, updates)
+    else:
+        copy = updates % config.target_every_updates == 0
+        target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), team, learner.target)
+    running = learner.target_square + SCALE_RATE * (target_square - learner.target_square)
+    return Learner(team, target, optimiser, updates, running)

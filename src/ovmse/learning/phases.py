@@ -22,6 +22,7 @@ from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout
 from ovmse.learning.update import Data, update
 from ovmse.methods.method import Method
+from ovmse.methods.signatures import ActsWithinReturn
 
 REINITIALISED = 2**30  # folded into a seed's key for networks that are new at the handover
 
@@ -211,6 +212,8 @@ def online_objective(method: Method, progress: Float[Array, ""]) -> Objective:
         next_value=method.next_value,
         priority=method.priority,
         progress=progress,
+        offline_share=method.offline_share(progress),
+        within_return=isinstance(regress_onto, ActsWithinReturn) and regress_onto.within_return,
     )
 
 

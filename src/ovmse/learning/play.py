@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from ovmse.config import Config
 from ovmse.core import action_selection
 from ovmse.core.errors import UserError
-from ovmse.core.types import Observation
+from ovmse.core.types import EnvSpec, Observation
 from ovmse.envs import make
 from ovmse.envs.guarded import EnvFault, GuardedEnv
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
@@ -27,11 +27,12 @@ PLAYING = 2  # folded into a team's key to play: learning splits the same key in
 
 
 class Actor(NamedTuple):
-    """Who plays: a team (or two), the key that all its episodes derive from, and how far it is in the online phase."""
+    """Who plays: a team (or two), the key that all its episodes derive from, and what it played online so far."""
 
     teams: Teams
     key: PRNGKeyArray
     env_steps: Int[Array, ""]
+    episodes: Int[Array, ""]
 
 
 CollectFn = Callable[[SeedBatches, int, float | None], SeedBatches]
@@ -73,7 +74,8 @@ def _pick(method: Method, epsilon: Float[Array, ""]) -> Pick:
 def _compiled_collect(config: Config, env: Environment, method: Method) -> CollectFn:
     def one(actor: Actor, turn: Array, epsilon: Array) -> Rollout:
         progress, keys = progress_of(config, actor.env_steps), _keys(config, actor, turn)
-        return collect(env, actor.teams, _pick(method, epsilon), keys, any_over_seeds, progress)
+        length = _typical_length(actor, env.spec)
+        return collect(env, actor.teams, _pick(method, epsilon), keys, any_over_seeds, progress, length)
 
     play = over_seeds(one, config.seeds, keep=True)
     return lambda actors, turn, epsilon: play(actors, jnp.int32(turn), _number(epsilon))
@@ -84,6 +86,12 @@ def _keys(config: Config, actor: Actor, turn: Int[Array, ""]) -> Key[Array, " B"
     count = config.episodes_per_collect
     base = jax.random.fold_in(actor.key, PLAYING)
     return jax.vmap(lambda i: jax.random.fold_in(base, i))(turn * count + jnp.arange(count))
+
+
+def _typical_length(actor: Actor, spec: EnvSpec) -> Float[Array, ""]:
+    """See `ActionInputs`."""
+    played = actor.env_steps / jnp.maximum(1, actor.episodes)
+    return jnp.where(actor.episodes > 0, played, float(spec.episode_limit))
 
 
 def _number(epsilon: float | None) -> Array:
@@ -113,8 +121,8 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
 
     def step(x: tuple, t: Array, epsilon: Array) -> Any:
         actor, acting, observation, keys = x
-        progress = progress_of(config, actor.env_steps)
-        return act(actor.teams, env.spec, _pick(method, epsilon), keys, t, acting, observation, progress)
+        progress, length = progress_of(config, actor.env_steps), _typical_length(actor, env.spec)
+        return act(actor.teams, env.spec, _pick(method, epsilon), keys, t, acting, observation, progress, length)
 
     begin_all, step_all = over_seeds(begin, config.seeds, keep=True), over_seeds(step, config.seeds, keep=True)
 

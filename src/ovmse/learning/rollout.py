@@ -61,8 +61,12 @@ def act(
     acting: Acting,
     observation: Observation,
     progress: Float[Array, ""],
+    typical_length: Float[Array, ""],
 ) -> tuple[Acting, Int[Array, "B N"]]:
-    """Joint actions at row t of B episodes. Each agent could derive its own from its episode's shared seed and t."""
+    """Joint actions at row t of B episodes. Each agent could derive its own from its episode's shared seed and t.
+
+    progress, typical_length: see `ActionInputs`.
+    """
 
     def listen(team: Team, hidden: Float[Array, "B N H"]) -> tuple[Float[Array, "B N H"], PolicyOutput]:
         hidden, heads = agent_step(team.agent, hidden, observation.obs, acting.last_action)
@@ -73,7 +77,7 @@ def act(
     offline = outputs[1] if len(outputs) > 1 else None
 
     def choose(key: PRNGKeyArray, avail: Array, online: PolicyOutput, offline: PolicyOutput | None) -> Int[Array, " N"]:
-        inputs = ActionInputs(online.heads.acting, avail, t, progress, online, offline, spec.episode_limit)
+        inputs = ActionInputs(online.heads.acting, avail, t, progress, online, offline, typical_length)
         return pick(key, inputs)
 
     step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(seeds, t)
@@ -94,13 +98,15 @@ def collect(
     keys: Key[Array, " B"],
     any_seed: Callable[[Array], Array] = jnp.any,
     progress: Float[Array, ""] | float = 0.0,
+    typical_length: Float[Array, ""] | float | None = None,
 ) -> Rollout:
     """Play one episode per key in a JAX environment; steps after the last episode's end are skipped.
 
-    any_seed: tells whether an episode goes on, over all seeds where seeds are mapped by `jax.vmap`. progress: the
-    spent share of the online budget.
+    any_seed: tells whether an episode goes on, over all seeds where seeds are mapped by `jax.vmap`. progress,
+    typical_length: see `ActionInputs`; by default the first episodes are played.
     """
     spec, episodes, spent = env.spec, keys.shape[0], jnp.asarray(progress, jnp.float32)
+    length = jnp.asarray(spec.episode_limit if typical_length is None else typical_length, jnp.float32)
     env_keys, seeds = episode_keys(keys)
     env_state, observation = jax.vmap(lambda k: env.reset(jax.random.fold_in(k, 0)))(env_keys)
     nothing = StepResult(*(jnp.zeros((episodes,), x) for x in (jnp.float32, bool, bool, bool)))
@@ -109,7 +115,7 @@ def collect(
     def play(
         t: Int[Array, ""], acting: Acting, env_state: EnvState, observation: Observation, going: Bool[Array, " B"]
     ) -> tuple[Acting, EnvState, Observation, Int[Array, "B N"], StepResult]:
-        acting, action = act(teams, spec, pick, seeds, t, acting, observation, spent)
+        acting, action = act(teams, spec, pick, seeds, t, acting, observation, spent, length)
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(env_keys, t + 1)
         env_state, after, result = jax.vmap(env.step)(step_keys, env_state, action)
         # an ended episode keeps its last observation, and nothing more happens in it

@@ -100,14 +100,15 @@ def update(
     (gradients, losses), priorities = sum_over(part, parts, nothing)
     norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients)))
     metrics = Metrics(losses, norm)
+    updated = learning.apply(config.learner, learner, gradients, losses.target_square)
     if data is None or data.priority is None:
-        return learning.apply(config.learner, learner, gradients), metrics, None
+        return updated, metrics, None
     # an episode of the replay writes beyond the end, which is left undone
     _, data_slots, from_data = drawn
     assert data_slots is not None and from_data is not None
     where = jnp.where(from_data, data_slots, len(data.priority))[order]
     renewed = data.priority.at[where].set(priorities.reshape(-1), mode="drop")
-    return learning.apply(config.learner, learner, gradients), metrics, renewed
+    return updated, metrics, renewed
 
 
 def sum_over(

@@ -9,6 +9,7 @@ from ovmse.methods.balanced import BALANCED
 from ovmse.methods.bc import BC
 from ovmse.methods.calql import CALQL
 from ovmse.methods.cfcql import CFCQL_METHOD
+from ovmse.methods.duce import DUCE
 from ovmse.methods.exploration import Independent
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.icq import ICQ
@@ -51,6 +52,7 @@ METHODS: dict[str, Method] = {
     "pex": PEX,
     "wsrl": WSRL,
     "jsrl": JSRL,
+    "duce": DUCE,
     "sim2o": SIM2O,
     "reincarnation": REINCARNATION,
 }

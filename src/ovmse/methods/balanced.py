@@ -17,7 +17,7 @@ from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import CQL, check_above_zero, squared_error
 from ovmse.methods.signatures import LossInputs, PerStep
 
-LEAST, LARGEST = 1e-3, 1e3  # of a priority
+LEAST, LARGEST = 1e-3, 1e3  # of a priority; no share counts as less
 
 
 def logit(inputs: LossInputs) -> PerStep:
@@ -34,15 +34,19 @@ class TellApart:
     """(Q_tot − y)² and the logistic loss of a network that tells online steps from the dataset's.
 
     With the ratio w = exp(z) it is the paper's estimate by the Jensen-Shannon divergence, −log w/(w + 1) for online
-    steps and −log 1/(w + 1) for offline ones. The paper draws the latter uniformly; ours were drawn by their priority
-    and count in inverse proportion.
+    steps and −log 1/(w + 1) for offline ones, where half of a batch is offline. In a batch with a share s of offline
+    episodes, a step of ratio w was played online with the odds w (1 − s)/s, which take the place of w in the loss: so w
+    itself does not depend on the share. The paper draws offline steps uniformly; ours were drawn by their priority and
+    count in inverse proportion.
     """
 
     needs = ("ratio",)
 
     def __call__(self, inputs: LossInputs) -> PerStep:
         sign = jnp.where(inputs.from_data, -1.0, 1.0)
-        return squared_error(inputs) + jax.nn.softplus(-sign * logit(inputs)) / inputs.drawn
+        share = jnp.clip(inputs.offline_share, LEAST, 1.0 - LEAST)
+        odds = logit(inputs) + jnp.log(1.0 - share) - jnp.log(share)
+        return squared_error(inputs) + jax.nn.softplus(-sign * odds) / inputs.drawn
 
 
 @dataclass(frozen=True)

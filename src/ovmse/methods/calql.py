@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import jax.numpy as jnp
+
 from ovmse.core import values
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_strength, squared_error
@@ -12,8 +14,10 @@ from ovmse.methods.signatures import LossInputs, PerStep
 class CalibratedCQL:
     """(Q_tot − y)² + α (1/N) Σ_i [logsumexp over legal a of max(Q_tot(a, u_−i), G) − Q_tot(u)].
 
-    G is the return from the step on in the same episode, a sample of the behaviour's value. The paper compares one
-    agent's Q(s, a); values of the team need the counterfactual form, since utilities are no returns.
+    G is the return from the step on in the same episode, a sample of the behaviour's value. That of a cut episode is
+    not known, and holds nothing up: a return that stops at the limit is another task's, and one that goes on with Q̄_tot
+    would hold values up by themselves. The paper compares one agent's Q(s, a); values of the team need the
+    counterfactual form, since utilities are no returns.
     """
 
     alpha: float | int = 1.0
@@ -24,7 +28,8 @@ class CalibratedCQL:
     def __call__(self, inputs: LossInputs) -> PerStep:
         v, episode = inputs.values, inputs.episode
         brought = values.returns_to_go(episode.reward, episode.terminal, episode.valid, inputs.gamma)
-        gaps = values.counterfactual_gaps(v.weights, v.q, episode.avail[:-1], episode.action, least=brought)
+        known = jnp.where((episode.terminal & episode.valid).any(), brought, values.ILLEGAL)
+        gaps = values.counterfactual_gaps(v.weights, v.q, episode.avail[:-1], episode.action, least=known)
         return squared_error(inputs) + self.alpha * gaps.mean(axis=-1)
 
 

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ovmse.core import values
-from ovmse.core.mixers import share_of
 from ovmse.core.networks import Parts, chosen
 from ovmse.core.types import Episode
 from ovmse.core.values import Values
@@ -19,10 +17,11 @@ from ovmse.methods.signatures import LossInputs, PerStep
 
 @dataclass(frozen=True)
 class LoggedNext:
-    """ρ Q̄_tot at the next logged joint action, ρ = softmax of Q̄_tot / temperature over the steps, times their number.
+    """ρ Q̄_tot at the next logged joint action u, ρ = exp(Q̄_tot(u)/β) / Σ_u' π(u') exp(Q̄_tot(u')/β), β the temperature.
 
-    The authors normalise over a batch; we do so over the episode, so that ρ is 1 on average in each. After the last
-    step, which has no logged next action, the policy's most likely one is taken, with ρ = 1.
+    The sum over joint actions is a product over agents (`ovmse.core.values.implicit_weight`), exact for a linear mixer.
+    The authors' code normalises over the batch instead, which comes to the same where its states are alike. After the
+    last step, which has no logged next action, the policy's most likely one is taken, with ρ = 1.
     """
 
     temperature: float | int = 100.0
@@ -31,20 +30,23 @@ class LoggedNext:
         check_above_zero("ICQ's temperature", self.temperature)
 
     def __call__(self, v: Values, episode: Episode, key: PRNGKeyArray) -> PerStep:
+        assert v.online.logits is not None
         logged = episode.valid[1:]
-        likely = jnp.argmax(values.mask_illegal(v.online.acting, episode.avail), axis=-1)[1:]
+        log_policy = values.log_policy(v.online.logits, episode.avail)[1:]
+        likely = jnp.argmax(log_policy, axis=-1)
         action = likely.at[:-1].set(jnp.where(logged[:, None], episode.action[1:], likely[:-1]))
         q_tot = values.q_tot_of_critics(v.next_weights, v.target.critics[1:], action).min(axis=0)
-        ratio = values.normalised_over(q_tot[:-1] / self.temperature, logged)
-        return q_tot.at[:-1].multiply(jnp.where(logged, ratio, 1.0))
+        others_kept = values.counterfactual_q_tot(v.next_weights, v.target.q[1:], action)
+        ratio = values.implicit_weight(others_kept, log_policy, action, self.temperature).prod(axis=-1)
+        return q_tot.at[:-1].multiply(jnp.where(logged, ratio[:-1], 1.0))
 
 
 @dataclass(frozen=True)
 class ImplicitConstraint:
-    """(Q_tot − y)² − Σ_i ρ_i log π_i(u_i), ρ_i = softmax of A_i / temperature over the steps, times their number.
+    """(Q_tot − y)² − Σ_i ρ_i log π_i(u_i), ρ_i = exp(Q_tot(u)/β) / Σ_a π_i(a) exp(Q_tot(a, u_−i)/β), β the temperature.
 
-    A_i = w_i (Q_i(u_i) − Σ_a π_i(a) Q_i(a)), with w_i the mixer's weight of agent i; the policy learns nothing from w_i
-    and Q_i, nor they from it.
+    With the linear mixer, Q_tot(a, u_−i) differs between an agent's actions by w_i Q_i(a). The policy learns nothing
+    from the mixer and the utilities, nor they from it.
     """
 
     temperature: float | int = 1.0
@@ -54,13 +56,11 @@ class ImplicitConstraint:
         check_above_zero("ICQ's temperature", self.temperature)
 
     def __call__(self, inputs: LossInputs) -> PerStep:
-        v, episode = inputs.values, inputs.episode
-        log_policy, taken = values.log_policy_at_steps(v, episode), chosen(v.q, episode.action)
-        gap = taken - (jnp.exp(log_policy) * v.q).sum(axis=-1)
-        advantage = jax.lax.stop_gradient(share_of(v.weights, taken) * gap)
-        over_steps = jax.vmap(values.normalised_over, in_axes=(1, None), out_axes=1)
-        ratio = over_steps(advantage / self.temperature, episode.valid)
-        return squared_error(inputs) - (ratio * chosen(log_policy, episode.action)).sum(axis=-1)
+        v, action = inputs.values, inputs.episode.action
+        log_policy = values.log_policy_at_steps(v, inputs.episode)
+        others_kept = values.counterfactual_q_tot(v.weights, v.q, action)
+        ratio = values.implicit_weight(others_kept, log_policy, action, self.temperature)
+        return squared_error(inputs) - (ratio * chosen(log_policy, action)).sum(axis=-1)
 
 
 ICQ = Method(

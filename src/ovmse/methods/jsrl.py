@@ -14,13 +14,14 @@ from ovmse.methods.signatures import ActionInputs, Explore
 
 @dataclass(frozen=True)
 class Guided:
-    """The frozen team, greedily, for the first `horizon` (progress) of the episode limit; then the team that learns.
+    """The frozen team, greedily, for the first `horizon` (progress) of an episode; then the team that learns.
 
-    The paper starts at the guide's full length and shrinks the horizon whenever the score allows; ours follows a
-    schedule, as a share of the limit, which most episodes do not reach. then: how the learner explores.
+    The horizon is a share of the mean length of the episodes played so far, since few reach the limit. The paper's
+    shrinks from the guide's full length whenever the score allows; ours follows a schedule. then: how the learner
+    explores.
     """
 
-    horizon: Schedule = linear(0.3, 0.0, share=0.5)
+    horizon: Schedule = linear(1.0, 0.0, share=0.5)
     then: Explore = EpsilonGreedy(linear(0.5, 0.05, share=0.5))
     uses_offline_team = True
 
@@ -30,7 +31,7 @@ class Guided:
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         assert inputs.offline is not None
-        guided = inputs.t < self.horizon(inputs.progress) * inputs.episode_limit
+        guided = inputs.t < self.horizon(inputs.progress) * inputs.typical_length
         return jnp.where(
             guided, action_selection.greedy(inputs.offline.heads.acting, inputs.avail), self.then(key, inputs)
         )

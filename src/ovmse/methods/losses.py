@@ -17,12 +17,12 @@ class SquaredError:
 
 
 def squared_error(inputs: LossInputs) -> PerStep:
-    """Σ_k (Q_tot of critic k − y)² at each step."""
-    v = inputs.values
+    """Σ_k (Q_tot of critic k − y)² at each step, divided by `LossInputs.error_scale`."""
+    v, action = inputs.values, inputs.episode.action
     if v.online.critics.shape[-2] == 1:
-        return (v.q_tot - inputs.td_target) ** 2
-    each = values.q_tot_of_critics(v.weights, v.online.critics[:-1], inputs.episode.action)
-    return ((each - inputs.td_target) ** 2).sum(axis=0)
+        return (v.q_tot - inputs.td_target) ** 2 / inputs.error_scale
+    each = values.q_tot_of_critics(v.weights, v.online.critics[:-1], action)
+    return ((each - inputs.td_target) ** 2).sum(axis=0) / inputs.error_scale
 
 
 @dataclass(frozen=True)

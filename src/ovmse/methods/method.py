@@ -4,6 +4,7 @@ Every part is a frozen dataclass: it prints, compares, goes into `config.json`, 
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from ovmse.core.errors import UserError
 from ovmse.core.networks import Parts
@@ -177,21 +178,27 @@ def combine(strategy: Method, objective: Method) -> Method:
         return replace(
             strategy, offline_loss=objective.offline_loss, parts=objective.parts, online_parts=strategy.parts_online
         )
-    plain = {field.name: field.default for field in fields(Method)}
     taken = {name: getattr(objective, name) for name in OBJECTIVE}
-    for name in ("online_loss", "next_value", "parts"):
-        ours, theirs = getattr(strategy, name), taken[name]
-        if ours != plain[name]:
-            if theirs != plain[name]:
-                raise UserError(
-                    f"both the strategy and the objective have {name.replace('_', ' ')} of their own "
-                    f"({_name(ours)} and {_name(theirs)}): a run can have one."
-                )
-            taken[name] = ours
+    for name in ("online_loss", "next_value"):
+        taken[name] = _either(strategy, objective, name)
+    each = {field.name: _either(strategy.parts, objective.parts, field.name) for field in fields(Parts)}
+    taken["parts"] = Parts(**each)
     return replace(strategy, **taken)
 
 
+def _either(strategy: Any, objective: Any, name: str) -> Any:
+    """The field that one of the two sets. Raises `UserError` where both do."""
+    [plain] = [field.default for field in fields(strategy) if field.name == name]
+    ours, theirs = getattr(strategy, name), getattr(objective, name)
+    if ours != plain and theirs not in (plain, ours):
+        raise UserError(
+            f"both the strategy and the objective have {name.replace('_', ' ')} of their own "
+            f"({_name(ours)} and {_name(theirs)}): a run can have one."
+        )
+    return theirs if ours == plain else ours
+
+
 def _name(part: object) -> str:
-    if isinstance(part, Parts):
-        return str(part)
+    if isinstance(part, bool | int | str):
+        return repr(part)
     return getattr(part, "__name__", None) or type(part).__name__

@@ -30,6 +30,8 @@ class LossInputs(NamedTuple):
     gamma: the discount factor γ.
     progress: the spent share of the online budget, in [0, 1].
     key: for what is random.
+    offline_share: the share of episodes in a batch that are the dataset's, on average.
+    error_scale: what squared errors of Q_tot are divided by: 1, or where values are normalised the mean of y².
     drawn: how often an episode of the dataset was to be drawn by its priority, relative to their mean (1 for others).
     """
 
@@ -42,6 +44,8 @@ class LossInputs(NamedTuple):
     gamma: float
     progress: Float[Array, ""]
     key: PRNGKeyArray
+    offline_share: Float[Array, ""] | float = 1.0
+    error_scale: Float[Array, ""] | float = 1.0
     drawn: Float[Array, ""] | float = 1.0
 
 
@@ -61,7 +65,7 @@ class ActionInputs(NamedTuple):
     progress: the spent share of the online budget, in [0, 1].
     online: what the learning team says.
     offline: what the team says that left the offline phase; None where the method does not ask for it.
-    episode_limit: the most steps of an episode.
+    typical_length: the steps of the online episodes so far, on average; the most that an episode may have before any.
     """
 
     q: Float[Array, "N A"]
@@ -70,7 +74,7 @@ class ActionInputs(NamedTuple):
     progress: Float[Array, ""]
     online: PolicyOutput
     offline: PolicyOutput | None
-    episode_limit: int
+    typical_length: Float[Array, ""]
 
 
 Loss = Callable[[LossInputs], PerStep]
@@ -93,7 +97,7 @@ Priority = Callable[[LossInputs], Float[Array, ""]]
 class NeedsHeads(Protocol):
     """A loss that needs networks with more than utilities: the fields of `Parts` that must be set."""
 
-    needs: tuple[Literal["policy", "value", "ratio"], ...]
+    needs: tuple[Literal["policy", "value", "ratio", "behaviour"], ...]
 
 
 @runtime_checkable
@@ -115,6 +119,13 @@ class ComparesQTot(Protocol):
     """An exploration that compares joint actions by Q_tot, so that the online loss must learn it."""
 
     compares_q_tot: Literal[True]
+
+
+@runtime_checkable
+class ActsWithinReturn(Protocol):
+    """A target that may be applied at each step of the λ-return's recursion, before the step before sees it."""
+
+    within_return: bool
 
 
 @runtime_checkable

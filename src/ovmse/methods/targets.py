@@ -24,20 +24,28 @@ class TD:
 class OfflineValueMemory:
     """Regress onto y + λ max(0, Q_off − y): Offline Value Function Memory (OVMSE, Zhong et al. 2024).
 
+    The paper states it for one-step targets. With a λ-return, y is the return itself: the memory raises what it comes
+    to, and each step's target on its own.
+
     Args:
         weight: the schedule of λ over the online budget, within [0, 1].
+        within_return: raise each step's target inside the recursion instead, so that the steps before it see what the
+            memory made of it.
 
     Raises:
         UserError: where the weight is no schedule, or leaves [0, 1].
     """
 
     weight: Schedule
+    within_return: bool = False
 
     def __post_init__(self) -> None:
         check_schedule("the memory's weight λ", self.weight)
         self.weight.check_within("the memory's weight λ", 0.0, 1.0)
 
-    def __call__(self, td_target: PerStep, offline_value: PerStep, progress: Float[Array, ""]) -> PerStep:
+    def __call__(
+        self, td_target: Float[Array, "*steps"], offline_value: Float[Array, "*steps"], progress: Float[Array, ""]
+    ) -> Float[Array, "*steps"]:
         return values.memory_target(td_target, offline_value, self.weight(progress))
 
 

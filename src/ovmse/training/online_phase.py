@@ -39,7 +39,7 @@ def online_phase(run: Run) -> PhaseLoop:
 
     def play_and_learn(place: int, state: Any, mark: int) -> Any:
         """One turn of the seeds of one batch."""
-        actor = Actor(teams_of(method, state), state.key, state.env_steps)
+        actor = Actor(teams_of(method, state), state.key, state.env_steps, state.episodes)
         played, before = run.collect([actor], 0, None), jnp.copy(state.env_steps)
         [state] = learn([state], run.data, jnp.int32(mark), beside=played)
         if run.online_logs:

@@ -21,7 +21,7 @@ from ovmse.runs import checkpoints, directory, trusted_code
 from ovmse.system import files, provenance
 from ovmse.system.clock import Clock, Interval
 from ovmse.system.signals import Stop
-from ovmse.training import memory, monitor, online_log, rollback
+from ovmse.training import memory, monitor, online_log, refreshes, rollback
 from ovmse.training.display import Display
 from ovmse.training.resume import restore
 from ovmse.training.run import Run, Task
@@ -80,6 +80,8 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     if config.keep_experience:
         run.online_logs.extend(online_log.open_writers(out, config, spec, [0] * config.seeds if again else None))
     display.say(memory.in_words(task.needed_bytes))
+    for line in refreshes.warnings(config, spec, method, task.dataset):
+        display.say(line)
     keys = split(seed_keys(config), config.seeds)
     return run, over_seeds(lambda key: first_state(task, key), config.seeds, keep=True)(keys)
 

@@ -63,6 +63,7 @@ def integer(low: int, high: int) -> Range:
 TABLE: dict[tuple[str, str], Range | Ends] = {
     ("CQL", "alpha"): log(0.1, 10),
     ("CFCQL", "alpha"): log(0.05, 50),
+    ("CFCQL", "temperature"): uniform(0.05, 1),
     ("CalibratedCQL", "alpha"): log(0.1, 10),
     ("ImplicitConstraint", "temperature"): log(0.1, 10),
     ("LoggedNext", "temperature"): log(10, 1000),
@@ -74,7 +75,7 @@ TABLE: dict[tuple[str, str], Range | Ends] = {
     ("Sequential", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
     ("Independent", "epsilon"): (log(0.05, 0.5), log(0.01, 0.1)),
     ("EpsilonGreedy", "epsilon"): (log(0.02, 1), log(0.005, 0.1)),
-    ("Expand", "temperature"): log(0.03, 3),
+    ("Expand", "temperature"): log(0.1, 10),
     ("Blend", "beam"): integer(1, 8),
     ("Blend", "frozen"): uniform(0.1, 0.9),
     ("Guided", "horizon"): (uniform(0.1, 1), uniform(0, 0.2)),

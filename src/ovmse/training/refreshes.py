@@ -1,0 +1,38 @@
+"""How often a run's target network will follow the online one; seldom, and values don't travel back from the end."""
+
+from collections.abc import Iterator
+
+from ovmse.config import Config
+from ovmse.core.types import EnvSpec
+from ovmse.data.dataset import Dataset
+from ovmse.methods.method import Method
+
+FEWEST = 20
+
+
+def expected_updates(config: Config, spec: EnvSpec, method: Method, dataset: Dataset | None) -> dict[str, float]:
+    """Gradient updates of each phase that there is, by its name.
+
+    Online they depend on how long episodes are: as long as the dataset's on average, or without one as the limit.
+    """
+    updates: dict[str, float] = {}
+    if method.offline_loss is not None and config.pretrained is None:
+        updates["offline"] = float(config.offline_updates)
+    if method.online_target is not None:
+        length = spec.episode_limit if dataset is None else dataset.length.mean()
+        turns = (1 - method.warm_up) * config.online_env_steps / (config.episodes_per_collect * length)
+        updates["online"] = float(config.updates_per_collect * turns)
+    return updates
+
+
+def warnings(config: Config, spec: EnvSpec, method: Method, dataset: Dataset | None) -> Iterator[str]:
+    """A line for each phase in which the target network follows fewer than `FEWEST` times."""
+    per_refresh = config.learner.updates_per_refresh
+    for phase, updates in expected_updates(config, spec, method, dataset).items():
+        times = updates / per_refresh
+        if times < FEWEST:
+            yield (
+                f"warning: the target network follows only about {times:.1f} times in the {phase} phase ({updates:.0f} "
+                f"updates, once in {per_refresh:.0f}). Below {FEWEST} values hardly travel back from an episode's end: "
+                "give the phase more updates, or raise --target-rate."
+            )
