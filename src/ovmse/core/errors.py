@@ -23,6 +23,11 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserE
     return UserError(f"unknown {kind} {name!r}.{guess} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
 
 
+def number_of(n: int, noun: str) -> str:
+    """A count with its noun, such as ``1 episode`` or ``2,000 episodes``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def check_share(name: str, value: float | int) -> None:
     """Raise `UserError` unless `value` lies in [0, 1]."""
     if not 0.0 <= value <= 1.0:
