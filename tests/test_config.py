@@ -98,6 +98,18 @@ def test_environment_settings_from_text():
         parse_settings(("max_steps",))
 
 
+@pytest.mark.parametrize("word", ["2s3z", "3m", "3j", "2c_vs_64zg", "10gen_terran", "007", "2024-01-01"])
+def test_a_word_that_begins_with_a_digit_is_text(word):
+    assert parse_settings((f"map={word}",)) == {"map": word}
+
+
+@pytest.mark.parametrize(("text", "number"), [("60", 60), ("1e3", 1000.0), ("0.5", 0.5), ("-2", -2)])
+def test_a_number_is_a_number(text, number):
+    assert parse_settings((f"x={text}",)) == {"x": number}
+    with pytest.raises(UserError, match="can't read the value"):
+        parse_settings(("x=f(",))
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [

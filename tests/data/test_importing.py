@@ -45,7 +45,7 @@ def test_broken_episodes_can_be_left_out(tmp_path):
     assert any("broken episodes left out: 2, the first: episodes: episode 0" in x for x in made.metadata.assumptions)
     kept = list(episodes())
     np.testing.assert_array_equal(Dataset.open(tmp_path / "out").episode(1).obs, kept[3]["obs"])
-    with pytest.raises(UserError, match="none of its 1 episodes can be used"):
+    with pytest.raises(UserError, match="of 1 episode none can be used"):
         import_dataset(episodes(1, broken=[0]), tmp_path / "none", n_actions=4, broken="skip")
 
 
@@ -122,6 +122,28 @@ def test_a_dataset_is_one_already(tmp_path):
     import_dataset(episodes(), tmp_path / "out", n_actions=4)
     with pytest.raises(UserError, match="is a dataset already. Next: ovmse inspect"):
         import_dataset(tmp_path / "out", tmp_path / "again")
+
+
+@pytest.mark.parametrize(("out", "place"), [
+    ("3m.vlt/Good", "3m.vlt/Good"), ("3m.vlt", "3m.vlt/Very-good"), ("3m.VLT/My run.v2", "3m.VLT/My run.v2")
+])  # fmt: skip
+def test_a_vault_lies_where_og_marl_looks(tmp_path, out, place, capsys):
+    """It lists the folders in SCENARIO.vlt and opens each as Vault("SCENARIO.vlt", vault_uid=...)."""
+    pytest.importorskip("tensorstore")
+    import_dataset(episodes(), tmp_path / "first", n_actions=4, about={"quality": "very good!"})
+    assert main(["datasets", "export", str(tmp_path / "first"), "--out", str(tmp_path / out)]) == 0
+    files = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.glob("3m*/**/metadata.json"))
+    assert files == [f"{place}/metadata.json"]
+    assert main(["import", str(tmp_path / out), "--out", str(tmp_path / "second")]) == 0
+    assert main(["datasets", "export", str(tmp_path / "first"), "--out", str(tmp_path / out)]) == 2
+
+
+def test_a_vault_goes_beside_another(tmp_path):
+    pytest.importorskip("tensorstore")
+    import_dataset(episodes(), tmp_path / "first", n_actions=4)
+    for uid in ("Good", "Poor"):
+        assert main(["datasets", "export", str(tmp_path / "first"), "--out", str(tmp_path / "3m.vlt" / uid)]) == 0
+    assert [path.name for path in sorted((tmp_path / "3m.vlt").iterdir())] == ["Good", "Poor"]
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".arrow", ".h5", ".vlt"])

@@ -166,7 +166,7 @@ def test_one_writer_at_a_time(tmp_path):
     first.add_episode(**episode(0))
     assert "another process is writing there" in message(DatasetWriter, tmp_path / "play", resume=True)
     first.stop()
-    assert "unfinished dataset of 1 episodes lies in" in message(DatasetWriter, tmp_path / "play")
+    assert "unfinished dataset of 1 episode lies in" in message(DatasetWriter, tmp_path / "play")
     with DatasetWriter(tmp_path / "play", resume=True) as second:
         assert second.episodes == 1
 
@@ -271,7 +271,7 @@ def test_a_full_disk_loses_no_episode(tmp_path, monkeypatch):
         real(file, values)
 
     monkeypatch.setattr(journal, "_write", full)
-    assert "No space left on device. The 1 episodes before are kept" in message(writer.add_episode, **episode(1))
+    assert "No space left on device. What came before, 1 episode, is kept" in message(writer.add_episode, **episode(1))
     monkeypatch.undo()
     with DatasetWriter(tmp_path / "play", resume=True) as writer:
         writer.add_episode(**episode(1))

@@ -401,9 +401,9 @@ HOST_BREACHES = {
         {"result": lambda env, o: o._replace(truncated=np.bool_(False))},
         r"step 3: the episode goes on after spec.episode_limit = 4 steps; set truncated at the limit",
     ),
-    "float reward": (
-        {"result": lambda env, o: o._replace(reward=1.0)},
-        r"StepResult.reward must be an array; got float",
+    "text as reward": (
+        {"result": lambda env, o: o._replace(reward="1.0")},
+        r"StepResult.reward must have dtype float32; got <U3",
     ),
     "reward per agent": (
         {"result": lambda env, o: o._replace(reward=np.ones(2, np.float32))},
@@ -436,6 +436,11 @@ def test_check_names_what_a_host_environment_breaks(case):
     parts, message = HOST_BREACHES[case]
     with pytest.raises(UserError, match=message):
         envs.check(broken_host(**parts))
+
+
+def test_check_takes_the_numbers_of_python_from_a_host():
+    plain = {"reward": float, "terminal": bool, "truncated": bool, "won": bool}
+    envs.check(broken_host(result=lambda env, o: o._replace(**{k: kind(getattr(o, k)) for k, kind in plain.items()})))
 
 
 def test_check_sees_a_reused_buffer():

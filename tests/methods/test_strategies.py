@@ -240,7 +240,7 @@ def test_two_critics_both_regress_onto_the_smaller_and_the_team_acts_by_their_me
         errors = [mixed(team, episode.state[t], q[t][agents, k, taken]) - target for k in range(2)]
         assert float(loss[t]) == pytest.approx(np.square(errors).sum(), rel=1e-3, abs=1e-3)
     assert METHODS["rlpd"].offline_share == constant(0.5) and METHODS["rlpd"].offline_loss is None
-    assert METHODS["kept"].online_loss == METHODS["kept"].offline_loss == CQL(alpha=1.0)
+    assert METHODS["kept"].online_loss == METHODS["kept"].offline_loss == CQL(alpha=3.0)
 
 
 # Balanced replay, and the episodes that agree

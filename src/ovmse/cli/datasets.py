@@ -91,7 +91,7 @@ def mix_datasets(
 
 
 def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFormat = "auto") -> None:
-    """Write a dataset as a Vault (.vlt), PyMARL's HDF5 (.h5), or a table (.parquet, .arrow, .csv).
+    """Write a dataset as a Vault (NAME.vlt/UID), PyMARL's HDF5 (.h5), or a table (.parquet, .arrow, .csv).
 
     Args:
         data: the dataset's directory, or the name of one that comes with the package.

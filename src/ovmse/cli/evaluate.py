@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ovmse.core.errors import number_of
 from ovmse.system.progress import say
 
 
@@ -33,7 +34,8 @@ def evaluate(
 
     console = Console()
     rows = evaluate_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console))
-    table = Table("seed", "team", "win rate", "return", "length", title=f"{run}: {episodes} greedy episodes per team")
+    title = f"{run}: {number_of(episodes, 'greedy episode')} per team"
+    table = Table("seed", "team", "win rate", "return", "length", title=title)
     for row in rows:
         won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
         table.add_row(str(row["seed"]), row["team"], won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")

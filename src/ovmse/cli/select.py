@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ovmse.core.errors import number_of
 from ovmse.ope.select import select as run
 from ovmse.ope.settings import Selecting
 from ovmse.ope.write import COLUMNS, TRUE_COLUMNS, cells, next_command
@@ -21,7 +22,8 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
     """
     console = Console()
     found = run(selecting, Display(console))
-    table = Table(title=f"{len(found.rows)} teams by {selecting.score}", box=box.SIMPLE, pad_edge=False, padding=0)
+    title = f"{number_of(len(found.rows), 'team')} by {selecting.score}"
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=0)
     for name in COLUMNS:
         table.add_column(name, no_wrap=True, overflow="fold")
     for row in found.rows:

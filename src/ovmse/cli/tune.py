@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ovmse.config import Config, PresetName
+from ovmse.core.errors import number_of
 from ovmse.system.progress import say
 from ovmse.tuning.settings import Tuning, from_config
 
@@ -32,7 +33,9 @@ def tune_command(default: Config) -> Callable[..., None]:
 
         console = Console()
         found = run(tuning, console)
-        table = Table(*HEADER[:-1], title=f"{tuning.env}: {tuning.trials} trials per method", box=box.SIMPLE)
+        table = Table(
+            *HEADER[:-1], title=f"{tuning.env}: {number_of(tuning.trials, 'trial')} per method", box=box.SIMPLE
+        )
         for one in found:
             table.add_row(*map(escape, cells(one)[:-1]))
         console.print(table)

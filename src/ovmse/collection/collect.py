@@ -51,6 +51,8 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
     except OSError as error:
         raise UserError(f"can't create {collecting.out.parent}: {error.strerror}. Choose another --out.") from error
     env = envs.make(collecting.env, **parse_settings(collecting.env_settings))
+    if envs.is_host(env) or not type(env).__module__.startswith("ovmse."):  # ours in JAX are known to pass
+        envs.check(env, episodes=1)
     config = behaviour_config(collecting)
     collect_episodes = make_collect(config, env, methods.find(BEHAVIOUR_METHOD))
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import zarr
 
-from ovmse.core.errors import UserError, check_positive
+from ovmse.core.errors import UserError, check_positive, number_of
 from ovmse.core.types import Flat
 from ovmse.data.dataset import Dataset
 from ovmse.data.schema import KINDS, ROWS
@@ -75,7 +75,7 @@ def mix(
         spec=found[0].dataset.spec,
         **flat,
         behaviour="; ".join(
-            f"{count} episodes of {title(part)}{filtered} ({part.dataset.metadata.behaviour})"
+            f"{number_of(count, 'episode')} of {title(part)}{filtered} ({part.dataset.metadata.behaviour})"
             for part, count in zip(found, taken, strict=True)
         ),
         quality=alone.quality if alone else "mixed",

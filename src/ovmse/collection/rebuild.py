@@ -10,7 +10,7 @@ from ovmse.collection import recipes
 from ovmse.collection.catalogue import datasets_in
 from ovmse.collection.collect import collect
 from ovmse.collection.mix import mix, parse_range
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, number_of, unknown
 from ovmse.data.dataset import Dataset, find, root, shipped
 from ovmse.data.schema import Metadata
 from ovmse.data.zarr_files import read_metadata
@@ -33,7 +33,8 @@ class Made(NamedTuple):
 
     def __str__(self) -> str:
         found = self.dataset.metadata
-        lines = [f"{found.episodes} episodes, {found.steps} steps, {found.checksum}: {self.dataset.path}"]
+        size = f"{number_of(found.episodes, 'episode')}, {number_of(found.steps, 'step')}"
+        lines = [f"{size}, {found.checksum}: {self.dataset.path}"]
         if self.same:
             lines.append(f"The same as {self.before}, bit for bit.")
         elif self.same is not None:

@@ -29,6 +29,11 @@ def check_known(kind: str, name: object, known: Collection[str], hint: str = "")
         raise unknown(kind, name, known, hint)
 
 
+def number_of(n: int, noun: str) -> str:
+    """A count with its noun, such as ``1 episode`` or ``2,000 episodes``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def check_share(name: str, value: float | int) -> None:
     """Raise `UserError` unless `value` lies in [0, 1]."""
     if not 0.0 <= value <= 1.0:

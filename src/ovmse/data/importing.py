@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 
-from ovmse.core.errors import UserError, check_known, unknown
+from ovmse.core.errors import UserError, check_known, number_of, unknown
 from ovmse.core.types import EnvSpec
 from ovmse.data.formats import episodes
 from ovmse.data.raw_episode import ImportRules, RawEpisode, Source
@@ -88,7 +88,8 @@ def import_dataset(
     try:
         _write(writer, opened, left_out if broken == "skip" else None, console)
         if left_out and not writer.episodes:
-            raise UserError(f"{opened.name}: none of its {len(left_out)} episodes can be used. First: {left_out[0]}")
+            there = number_of(len(left_out), "episode")
+            raise UserError(f"{opened.name}: of {there} none can be used. First: {left_out[0]}")
         taken = [] if spec is None else [f"taken to be play of {spec.name} as {spec.version} has it"]
         lost = [f"broken episodes left out: {len(left_out)}, the first: {left_out[0]}"] if left_out else []
         metadata = writer.close([*opened.assumed, *taken, *lost])

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, number_of
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.dataset import describe, joined, plain_settings, today
 from ovmse.data.formats.episodes import check_actions, one
@@ -72,7 +72,7 @@ class DatasetWriter:
         if not resume and self._spool.spec is not None:
             self.stop()
             raise UserError(
-                f"{self.path}: an unfinished dataset of {self._spool.episodes} episodes lies in {folder}. "
+                f"{self.path}: an unfinished dataset of {number_of(self._spool.episodes, 'episode')} lies in {folder}. "
                 "Go on with it (resume=True), or remove that folder."
             )
         if self._spec is not None and self._spool.spec not in (None, self._spec):
@@ -125,8 +125,9 @@ class DatasetWriter:
         except OSError as error:
             self.stop()
             raise DiskError(
-                f"{self.path}: cannot be written: {error.strerror}. The {self.episodes} episodes before are kept in "
-                f"{self._spool.folder}; go on with resume=True when there is room."
+                f"{self.path}: cannot be written: {error.strerror}. What came before, "
+                f"{number_of(self.episodes, 'episode')}, is kept in {self._spool.folder}; go on with "
+                "resume=True when there is room."
             ) from error
 
     def close(self, assumed: Sequence[str] = ()) -> Metadata:

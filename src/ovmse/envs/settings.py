@@ -1,5 +1,6 @@
 """The options that an environment is made with, from their text on the command line (`--env-settings`)."""
 
+import re
 from typing import Any
 
 from ovmse.core.errors import UserError
@@ -14,5 +15,17 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
         name, separator, text = pair.partition("=")
         if not separator:
             raise UserError(f"an environment's setting reads name=value, such as max_steps=60; got {pair!r}.")
-        found[name.strip()] = parse_value(text.strip(), MAKERS)
+        found[name.strip()] = _value(text.strip())
     return found
+
+
+def _value(text: str) -> Any:
+    """The value that a text stands for; a bare word that begins with a digit, such as ``2s3z``, is text."""
+    word = re.fullmatch(r"\d[\w.-]*", text) is not None
+    try:
+        value = parse_value(text, MAKERS)
+    except UserError:
+        if word:
+            return text
+        raise
+    return text if word and isinstance(value, complex) else value

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ovmse.core.errors import number_of
 from ovmse.inspection.tables import names_of
 from ovmse.render.draw import INK, MUTED, PALETTE, THEME, compact, lay_out, percent_axis, shortened
 
@@ -29,7 +30,8 @@ def plot_profile(profile: dict[str, Any], action_names: Sequence[str] | None = N
         _actions(use, profile, names, room=44)
         _order(along, profile, "mean return" if profile["win_rate"] is None else "win rate")
         label = " – ".join(filter(None, (profile["environment"], profile["quality"])))
-        figure.suptitle(f"{label}: {profile['episodes']:,} episodes, {profile['steps']:,} steps", fontsize=13)
+        episodes, steps = (number_of(profile[f"{noun}s"], noun) for noun in ("episode", "step"))
+        figure.suptitle(f"{label}: {episodes}, {steps}", fontsize=13)
         lay_out(figure)
     return figure
 

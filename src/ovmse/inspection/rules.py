@@ -7,6 +7,8 @@ choices; references say what an idea rests on, not that a number was found there
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ovmse.core.errors import number_of
+
 NARROW, BROAD = 0.25, 0.6
 """Share of the entropy of uniform play, below which play is narrow, from which it is broad."""
 GOOD, POOR = 0.75, 0.25
@@ -66,6 +68,14 @@ class Figures(NamedTuple):
         return f"{percent} of episodes are won" if self.wins else f"the mean return is {percent} of the way to the best"
 
     @property
+    def episodes_are(self) -> str:
+        return f"{number_of(self.episodes, 'episode')} {'is' if self.episodes == 1 else 'are'}"
+
+    @property
+    def warning_kinds(self) -> str:
+        return number_of(self.warnings, "kind")
+
+    @property
     def entropy_words(self) -> str:
         return "" if self.entropy_share is None else f"{100 * self.entropy_share:.0f} %"
 
@@ -93,7 +103,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             lambda f: f.warnings > 0,
-            "It can be used; look at {f.warnings} kinds of warning first.",
+            "It can be used; look at {f.warning_kinds} of warning first.",
             "A warning is about something that learning survives but suffers from.",
         ),
         Rule(always, "It can be used.", "Every step has been checked."),
@@ -101,18 +111,18 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "amount": (
         Rule(
             lambda f: f.episodes < FEWEST,
-            "{f.episodes:,} episodes are few.",
+            "{f.episodes_are} few.",
             "Figures from so few episodes scatter, and so will what is learned; more data beats a better setting.",
             HUMANS,
         ),
         Rule(
             lambda f: f.gap is not None and f.gap > THIN and f.sampled > 0.9,
-            "{f.episodes:,} episodes are thin: the cloned policy is {f.gap:.2f} nats surer of what it learned from "
+            "{f.episodes_are} thin: the cloned policy is {f.gap:.2f} nats surer of what it learned from "
             "than of the rest.",
             "What a network memorises from this data does not yet hold for episodes that it has not seen.",
             HUMANS,
         ),
-        Rule(always, "{f.episodes:,} episodes are enough to start from.", "No sign of too little data was found."),
+        Rule(always, "{f.episodes_are} enough to start from.", "No sign of too little data was found."),
     ),
     "quality": (
         Rule(
@@ -192,41 +202,41 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "regulariser": (
         Rule(
             lambda f: f.narrow and f.good,
-            "Pre-train close to the data: CQL per agent with α = 5.",
+            "Pre-train close to the data: CQL per agent with α = 35.",
             "Per agent, CQL's penalty is the cross-entropy between softmax(Q) and the recorded action: a large α is "
             "behaviour cloning, which good and narrow data calls for.",
             f"{CQL}; {SACO}",
-            ("offline_loss.alpha=5.0", "offline_loss.form=per_agent"),
+            ("offline_loss.alpha=15.0", "offline_loss.form=per_agent"),
         ),
         Rule(
             lambda f: f.broad and f.policies != "one" and f.good,
-            "Pre-train with the usual pessimism: CQL per agent with α = 1.",
+            "Pre-train with the usual pessimism: CQL per agent with α = 3.",
             "The play is good and the data broad; there is no need to leave it, nor to cling to it.",
             f"{CQL}; {SACO}",
-            ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
+            ("offline_loss.alpha=3.0", "offline_loss.form=per_agent"),
         ),
         Rule(
             lambda f: f.broad,
-            "Pre-train with less pessimism: CQL per agent with α = 0.3.",
+            "Pre-train with less pessimism: CQL per agent with α = 1.",
             "Unconstrained value learning did well where coverage was high, and imitating broad play that is not good "
             "would hold the team back. Too much pessimism also costs when going online.",
             f"{SACO}; {CALQL}",
-            ("offline_loss.alpha=0.3", "offline_loss.form=per_agent"),
+            ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
         ),
         Rule(
             lambda f: f.narrow,
-            "Pre-train with the usual pessimism: CQL per agent with α = 1.",
+            "Pre-train with the usual pessimism: CQL per agent with α = 3.",
             "Narrow data gives no ground to trust other actions, and play that is not good should not be cloned; on "
-            "smax-3m-medium α = 0.1 did worse (docs/results.md).",
+            "smax-3m-medium α = 0.33 did worse (docs/results.md).",
             CQL,
-            ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
+            ("offline_loss.alpha=3.0", "offline_loss.form=per_agent"),
         ),
         Rule(
             always,
-            "Pre-train with the usual pessimism: CQL per agent with α = 1, the library's default.",
+            "Pre-train with the usual pessimism: CQL per agent with α = 3, the library's default.",
             "Nothing here speaks for more or for less.",
             CQL,
-            ("offline_loss.alpha=1.0", "offline_loss.form=per_agent"),
+            ("offline_loss.alpha=3.0", "offline_loss.form=per_agent"),
         ),
     ),
     "many agents": (

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovmse.core.errors import number_of
 from ovmse.core.types import EnvSpec
 from ovmse.data.findings import Finding
 from ovmse.inspection.tally import LARGE, Episodes, Sums
@@ -90,7 +91,7 @@ def duplicates(whole: Whole) -> Iterator[Finding]:
     if len(copy):
         text = f"episodes {_listed([f'{number[i]} = {number[first[group[i]]]}' for i in copy[:9]])}"
         if len(copy) > 8:
-            text += f"; {len(copy)} copies of {int((count > 1).sum())} episodes"
+            text += f"; {len(copy)} copies of {number_of(int((count > 1).sum()), 'episode')}"
         yield Finding("duplicate episodes", len(copy), text, "", int(number[copy[0]]))
 
 
@@ -108,7 +109,8 @@ def scale(whole: Whole) -> Iterator[Finding]:
     size = float(np.quantile(np.abs(whole.episodes.returns), 0.95))
     span = f"the 95 % quantile of |return| is {size:.4g}"
     if sums.rewarded == 0:
-        yield Finding("rewards are all zero", steps, f"{steps} steps, none with a reward other than 0", "reward")
+        text = f"{number_of(steps, 'step')}, none with a reward other than 0"
+        yield Finding("rewards are all zero", steps, text, "reward")
     elif size > LARGE_RETURN:
         yield Finding("large returns", 1, f"{span}; up to about {USUAL_RETURN:g} is usual", "reward")
     elif size < SMALL_RETURN:

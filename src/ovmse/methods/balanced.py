@@ -69,7 +69,7 @@ class DensityRatio:
 
 BALANCED = replace(
     FINETUNE,
-    offline_loss=CQL(alpha=1.0),
+    offline_loss=CQL(alpha=3.0),
     online_loss=TellApart(),
     offline_share=linear(0.5, 0.25),
     priority=DensityRatio(),

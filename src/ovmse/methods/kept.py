@@ -5,4 +5,4 @@ from dataclasses import replace
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import CQL
 
-KEPT = replace(FINETUNE, online_loss=CQL(alpha=1.0))
+KEPT = replace(FINETUNE, online_loss=CQL(alpha=3.0))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
 from ovmse.learning.replay import from_flat
 from ovmse.ope.agreement import agreement, discounted_returns, matching_return
@@ -28,7 +28,8 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     dataset = Dataset.open(selecting.data)
     those = [one for run in selecting.runs for one in candidates(selecting, run, dataset)]
     out = directory.create(selecting.out or directory.next_free("selection"))
-    display.say(f"{len(those)} teams, judged by {len(dataset.length)} episodes of {dataset.path.name}")
+    judges = number_of(len(dataset.length), "episode")
+    display.say(f"{number_of(len(those), 'team')}, judged by {judges} of {dataset.path.name}")
     data = from_flat(dataset.flat, dataset.spec)
     policies, own = judged(those, data, dataset.spec)
     with display:

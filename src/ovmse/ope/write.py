@@ -10,7 +10,7 @@ import numpy as np
 
 from ovmse import methods
 from ovmse.config import Config, LearnerConfig, changed_flags, describe
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, number_of
 from ovmse.core.types import EnvSpec
 from ovmse.methods.overrides import change_method
 from ovmse.ope.candidates import Candidate, restore
@@ -72,8 +72,9 @@ def markdown(selecting: Selecting, selected: Selected) -> str:
     uncovered = sum(not row.covered for row in selected.rows)
     text = [
         "# Selection",
-        f"{len(selected.rows)} teams, judged by the log `{selecting.data}` alone, ranked by `{selecting.score}`. FQE: "
-        f"fitted Q evaluation, {selecting.updates} updates, {selecting.fits} fit(s), mixer {selecting.mixer}, γ = "
+        f"{number_of(len(selected.rows), 'team')}, judged by the log `{selecting.data}` alone, ranked by "
+        f"`{selecting.score}`. FQE: fitted Q "
+        f"evaluation, {selecting.updates} updates, {selecting.fits} fit(s), mixer {selecting.mixer}, γ = "
         f"{selecting.gamma}; the interval is over the log's first rows and the fits, and knows nothing of the fit's "
         f"bias. The log's own mean discounted return: {fmt.number(selected.logged)}.",
         fmt.markdown(COLUMNS, (cells(COLUMNS, row) for row in selected.rows)),

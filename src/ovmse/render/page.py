@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ovmse.core.errors import number_of
 from ovmse.render import format as fmt
 
 
@@ -30,4 +31,4 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"plain": fmt.plain, "code": _code}
-_ENVIRONMENT.globals |= {"fmt": fmt, "zip": zip}
+_ENVIRONMENT.globals |= {"fmt": fmt, "number_of": number_of, "zip": zip}

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovmse import envs, methods
 from ovmse.config import Config
-from ovmse.core.errors import UserError, check_positive
+from ovmse.core.errors import UserError, check_positive, number_of
 from ovmse.core.networks import Parts, Team
 from ovmse.core.types import EnvSpec
 from ovmse.envs.settings import parse_settings
@@ -52,7 +52,7 @@ def evaluate_run(
     fill = np.resize(np.arange(config.seeds), padded_seeds(config.seeds))
     fresh = jax.random.fold_in(jax.random.key(seed), 2**20)  # training folds in 0 and 1, collecting 2 and on
     keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
-    display.say(f"playing {episodes} episodes with each of {config.seeds} teams …")
+    display.say(f"playing {number_of(episodes, 'episode')} with each of {number_of(config.seeds, 'team')} …")
     playing = split(jax.tree.map(lambda x: x[fill], Teams(team, guide)), config.seeds)
     scores = evaluate(config, collect_episodes, playing, split(keys, config.seeds))
     rows = [

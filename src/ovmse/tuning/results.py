@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ovmse.config import Config, LearnerConfig, changed_flags
+from ovmse.core.errors import number_of
 from ovmse.render import draw, format as fmt
 from ovmse.stats.estimates import Curve
 from ovmse.stats.expected import expected_best
@@ -111,9 +112,10 @@ def markdown(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[Method
     seeds = f"{tuning.seed} to {tuning.seed + tuning.seeds - 1}" if tuning.seeds > 1 else str(tuning.seed)
     text = [
         "# Tuning",
-        f"{tuning.env}, {tuning.trials} trials per method ({tuning.sampler}), seeds {seeds}. Scores: {scores}, "
-        "mean over the online phase or final. The tuned score is the best of several noisy ones: it flatters. Report "
-        "what the commands below give, on other seeds. Updates and environment steps: all that were spent.",
+        f"{tuning.env}, {number_of(tuning.trials, 'trial')} per method ({tuning.sampler}), seeds {seeds}. Scores: "
+        f"{scores}, mean over the online phase or final. The tuned score is the best of several noisy ones: it "
+        "flatters. Report what the commands below give, on other seeds. Updates and environment "
+        "steps: all that were spent.",
         fmt.markdown(HEADER, map(cells, found)),
         "![Expected best score by number of settings tried](eop.svg)",
     ]

@@ -302,7 +302,10 @@ def test_a_dataset_comes_back_exactly(tmp_path_factory, seed, data):
     episodes = [random_episode(rng, length, spec, end) for length, end in zip(lengths, ends, strict=True)]
     episodes = [e._replace(reward=np.where(e.valid, e.reward, 0)) for e in episodes]
     dataset = write_dataset(folder / "first", spec, episodes, rng.random(len(lengths)) < 0.5)
-    assert writer.write(dataset, folder / "log.h5") == []
+    early = sum(end == "truncated" and length < spec.episode_limit for length, end in zip(lengths, ends, strict=True))
+    lost = writer.write(dataset, folder / "log.h5")
+    assert len(lost) == (early > 0)
+    assert all(f"of {early} episode{'s' * (early > 1)} cut before the limit of 6 steps" in text for text in lost)
     source = reader.read(folder / "log.h5")
     assert source.facts["ovmse"]["env"] == spec._asdict()
     again = as_dataset(folder / "again", source, limit=spec.episode_limit)
@@ -317,11 +320,48 @@ def test_an_exported_file_is_as_the_frameworks_write_it(tmp_path, arrays, saver)
     dataset = as_dataset(tmp_path / "d", reader.read(SAVERS[saver](tmp_path / "in.h5", arrays)))
     writer.write(dataset, tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
-        assert set(file) == set(arrays) - {"probs"}
-        for name in file:
+        assert set(file) == set(arrays) - {"probs"} | {"actions_onehot"}
+        taken = arrays["terminated"].cumsum(axis=1) - arrays["terminated"] == 0
+        taken &= (arrays["filled"] == 1) & (np.arange(LIMIT + 1) < LIMIT)[:, None]
+        one_hot = np.eye(A, dtype=np.float32)[arrays["actions"][..., 0]] * taken[..., None]
+        np.testing.assert_array_equal(file["actions_onehot"][:], one_hot)
+        for name in set(file) - {"actions_onehot"}:
             assert file[name].fletcher32 and file[name].compression == "gzip"
             assert file[name].dtype == arrays[name].dtype, name
             np.testing.assert_array_equal(file[name][:], arrays[name], err_msg=name)
+
+
+def trained_on(path):
+    """The steps that PyMARL's learners train on: (episode, row, the row it bootstraps from, or None).
+
+    mask = filled[:-1], and no row after a terminated one; the loss at row t bootstraps from row t+1 unless terminated.
+    """
+    with h5py.File(path) as file:
+        filled, terminated = (file[name][:, :-1, 0].astype(int) for name in ("filled", "terminated"))
+        mask = filled.copy()
+        mask[:, 1:] *= 1 - terminated[:, :-1]
+        return {(e, t, None if terminated[e, t] else t + 1) for e, t in np.argwhere(mask).tolist()}
+
+
+def test_pymarl_trains_on_the_steps_that_were_played_and_on_no_other(tmp_path):
+    rng = np.random.default_rng(0)
+    lengths, ends = rng.integers(1, SPEC.episode_limit + 1, 60).tolist(), rng.choice(["terminal", "truncated"], 60)
+    played = [random_episode(rng, length, SPEC, end) for length, end in zip(lengths, ends, strict=True)]
+    dataset = write_dataset(tmp_path / "d", SPEC, played)
+    writer.write(dataset, tmp_path / "log.h5")
+    steps = {
+        (e, t, None if t == length - 1 and ends[e] == "terminal" else t + 1)
+        for e, length in enumerate(lengths)
+        for t in range(length)
+    }
+    found = trained_on(tmp_path / "log.h5")
+    assert (len(found - steps), len(steps - found)) == (0, 0)
+    with h5py.File(tmp_path / "log.h5") as file:  # what it bootstraps from is what was there
+        for e, t, row in found:
+            assert file["actions_onehot"][e, t].argmax(-1).tolist() == file["actions"][e, t, :, 0].tolist()
+            if row is not None:
+                np.testing.assert_array_equal(file["obs"][e, row], played[e].obs[row])
+                np.testing.assert_array_equal(file["avail_actions"][e, row], played[e].avail[row])
 
 
 def test_exports_in_blocks_of_whole_chunks(tmp_path, monkeypatch):
@@ -341,7 +381,7 @@ def test_says_what_finds_no_place(tmp_path, monkeypatch):
     dataset = write_dataset(tmp_path / "d", SPEC, [random_episode(np.random.default_rng(0), 3)], [True])
     monkeypatch.setattr(writer, "ATTRIBUTE_BYTES", 0)
     settings_lost, wins_lost = writer.write(dataset, tmp_path / "log.h5")
-    assert "the environment" in settings_lost and "which of 1 episodes were won" in wins_lost
+    assert "the environment" in settings_lost and "which were won, of 1 episode," in wins_lost
     assert [e.won for e in reader.read(tmp_path / "log.h5").episodes] == [None]
 
 

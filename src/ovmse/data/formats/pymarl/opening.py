@@ -17,7 +17,7 @@ BLOCK_BYTES = 2**25
 CHUNK_LIMIT = 2**28
 EPISODE_LIMIT = 2**30
 CACHE_BYTES = 2**23
-ORIGIN, WON = "ovmse", "ovmse_won"  # attributes of files that this library wrote
+ORIGIN, WON, UNMARKED = "ovmse", "ovmse_won", "ovmse_unmarked"  # attributes of files that this library wrote
 ATTRIBUTE_BYTES = 60_000  # what HDF5 keeps beside a group: 64 KiB
 
 KEYS = {
@@ -31,6 +31,8 @@ KEYS = {
     "won": Layout("won", ("E",), "biuf", "bool"),
 }
 """The key of every field; another axis of one entry may follow."""
+ONE_HOT = Layout("actions_onehot", ("E", "R", "N", "A"), "f", "float32")
+"""The actions once more, as the controllers of the frameworks read them; it is written only."""
 
 
 class Hdf5Part(NamedTuple):
@@ -104,7 +106,7 @@ def datasets(path: Path, file: Any) -> Hdf5Part:
                 f"there are {', '.join(sorted(names)[:32]) or 'nothing'}."
             )
         sets = {field: _dataset(path, file, key) for field, key in KEYS.items() if key.name in names}
-        part = Hdf5Part(path, sets, _sizes(path, sets), sorted(names - {key.name for key in KEYS.values()}))
+        part = Hdf5Part(path, sets, _sizes(path, sets), sorted(names - {key.name for key in (*KEYS.values(), ONE_HOT)}))
         for field, values in sets.items():
             check_stored(f"{path}: {KEYS[field].name}", values)
     if (needed := part.episode_bytes) > EPISODE_LIMIT:
@@ -180,13 +182,15 @@ def check_stored(where: str, values: Any) -> None:
         raise UserError(f"{where}: the list of its chunks is damaged. {AGAIN}")
 
 
-def lengths(part: Hdf5Part) -> Lengths:
+def lengths(part: Hdf5Part, unmarked: bool = False) -> Lengths:
     """How long every episode is, by `filled` and `terminated`.
 
     F rows are filled, the first ones. Terminated at row t: t+1 steps, and the row after them, if it is filled, is the
     final one; no further row may be filled. Not terminated: the episode was cut. Its last filled row is the final one,
     as PyMARL fills it, unless no terminated episode of the file has a final row, or none is terminated and some
     last filled rows have a reward: then every filled row is a step.
+    unmarked: the file is an export of this library, in which a final row is there but not filled in episodes that were
+    cut before the last row of all.
     """
     filled, steps, rewarded = (np.empty(part.sizes["E"], kind) for kind in (np.int64, np.int64, bool))
     rows = part.sizes["R"]
@@ -203,10 +207,13 @@ def lengths(part: Hdf5Part) -> Lengths:
     terminal = steps > 0
     late = terminal & (filled > steps + 1)
     part.refuse(0, late, "terminated: expected at the last step, got rows filled after the final one")
+    if unmarked:
+        filled += ~terminal & (filled < rows)
+        rewarded &= filled == rows
     with_final, without = (filled > steps)[terminal].any(), (filled == steps)[terminal].any()
-    steps_only = without and not with_final or not terminal.any() and bool(rewarded.any())
+    steps_only = not unmarked and bool(without and not with_final or not terminal.any() and rewarded.any())
     assumed = []
-    if not terminal.all():
+    if not unmarked and not terminal.all():
         if steps_only:
             assumed.append("filled rows are steps: no final row is marked, not even where an episode was terminated")
         elif without or not with_final:

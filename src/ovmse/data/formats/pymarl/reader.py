@@ -15,6 +15,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.formats.pymarl.opening import (
     ATTRIBUTE_BYTES,
     BLOCK_BYTES,
+    UNMARKED,
     WON,
     Hdf5Part,
     Lengths,
@@ -72,8 +73,8 @@ def _plan(path: Path, n_actions: int | None, facts: dict[str, Any]) -> FilePlan:
     """Check a file and find its episodes; what else it says is added to `facts`."""
     with open_file(path) as file:
         part = datasets(path, file)
-        found = lengths(part)
         attributes = _attributes(path, file)
+        found = lengths(part, attributes.pop(UNMARKED, None) == 1)
         won = _won(part, attributes.pop(WON, None))
         largest = 0 if n_actions or "avail" in part.sets else _largest_action(part, found)
     facts |= attributes | {"rows": max(part.sizes["R"], facts.get("rows", 0))}

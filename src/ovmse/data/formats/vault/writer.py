@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.reading import export_sizes, origin, spans
 from ovmse.data.formats.vault.opening import BLOCK_BYTES, INDEX, LAYOUTS, store_at, tensorstore
@@ -40,7 +40,8 @@ def write(dataset: Dataset, path: Path) -> list[str]:
             raise UserError(f"{path}: cannot be written: {str(error)[:300]}") from error
         (partial / "metadata.json").write_text(json.dumps(_metadata_of(dataset, shapes)))
     episodes, cut = len(dataset.length), len(dataset.length) - int(dataset.terminal.sum())
-    lost = [f"final observations of {episodes:,} episodes, {cut:,} of them cut by the time limit, are not in a vault"]
+    played = number_of(episodes, "episode")
+    lost = [f"final observations of {played}, {cut:,} of them cut by the time limit, are not in a vault"]
     if dataset.spec.has_win:
         lost.append(f"which episodes were won ({int(dataset.won.sum()):,} of {episodes:,}) is not in a vault")
     return lost
