@@ -32,18 +32,19 @@ def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool
         print_listing(entries, Console())
 
 
-def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
+def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None, trust_code: bool = False) -> None:
     """Make a dataset by its recipe: a name of the catalogue, or an existing dataset once more.
 
     Args:
         name: such as smax-3m-medium, or a dataset's directory.
         out: the directory to write; by default NAME (or NAME-again) in the folder of datasets.
+        trust_code: import and run the environment of somebody's own that the dataset's recipe names.
     """
     from ovmse.collection.rebuild import make
     from ovmse.training.display import Display
 
     console = Console()
-    made = make(name, out, Display(console))
+    made = make(name, out, Display(console), trust_code)
     say(console, f"{made}\nNext: ovmse inspect {quote(str(made.dataset.path))}")
 
 

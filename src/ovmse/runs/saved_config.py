@@ -36,5 +36,5 @@ def read_config(run: Path, trusted: bool = False) -> Config:
     if missing := [name for name in Config.__dataclass_fields__ if name not in found and name not in NEWER]:
         raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}.")
     config = as_type({**found, "out": str(run)}, Config, f"{path} is damaged")
-    trusted_code.check(run, config, trusted)
+    trusted_code.check(path, config, trusted)
     return config

@@ -1,6 +1,7 @@
-"""A run's directory can name code: an environment or a method of somebody's own, which would be imported and called.
+"""What is read from a disk can name code: an environment or a method of somebody's own, to be imported and called.
 
-Whoever opens a directory must say that such code may run; what comes with ovmse needs no such word.
+Runs do in their `config.json`, datasets in their recipe. Whoever reads a name passes `check` before following it: its
+user must say that such code may run. What comes with ovmse needs no such word.
 """
 
 import hashlib
@@ -35,10 +36,10 @@ def checksums(config: Config) -> dict[str, str]:
     return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for name, file in files.items() if file}
 
 
-def check(run: Path, config: Config, trusted: bool) -> None:
-    """Raise `UserError` where a run's directory names code that it takes trust to run."""
+def check(where: object, config: Config, trusted: bool) -> None:
+    """Raise `UserError` where a configuration that was read from `where` names code that it takes trust to run."""
     if (found := names_of_code(config)) and not trusted:
         raise UserError(
-            f"{run / 'config.json'} names code that would be imported and run: {' and '.join(found)}. If you trust "
-            "that directory and that code, add --trust-code."
+            f"{where} names code that would be imported and run: {' and '.join(found)}. If you trust that directory "
+            "and that code, add --trust-code."
         )
