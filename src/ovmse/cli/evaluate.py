@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 
 
 def evaluate(
@@ -31,7 +30,7 @@ def evaluate(
     from ovmse.training.display import Display
     from ovmse.training.evaluate_run import evaluate_run
 
-    console = Console()
+    console = Terminal()
     rows = evaluate_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console))
     table = Table("seed", "team", "win rate", "return", "length", title=f"{run}: {episodes} greedy episodes per team")
     for row in rows:

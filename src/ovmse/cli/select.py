@@ -2,14 +2,13 @@
 
 import tyro
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ovmse.ope.select import select as run
 from ovmse.ope.settings import Selecting
 from ovmse.ope.write import COLUMNS, TRUE_COLUMNS, cells, next_command
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 from ovmse.training.display import Display
 
 
@@ -19,7 +18,7 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
     Args:
         selecting: the selection.
     """
-    console = Console()
+    console = Terminal()
     found = run(selecting, Display(console))
     table = Table(title=f"{len(found.rows)} teams by {selecting.score}", box=box.SIMPLE, pad_edge=False, padding=0)
     for name in COLUMNS:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ovmse.config import Config, PresetName
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 from ovmse.tuning.settings import Tuning, from_config
 
 
@@ -27,7 +27,7 @@ def tune_command(default: Config) -> Callable[..., None]:
             tuning: the search.
             preset: start from the settings of demo or paper; what else is given goes on top.
         """
-        show(tuning, Console())
+        show(tuning, Terminal())
 
     return tune
 

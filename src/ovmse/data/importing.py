@@ -18,7 +18,7 @@ from ovmse.data.raw_episode import ImportRules, RawEpisode, Source
 from ovmse.data.schema import Metadata
 from ovmse.data.writer import DatasetWriter, DiskError
 from ovmse.system import provenance
-from ovmse.system.files import check_free
+from ovmse.system.files import check_free, check_tree
 from ovmse.system.plugins import load_own
 
 READERS = {name: f"ovmse.data.formats.{name}.reader" for name in ("vault", "pymarl", "minari", "npz", "table")}
@@ -120,6 +120,10 @@ def open_source(
             raise UserError("episodes from Python: say how many actions an agent has (n_actions).")
         return episodes.read(source, n_actions=n_actions)
     path = Path(source)
+    if path.is_dir():
+        check_tree(path, links=True)
+    elif path.exists() and not path.is_file():
+        raise UserError(f"{path}: expected a file or a directory, got a pipe or a device.")
     found = detect(path) if format == "auto" else format
     if found not in READERS and ":" not in found:
         raise unknown("format", found, READERS, "Your own: module:attribute.")
