@@ -25,7 +25,7 @@ def write(out: Path, number: int = 0, **more) -> Path:
     def seeds(folder: Path) -> None:
         save_file({"x": np.arange(100) + number}, folder / "seed-0.safetensors")
 
-    about = {"phase": "offline", "rows_in_use": [], "experience": [], "clock": {}, "ran_on": {"jax": "1"}}
+    about = {"phase": "offline", "rows_in_use": [], "experience": [], "clock": {}, "ran_on": {"jax": "1"}, "run": {}}
     return checkpoints.write(out, about | {"number": number}, ROWS, seeds, **{"keep": 2, **more})
 
 
@@ -200,3 +200,32 @@ def test_differences_are_named_by_path():
     assert config.differences(there, there) == []
     here = {"a": {"b": 2, "c": [1]}, "e": 3}
     assert config.differences(there, here) == ["a.b 1 there, 2 here", "e 'not given' there, 3 here"]
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
+    own = config.describe(config.Config(batch_episodes=16, seed=3))
+    saved = checkpoints.Saved(tmp_path, {"run": checkpoints.settings_of(own)}, [])
+    checkpoints.check_own(saved, own | {"out": "elsewhere", "checkpoint_minutes": 1.0})
+    for name in ("batch_episodes", "seed", "seeds", "online_env_steps", "offline_updates", "episodes_per_collect"):
+        with pytest.raises(UserError, match=f"another run's checkpoint: {name} .* there, 77 here"):
+            checkpoints.check_own(saved, own | {name: 77})
+    with pytest.raises(UserError, match="learner.learning_rate"):
+        checkpoints.check_own(saved, own | {"learner": own["learner"] | {"learning_rate": 1.0}})
+
+
+def test_an_unfinished_run_without_its_checkpoints_is_refused(tmp_path):
+    (tmp_path / checkpoints.FOLDER).mkdir()
+    checkpoints.check_there(tmp_path)
+    (tmp_path / checkpoints.FOLDER).rmdir()
+    with pytest.raises(UserError, match="checkpoints is missing"):
+        checkpoints.check_there(tmp_path)
+
+
+def test_what_a_checkpoint_says_of_itself_is_in_its_types(tmp_path):
+    path = write(tmp_path)
+    found = json.loads((path / checkpoints.ABOUT).read_text())
+    for name, value in {"phase": "later", "rows_in_use": {}, "clock": {"spent": [1]}, "ran_on": 3, "run": None}.items():
+        (path / checkpoints.ABOUT).write_text(json.dumps(found | {name: value}))
+        _sums(path, lambda lines: [f"{checkpoints.checksum(path / line[66:])}  {line[66:]}" for line in lines])
+        with pytest.raises(UserError, match=f"about.json: {name}"):
+            checkpoints.read(path)

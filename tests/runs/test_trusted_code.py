@@ -9,6 +9,7 @@ import ovmse
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.runs import trusted_code
+from ovmse.system.plugins import import_own
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "copyreg"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
@@ -90,3 +91,24 @@ def test_code_that_a_directory_names_takes_trust(settings, named):
     with pytest.raises(UserError, match="--trust-code") as raised:
         trusted_code.check(Path("run"), config, trusted=False)
     assert named in str(raised.value)
+
+
+def test_what_ones_own_modules_import_beside_them_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_parts").mkdir()
+    for name, text in {
+        "own_env.py": "import json\nfrom own_parts import rules\nimport own_constants\n",
+        "own_constants.py": "X = 1\n",
+        "own_parts/__init__.py": "",
+        "own_parts/rules.py": "from . import scores\nfrom .scores import best\n",
+        "own_parts/scores.py": "best = 2\n",
+        "own_other.py": "",
+    }.items():
+        (tmp_path / name).write_text(text)
+    import_own("own_env")
+    before = trusted_code.checksums(Config(env="own_env:Env"))
+    assert list(before) == ["own_constants", "own_env", "own_parts", "own_parts.rules", "own_parts.scores"]
+    (tmp_path / "own_parts" / "scores.py").write_text("best = 3\n")
+    after = trusted_code.checksums(Config(env="own_env:Env"))
+    assert [name for name in before if before[name] != after[name]] == ["own_parts.scores"]
+    assert trusted_code.checksums(Config(env="pettingzoo:own_env")) == after

@@ -1,10 +1,10 @@
 """`ovmse collect`."""
 
 import tyro
-from rich.console import Console
 
 from ovmse.cli.say import say_made
 from ovmse.collection.settings import Collecting
+from ovmse.system.progress import Terminal
 
 
 def collect(collecting: tyro.conf.UseAppendAction[tyro.conf.OmitArgPrefixes[Collecting]]) -> None:
@@ -12,6 +12,6 @@ def collect(collecting: tyro.conf.UseAppendAction[tyro.conf.OmitArgPrefixes[Coll
     from ovmse.collection.collect import collect as run  # here, since --help does without JAX
     from ovmse.training.display import Display
 
-    console = Console()
+    console = Terminal()
     dataset = run(collecting, Display(console))
     say_made(console, dataset.metadata, dataset.path, collecting.out)

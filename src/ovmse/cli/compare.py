@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from ovmse.runs.saved_config import need_runs
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 
 
 def compare(
@@ -22,6 +21,6 @@ def compare(
     from ovmse.report.compare import compare as run
 
     need_runs(runs)
-    console = Console()
+    console = Terminal()
     where = run(list(runs), out, console, reference)
     say(console, f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}")

@@ -8,11 +8,10 @@ from shlex import quote
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from ovmse.cli.say import say_made
 from ovmse.data.exporting import Format as ExportFormat
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 
 
 def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool = False) -> None:
@@ -29,21 +28,22 @@ def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool
     if json:
         print(jsonlib.dumps([asdict(entry) for entry in entries], indent=1))
     else:
-        print_listing(entries, Console())
+        print_listing(entries, Terminal())
 
 
-def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
+def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None, trust_code: bool = False) -> None:
     """Make a dataset by its recipe: a name of the catalogue, or an existing dataset once more.
 
     Args:
         name: such as smax-3m-medium, or a dataset's directory.
         out: the directory to write; by default NAME (or NAME-again) in the folder of datasets.
+        trust_code: import and run the environment of somebody's own that the dataset's recipe names.
     """
     from ovmse.collection.rebuild import make
     from ovmse.training.display import Display
 
-    console = Console()
-    made = make(name, out, Display(console))
+    console = Terminal()
+    made = make(name, out, Display(console), trust_code)
     say(console, f"{made}\nNext: ovmse inspect {quote(str(made.dataset.path))}")
 
 
@@ -56,7 +56,7 @@ def get_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> Non
     """
     from ovmse.collection.download import get
 
-    get(name, out, Console())
+    get(name, out, Terminal())
 
 
 def mix_datasets(
@@ -87,7 +87,7 @@ def mix_datasets(
         seed=seed,
         allow_version_mismatch=allow_version_mismatch,
     )
-    say_made(Console(), dataset.metadata, dataset.path, out)
+    say_made(Terminal(), dataset.metadata, dataset.path, out)
 
 
 def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFormat = "auto") -> None:
@@ -100,7 +100,7 @@ def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFor
     """
     from ovmse.data.exporting import export_dataset as run
 
-    console = Console()
+    console = Terminal()
     for text in run(data, out, format):
         say(console, f"not carried over: {text}")
     say(console, f"Written: {out}\nNext: ovmse import {quote(str(out))} --out AGAIN reads it back")

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from ovmse.core.errors import number_of
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 
 
 def evaluate(
@@ -32,7 +31,7 @@ def evaluate(
     from ovmse.training.display import Display
     from ovmse.training.evaluate_run import evaluate_run
 
-    console = Console()
+    console = Terminal()
     rows = evaluate_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console))
     title = f"{run}: {number_of(episodes, 'greedy episode')} per team"
     table = Table("seed", "team", "win rate", "return", "length", title=title)

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from ovmse.cli.say import say_made
 from ovmse.core.errors import UserError
 from ovmse.data.formats.table.columns import Columns, load_columns
 from ovmse.data.raw_episode import ImportRules
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 
 
 def import_log(
@@ -56,7 +55,7 @@ def import_log(
     from ovmse.data.importing import import_dataset
     from ovmse.envs.settings import parse_settings
 
-    console = Console()
+    console = Terminal()
     if mapping is not None:
         if columns != Columns():
             raise UserError("name the columns either by --mapping or by --columns, not by both.")

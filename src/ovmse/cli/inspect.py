@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from ovmse.core.errors import UserError
+from ovmse.system.progress import Terminal
 
 
 def inspect(
@@ -30,6 +30,6 @@ def inspect(
     from ovmse.system import jax_setup
 
     jax_setup.use()
-    report = run(data, out, Console(), figure, seed, clone)
+    report = run(data, out, Terminal(), figure, seed, clone)
     if not report.usable:
         raise UserError(f"{data} cannot be used as it is; what to do stands above and in {report.written[0]}.")

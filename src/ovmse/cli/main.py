@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 
 from ovmse.config import PRESETS, Config
 from ovmse.core.errors import UserError, unknown
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 from ovmse.system.signals import Interrupted
 
 DESCRIPTION = "Train a team from logged play, hand it over, improve it online, and see what it forgot."
@@ -34,7 +33,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    errors = Console(stderr=True)
+    errors = Terminal(stderr=True)
     try:
         run(arguments)
     except (UserError, OSError) as error:

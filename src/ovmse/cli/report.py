@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from ovmse.runs.saved_config import need_runs
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 
 
 def report(
@@ -23,4 +22,4 @@ def report(
 
     need_runs(runs)
     page = write_report(list(runs), out, reference)
-    say(Console(), f"Written: {page}\nNext: open it in a browser")
+    say(Terminal(), f"Written: {page}\nNext: open it in a browser")

@@ -2,7 +2,6 @@
 
 import tyro
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -10,7 +9,7 @@ from ovmse.core.errors import number_of
 from ovmse.ope.select import select as run
 from ovmse.ope.settings import Selecting
 from ovmse.ope.write import COLUMNS, TRUE_COLUMNS, cells, next_command
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 from ovmse.training.display import Display
 
 
@@ -20,7 +19,7 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
     Args:
         selecting: the selection.
     """
-    console = Console()
+    console = Terminal()
     found = run(selecting, Display(console))
     title = f"{number_of(len(found.rows), 'team')} by {selecting.score}"
     table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=0)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from ovmse.config import Config, PresetName
 from ovmse.core.errors import UserError
+from ovmse.system.progress import Terminal
 
 
 def train_command(default: Config) -> Callable[..., None]:
@@ -37,6 +37,6 @@ def train_command(default: Config) -> Callable[..., None]:
             if config != default:
                 raise UserError("a run goes on with its own settings: give --resume alone.")
             config = read_config(resume, trust_code)
-        run(config, Display(Console()), resume is not None, allow_inexact_resume)
+        run(config, Display(Terminal()), resume is not None, allow_inexact_resume)
 
     return train

@@ -5,13 +5,12 @@ from shlex import quote
 
 import tyro
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ovmse.config import Config, PresetName
 from ovmse.core.errors import number_of
-from ovmse.system.progress import say
+from ovmse.system.progress import Terminal, say
 from ovmse.tuning.settings import Tuning, from_config
 
 
@@ -31,7 +30,7 @@ def tune_command(default: Config) -> Callable[..., None]:
         from ovmse.tuning.results import HEADER, cells, command, flags_of
         from ovmse.tuning.search import tune as run
 
-        console = Console()
+        console = Terminal()
         found = run(tuning, console)
         table = Table(
             *HEADER[:-1], title=f"{tuning.env}: {number_of(tuning.trials, 'trial')} per method", box=box.SIMPLE

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import zarr
 from rich.console import Console
@@ -18,6 +18,7 @@ from ovmse.data.dataset import Dataset, find, root, shipped
 from ovmse.data.schema import KINDS, Metadata
 from ovmse.data.zarr_files import read_metadata
 from ovmse.render import format as fmt
+from ovmse.system.files import as_type, check_tree
 
 Kind = Literal["shipped", "local", "recipe", "download"]
 
@@ -74,14 +75,16 @@ def _looks_like_one(path: Path) -> bool:
 
 def local(path: Path, name: str, kind: Kind, thorough: bool = False) -> Entry:
     """The entry of a dataset on disk, damaged or not."""
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = None
     try:
+        check_tree(path)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         found = Dataset.open(path).metadata if thorough else read_metadata(path)
         check_files(path)
+        rest = (found.quality, found.episodes, size, found.checksum)
+        return Entry(name, kind, found.env.name, *rest, made=how_made(found), path=str(path))
     except (UserError, OSError) as error:
         return Entry(name, kind, bytes=size, path=str(path), damage=str(error))
-    rest = (found.quality, found.episodes, size, found.checksum)
-    return Entry(name, kind, found.env.name, *rest, made=how_made(found), path=str(path))
 
 
 def check_files(path: Path) -> None:
@@ -100,7 +103,8 @@ def how_made(found: Metadata) -> str:
     """Where a dataset comes from, in a few words."""
     recipe = found.recipe or {}
     if recipe.get("made_by") == "mix":
-        return "mixed of " + ", ".join(str(part.get("name")) for part in recipe.get("parts", []))
+        parts = as_type(recipe.get("parts", []), list[dict[str, Any]], "parts of a recipe")
+        return "mixed of " + ", ".join(str(part.get("name")) for part in parts)
     if found.source:
         return f"imported from {found.source}"
     return "collected" if recipe or found.command.startswith("ovmse collect") else "written"

@@ -22,7 +22,7 @@ from ovmse.collection.unpack import Limits, unpack
 from ovmse.core.errors import UserError, check_known
 from ovmse.data.dataset import root
 from ovmse.system.files import check_free
-from ovmse.system.progress import ProgressBar
+from ovmse.system.progress import ProgressBar, Terminal
 
 PIECE = 2**16
 TIMEOUT_SECONDS = 60.0
@@ -77,7 +77,7 @@ def get(
     """
     check_known("public dataset", name, DOWNLOADS)
     found, target = DOWNLOADS[name], out or root() / "downloads" / name
-    console = console or Console(quiet=True)
+    console = console or Terminal(quiet=True)
     seen = fetch_into(found, target.resolve(), console, opener or https_opener(), limits)
     how = "as expected" if found.sha256 else "not known before: note it to compare with later"
     console.print(f"sha256:{seen} ({how})", highlight=False, soft_wrap=True)

@@ -47,11 +47,17 @@ class Made(NamedTuple):
         return "\n".join(lines)
 
 
-def make(name_or_path: str | os.PathLike[str], out: Path | None = None, display: Display | None = None) -> Made:
+def make(
+    name_or_path: str | os.PathLike[str],
+    out: Path | None = None,
+    display: Display | None = None,
+    trust_code: bool = False,
+) -> Made:
     """Make a dataset: one of the named recipes, or an existing dataset (a directory) again, by its own recipe.
 
     out: the directory to write; by default NAME, or NAME-again for one that exists, in the folder of datasets (see
     `ovmse.data.dataset.root`). What exists already, there or shipped with the package, is compared with.
+    trust_code: import and run the environment of somebody's own that an existing dataset's recipe names.
     Raises `UserError` for names that are unknown, recipes that are missing or can't be followed, and where `out` is
     in use.
     """
@@ -62,7 +68,7 @@ def make(name_or_path: str | os.PathLike[str], out: Path | None = None, display:
         dataset = collect(replace(table[name], out=out or root() / name), display)
     elif is_path or name in shipped():
         before = find(name)
-        dataset = again(before, out or root() / f"{before.resolve().name}-again", display)
+        dataset = again(before, out or root() / f"{before.resolve().name}-again", display, trust_code)
     else:
         raise unknown("dataset to make", name, [*table, *shipped()], "Or give the path of an existing one.")
     if before is None or not (old := read_metadata(before)).checksum:
@@ -71,7 +77,7 @@ def make(name_or_path: str | os.PathLike[str], out: Path | None = None, display:
     return Made(dataset, before, same, () if same else differences(old, dataset.metadata))
 
 
-def again(before: Path, out: Path, display: Display | None = None) -> Dataset:
+def again(before: Path, out: Path, display: Display | None = None, trust_code: bool = False) -> Dataset:
     """Make an existing dataset again, into `out`."""
     check_free(out.resolve())
     recipe = read_metadata(before).recipe
@@ -79,7 +85,7 @@ def again(before: Path, out: Path, display: Display | None = None) -> Dataset:
         raise UserError(f"{before}: no recipe is recorded in it, so that it can't be made again.")
     match recipe.get("made_by"):
         case "collect":
-            return collect(recipes.collecting(recipe, str(before), out), display)
+            return collect(recipes.collecting(recipe, str(before), out, trust_code), display)
         case "mix":
             return mix_again(recipe, before, out)
         case other:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovmse.collection.settings import PATHS, QUALITIES, Collecting
-from ovmse.config import flatten
+from ovmse.config import Config, flatten
 from ovmse.core.errors import UserError
+from ovmse.runs import trusted_code
 from ovmse.system.files import as_type
 
 REPLAY_ENV_STEPS = 250_000
@@ -48,11 +49,12 @@ def named() -> dict[str, Collecting]:
     return found
 
 
-def collecting(recipe: dict[str, Any], where: str, out: Path) -> Collecting:
+def collecting(recipe: dict[str, Any], where: str, out: Path, trusted: bool = False) -> Collecting:
     """What a recorded recipe asks to collect, into `out`.
 
     A setting that the recipe does not have keeps its default: it is younger than the recipe.
-    Raises `UserError`, which begins with `where`, for settings that this version does not know or cannot take.
+    Raises `UserError`, which begins with `where`, for settings that this version does not know or cannot take, and for
+    an environment of somebody's own, unless it is `trusted`.
     """
     known = {*flatten(asdict(Collecting())), "learner"} - set(PATHS)
     settings = {name: value for name, value in recipe.items() if name not in ("made_by", "versions")}
@@ -62,7 +64,9 @@ def collecting(recipe: dict[str, Any], where: str, out: Path) -> Collecting:
             f"{unreadable}: it has settings that this version of ovmse does not know: {', '.join(strange)}. "
             f"Use the version that made it, {recipe_versions(recipe).get('ovmse') or 'not recorded'}."
         )
-    return as_type({**settings, "out": str(out)}, Collecting, unreadable)
+    collecting: Collecting = as_type({**settings, "out": str(out)}, Collecting, unreadable)
+    trusted_code.check(f"{where}: its recipe", Config(env=collecting.env), trusted)
+    return collecting
 
 
 def recipe_versions(recipe: dict[str, Any]) -> dict[str, Any]:

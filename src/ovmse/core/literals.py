@@ -31,6 +31,9 @@ def _evaluate(node: ast.expr, makers: Mapping[str, Callable[..., Any]]) -> Any:
     if isinstance(node, ast.Name):
         return node.id
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
     except ValueError:
         raise TypeError from None
+    if isinstance(value, int) and abs(value) >= 2**63:  # no float may hold it, and no array
+        raise TypeError
+    return value

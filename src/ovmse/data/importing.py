@@ -17,7 +17,7 @@ from ovmse.data.raw_episode import ImportRules, RawEpisode, Source
 from ovmse.data.schema import Metadata
 from ovmse.data.writer import DatasetWriter, DiskError
 from ovmse.system import provenance
-from ovmse.system.files import check_free
+from ovmse.system.files import check_free, check_tree
 from ovmse.system.plugins import load_own
 from ovmse.system.progress import PATIENCE_SECONDS, ProgressBar
 
@@ -122,6 +122,10 @@ def open_source(
     path = Path(source)
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
+    if path.is_dir():
+        check_tree(path, links=True)
+    elif not path.is_file():
+        raise UserError(f"{path}: expected a file or a directory, got a pipe or a device.")
     found = detect(path) if format == "auto" else format
     if found not in READERS and ":" not in found:
         raise unknown("format", found, READERS, "Your own: module:attribute.")

@@ -24,7 +24,7 @@ from ovmse.core.types import EnvSpec, Flat, action_dtype
 from ovmse.data.dataset import episode_returns
 from ovmse.data.schema import KINDS, ROWS, STEPS, shapes, starts
 from ovmse.data.zarr_files import Stored
-from ovmse.system.files import atomic_path
+from ovmse.system.files import atomic_path, make_folder, regular
 
 VALUES = (*ROWS, *STEPS)
 RECORD = np.dtype([("length", "<i4"), ("won", "i1"), ("assumed", "<u8"), ("check", "<u4")])
@@ -46,9 +46,10 @@ class Journal:
         self.episodes = 0
         self._files: dict[str, BinaryIO] = {}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             for name in (*VALUES, "assumptions", "records"):
-                self._files[name] = (folder / name).open("ab+", buffering=0)
+                self._files[name] = open(folder / name, "ab+", buffering=0, opener=regular)  # noqa: SIM115
             fcntl.flock(self._files["records"], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.close()

@@ -18,6 +18,7 @@ from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.findings import Finding
 from ovmse.data.schema import KIND_NAMES, KINDS, ROWS, STEPS, Metadata, cuts, places, shapes, starts
 from ovmse.data.zarr_files import broken, chunks, read_metadata
+from ovmse.system.files import check_tree
 
 BLOCK_BYTES = 2**25
 READ_AS = {"f": np.float32, "b": np.bool_, "iu": np.int64}
@@ -66,6 +67,8 @@ class DatasetScan:
 def scan_dataset(path: Path) -> DatasetScan:
     """Open a dataset and check its files. Raises `UserError` only where there is no dataset at all."""
     findings: list[Finding] = []
+    if path.is_dir():
+        check_tree(path)
     try:
         metadata = read_metadata(path)
     except UserError as error:

@@ -18,7 +18,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSION, SIZES, Metadata
-from ovmse.system.files import as_type, atomic_path, check_free
+from ovmse.system.files import as_type, atomic_path, check_free, check_tree
 
 CHUNK_BYTES = 2**20
 CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
@@ -110,6 +110,7 @@ def read_metadata(path: Path) -> Metadata:
     file = path / "zarr.json"
     if not file.is_file():
         raise UserError(f"{path}: not a dataset: {file.name} is missing.")
+    check_tree(path)
     try:
         attributes = dict(zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False).attrs)
     except Exception as error:

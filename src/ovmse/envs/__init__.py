@@ -8,7 +8,7 @@ from typing import Any
 from ovmse.core.errors import UserError, unknown
 from ovmse.envs.check import check
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
-from ovmse.system.plugins import import_own
+from ovmse.system.plugins import import_own, same_directory
 
 __all__ = ["AnyEnvironment", "Environment", "HostEnvironment", "check", "is_host", "make", "names"]
 
@@ -41,7 +41,8 @@ def make(name: str, **settings: Any) -> AnyEnvironment:
     build = load(BUILDERS[prefix] if ours else name, ours)
     checked = check_settings(name, build, settings, skip=1 if ours else 0)
     settings = {key: checked.get(key, value) for key, value in settings.items()}
-    env = build(rest, **settings) if ours else build(**settings)
+    with same_directory():
+        env = build(rest, **settings) if ours else build(**settings)
     methods = ("reset_host", "step_host") if hasattr(env, "step_host") else ("reset", "step")
     if missing := [m for m in ("spec", *methods) if not hasattr(env, m)]:
         raise UserError(

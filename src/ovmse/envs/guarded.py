@@ -14,6 +14,7 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.core.types import Observation, StepResult
 from ovmse.envs.protocol import HostEnvironment, check_legal, check_observation, check_result, unpacked
+from ovmse.system.plugins import same_directory
 
 
 class EnvFault(Exception):
@@ -36,7 +37,9 @@ class GuardedEnv:
         try:
             with time_limit(self._seconds):
                 self._env = self._make()
-        except (Exception, SystemExit, _TimeUp) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(f"{self.spec.name} could not be made anew: {_told(error)}.") from error
 
     def reset_host(self, seed: int) -> Observation:
@@ -50,11 +53,13 @@ class GuardedEnv:
     def _checked(self, call: str, function: Callable[[], Any], results: int = 0) -> Any:
         """What a call returns in time: an observation, and so many results of a step."""
         try:
-            with time_limit(self._seconds):
+            with time_limit(self._seconds), same_directory():
                 returned = function()
+        except KeyboardInterrupt:
+            raise
         except _TimeUp:
             raise EnvFault(f"{call} took more than {self._seconds:g} s (--env-seconds)") from None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise EnvFault(f"{call} raised {_told(error)}") from error
         try:
             observation, *rest = unpacked(call, returned, 1 + results)

@@ -19,6 +19,7 @@ from ovmse.inspection.figures import plot_profile
 from ovmse.inspection.page import Report, write_page
 from ovmse.inspection.recommendations import command, figures, recommendations
 from ovmse.inspection.warnings import Whole, warnings
+from ovmse.system import files
 from ovmse.system.progress import say
 
 FIGURE_KINDS = (".png", ".svg", ".pdf")
@@ -83,6 +84,7 @@ def diagnose(
 
 def _write(report: Report, names: list[str], folder: Path, figure: Path | None) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
+    files.check_tree(folder)
     file = folder / "profile.json"
     told = {
         **(report.profile or report.facts),
@@ -92,12 +94,13 @@ def _write(report: Report, names: list[str], folder: Path, figure: Path | None) 
         "command": report.command,
     }
     plain = json.loads(json.dumps(told), parse_constant=lambda name: None)  # JSON knows neither NaN nor infinities
-    file.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    files.write_text(file, json.dumps(plain, indent=1) + "\n")
     page = write_page(folder, report, names)
     if figure is None or report.profile is None:
         return page, file
     figure.parent.mkdir(parents=True, exist_ok=True)
-    plot_profile(report.profile, names).savefig(figure)
+    with files.replacing(figure) as temporary:
+        plot_profile(report.profile, names).savefig(temporary, format=figure.suffix[1:])
     return page, file, figure
 
 

@@ -12,6 +12,7 @@ from ovmse.inspection.recommendations import Recommendation
 from ovmse.render import format as fmt
 from ovmse.render.draw import picture
 from ovmse.render.page import render
+from ovmse.system.files import write_text
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def write_page(folder: Path, report: Report, names: Sequence[str]) -> Path:
         }
     page = folder / "index.html"
     title = f"Dataset {report.path.resolve().name}"
-    page.write_text(render("inspect.html", title=title, **shown), encoding="utf-8")
+    write_text(page, render("inspect.html", title=title, **shown))
     return page
 
 

@@ -59,7 +59,7 @@ def write(selecting: Selecting, selected: Selected) -> None:
         "next": next_command(selecting, selected),
     }
     files.write_json(selected.out / "selection.json", record)
-    (selected.out / "selection.md").write_text(markdown(selecting, selected), encoding="utf-8")
+    files.write_text(selected.out / "selection.md", markdown(selecting, selected))
 
 
 def cells(columns: Mapping[str, Callable[[Any], str]], one: Row | Agreed) -> list[str]:

@@ -107,6 +107,8 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     lay_out(figure)
     svg, png = stem.with_name(stem.name + ".svg"), stem.with_name(stem.name + ".png")
+    for path in (svg, png):
+        path.unlink(missing_ok=True)  # a link is replaced, not written through
     with matplotlib.rc_context(THEME | {"svg.fonttype": "path"}):
         figure.savefig(svg, facecolor="white", metadata={"Date": None, "Creator": None})
         figure.savefig(png, facecolor="white", dpi=180, metadata={"Software": None})

@@ -18,6 +18,7 @@ from ovmse.render.draw import save
 from ovmse.report import marl_eval
 from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.runs.metrics_file import load_run
+from ovmse.system import files
 
 BEST = "best (optimistic)"
 CAPTION = (
@@ -76,13 +77,14 @@ def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, refere
         raise UserError(f"{folder}: give a folder; the comparison is several files.")
     found = compare_runs([load_run(d) for d in dirs], reference)
     folder.mkdir(parents=True, exist_ok=True)
+    files.check_tree(folder)
     tables, notes = tables_of(found), [*found.notes, *marl_eval.unfit(found)]
     for table in tables:
         _print(table, console)
         _write_csv(folder / table.file, table.columns)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
-    (folder / "compare.md").write_text(_markdown(tables, notes), encoding="utf-8")
+    files.write_text(folder / "compare.md", _markdown(tables, notes))
     marl_eval.write(found, folder / "marl_eval.json")
     save(compare_figure(found), folder / "compare")
     save(profiles_figure(found), folder / "profiles")
@@ -166,5 +168,5 @@ def _write_csv(path: Path, columns: Sequence[Column]) -> None:
                 cells[column.name + part] = [getattr(value, field, None) for value in column.values]
         elif column.name:
             cells[column.name] = column.values
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([cells, *zip(*cells.values(), strict=True)])

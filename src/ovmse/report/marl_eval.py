@@ -13,6 +13,7 @@ import numpy as np
 from ovmse.analysis.comparison import Comparison
 from ovmse.analysis.results import RunSummary
 from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted
+from ovmse.system.files import write_text
 
 
 def write(found: Comparison, path: Path) -> None:
@@ -23,7 +24,7 @@ def write(found: Comparison, path: Path) -> None:
     clock. absolute_metrics: the last evaluation, since no best policy is chosen and evaluated anew. Evaluations
     without a finite score are left out.
     """
-    path.write_text(json.dumps(tree(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(tree(found), indent=1, allow_nan=False) + "\n")
 
 
 def tree(found: Comparison) -> dict[str, Any]:

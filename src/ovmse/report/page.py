@@ -18,6 +18,7 @@ from ovmse.report.compare import tables_of
 from ovmse.report.plots import learning_figure, mean_curve, q_value_figure
 from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.runs.metrics_file import RunRecord, counted_series, load_run, setting
+from ovmse.system.files import write_text
 from ovmse.system.progress import duration
 
 SPEED = {
@@ -45,7 +46,7 @@ def write_report(run_dirs: Sequence[Path], out: Path | None = None, reference: f
     path = out if out is not None else (dirs[0] if len(dirs) == 1 else dirs[0].parent)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(compare_runs(runs, reference), path.parent), encoding="utf-8")
+    write_text(path, _page(compare_runs(runs, reference), path.parent))
     return path
 
 

@@ -12,20 +12,39 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from ovmse import config
+from ovmse.config import Config
 from ovmse.core.errors import Unwritable, UserError
 from ovmse.system import files
+from ovmse.system.clock import SavedClock
 
 FOLDER, SUMS, ABOUT, ROWS = "checkpoints", "SHA256SUMS", "about.json", "metrics.jsonl"
 HANDOVER = "-handover"
 """Ends the name of the checkpoint that is written at the handover and kept beside the newest ones."""
-FORMAT = 2
+FORMAT = 3
 NAME = re.compile(r"\d{6,}(-handover)?")
 HALF_WRITTEN = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.\d+")
 HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
-KEYS = {"phase", "rows_in_use", "experience", "clock", "ran_on"}
+
+
+class About(TypedDict):
+    """What `about.json` says of a checkpoint: where the run is, which run it is, and what it ran on."""
+
+    phase: Literal["offline", "online"]
+    rows_in_use: list[int]
+    experience: list[int]
+    clock: SavedClock
+    ran_on: dict[str, Any]
+    run: dict[str, Any]
+
+
+FREE = {
+    "type", "out", "data", "pretrained", "checkpoint_minutes", "checkpoints_kept", "env_seconds", "env_restarts",
+    "loss_limit", "allow_version_mismatch",
+}  # fmt: skip
+"""Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
 
 
 class Inexact(UserError):
@@ -63,7 +82,7 @@ def write(
     try:
         if not (out / "config.json").exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out))
-        folder.mkdir(exist_ok=True)  # no parents: where the run's directory has vanished, nothing may take its place
+        files.make_folder(folder)  # no parents: where the run's directory has vanished, nothing may take its place
         with files.replacing(final) as part:
             part.mkdir()
             seeds(part)
@@ -136,8 +155,9 @@ def read(path: Path) -> Saved:
         about, rows = files.read_json(path / ABOUT, dict[str, Any]), files.read_json_lines(path / ROWS)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}.") from error
-    if about is None or about.get("format") != FORMAT or not about.keys() >= KEYS:
+    if about is None or about.get("format") != FORMAT:
         raise OtherVersion(f"checkpoint {path} was written by another version of ovmse.")
+    files.as_type(about, About, f"checkpoint {path} is damaged: {ABOUT}")
     return Saved(path, about, rows)
 
 
@@ -185,6 +205,26 @@ def is_run(out: Path) -> bool:
 def is_unfinished(out: Path) -> bool:
     """Whether a directory holds a run that began and did not end."""
     return is_run(out) and not (out / "summary.json").exists()
+
+
+def settings_of(described: dict[str, Any]) -> dict[str, Any]:
+    """Which run it is: all settings of a described configuration but those that may change while it goes on."""
+    return {name: value for name, value in described.items() if name in Config.__dataclass_fields__.keys() - FREE}
+
+
+def check_there(out: Path) -> None:
+    """Raise `UserError` where an unfinished run has lost the directory of its checkpoints, which it begins with."""
+    if not (out / FOLDER).is_dir():
+        raise UserError(
+            f"{out / FOLDER} is missing: the unfinished run in {out} can't go on without it, and would lose its "
+            "metrics if it began anew. Put it back, or begin again in another directory."
+        )
+
+
+def check_own(saved: Saved, described: dict[str, Any]) -> None:
+    """Raise `UserError` where a checkpoint is another run's than the one whose configuration is described."""
+    if differ := "; ".join(config.differences(saved.about["run"], settings_of(described))):
+        raise UserError(f"{saved.path} is another run's checkpoint: {differ}. Put this run's own there.")
 
 
 def check_same(saved: Saved, now: dict[str, Any], allow: bool, say: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ovmse.config import flatten
 from ovmse.core.errors import UserError
-from ovmse.system.files import as_type, numbered_json_lines, read_json
+from ovmse.system.files import as_type, check_tree, numbered_json_lines, read_json
 
 PROGRESS = {"offline": "updates", "online": "env_steps"}
 """The phases in their order, and the field that says how far each is."""
@@ -89,6 +89,7 @@ def load_run(path: Path) -> RunRecord:
     """Read a run directory. Raises `UserError` naming the file (and line) that cannot be used."""
     if not path.is_dir():
         raise UserError(f"{path}: no such run directory.")
+    check_tree(path)
     metrics = path / "metrics.jsonl"
     rows, notes = read_rows(metrics)
     if not rows:

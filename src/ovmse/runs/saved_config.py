@@ -5,7 +5,7 @@ from pathlib import Path
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.runs import trusted_code
-from ovmse.system.files import as_type, read_json
+from ovmse.system.files import as_type, check_tree, read_json
 
 NEWER = {
     "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
@@ -29,6 +29,7 @@ def read_config(run: Path, trusted: bool = False) -> Config:
     Raises `UserError` if there is none, if it is damaged, or if it names code of somebody's own and is not `trusted`.
     """
     need_runs((run,))
+    check_tree(run)
     path = run / "config.json"
     found = read_json(path)
     if not isinstance(found, dict):
@@ -36,5 +37,5 @@ def read_config(run: Path, trusted: bool = False) -> Config:
     if missing := [name for name in Config.__dataclass_fields__ if name not in found and name not in NEWER]:
         raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}.")
     config = as_type({**found, "out": str(run)}, Config, f"{path} is damaged")
-    trusted_code.check(run, config, trusted)
+    trusted_code.check(path, config, trusted)
     return config

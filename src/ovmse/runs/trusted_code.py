@@ -1,10 +1,13 @@
-"""A run's directory can name code: an environment or a method of somebody's own, which would be imported and called.
+"""What is read from a disk can name code: an environment or a method of somebody's own, to be imported and called.
 
-Whoever opens a directory must say that such code may run; what comes with ovmse needs no such word.
+Runs do in their `config.json`, datasets in their recipe. Whoever reads a name passes `check` before following it: its
+user must say that such code may run. What comes with ovmse needs no such word.
 """
 
+import ast
 import hashlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ovmse.config import Config
@@ -27,18 +30,61 @@ def _own_methods(config: Config) -> list[str]:
 
 
 def checksums(config: Config) -> dict[str, str]:
-    """The beginning of the SHA-256 of each file of the user's own that a configuration names; they are imported."""
-    prefix = config.env.partition(":")[0]
-    worlds = [] if prefix in (*KNOWN_WORLDS, "pettingzoo") else [prefix]
-    names = worlds + [name.partition(":")[0] for name in _own_methods(config)]
-    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
-    return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for name, file in files.items() if file}
+    """The beginning of the SHA-256 of each file of the user's own that a configuration runs: the modules that it names,
+    which are imported, and those beside them that these import in turn, as far as their ``import`` lines tell."""
+    prefix, _, rest = config.env.partition(":")
+    env = [] if prefix in KNOWN_WORLDS or rest.partition(".")[0] in KNOWN_MODULES else [prefix]
+    names = [rest if name == "pettingzoo" else name for name in env]
+    names += [name.partition(":")[0] for name in _own_methods(config)]
+    files: dict[str, Path] = {}
+    for name in names:
+        if file := getattr(sys.modules.get(name), "__file__", None):
+            _follow(name, Path(file), files)
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in sorted(files.items())}
 
 
-def check(run: Path, config: Config, trusted: bool) -> None:
-    """Raise `UserError` where a run's directory names code that it takes trust to run."""
+def _follow(name: str, file: Path, files: dict[str, Path]) -> None:
+    """Add a module and those that it imports from the same directory or package to `files`."""
+    is_package = file.name == "__init__.py"
+    root = file.parents[name.count(".") + is_package]
+    only = name.partition(".")[0] if {"site-packages", "dist-packages"} & set(root.parts) else None
+    left = [(name, file)]
+    while left:
+        name, file = left.pop()
+        if name in files:
+            continue
+        files[name] = file
+        package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+        for imported in _imports(file, package):
+            place = root.joinpath(*imported.split("."))
+            there = [path for path in (place / "__init__.py", place.with_name(f"{place.name}.py")) if path.is_file()]
+            if there and only in (None, imported.partition(".")[0]):
+                left.append((imported, there[0]))
+
+
+def _imports(file: Path, package: list[str]) -> Iterator[str]:
+    """The full names that a module's ``import`` lines may stand for, the packages around them included."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # a compiled module
+        return
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
+        for name in filter(None, names):
+            parts = name.split(".")
+            yield from (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+
+
+def check(where: object, config: Config, trusted: bool) -> None:
+    """Raise `UserError` where a configuration that was read from `where` names code that it takes trust to run."""
     if (found := names_of_code(config)) and not trusted:
         raise UserError(
-            f"{run / 'config.json'} names code that would be imported and run: {' and '.join(found)}. If you trust "
-            "that directory and that code, add --trust-code."
+            f"{where} names code that would be imported and run: {' and '.join(found)}. If you trust that directory "
+            "and that code, add --trust-code."
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
@@ -19,6 +19,13 @@ class Chunk:
     env_steps: int = 0
     seconds: float = 0.0
     compiling: float = 0.0
+
+
+class SavedClock(TypedDict, total=False):
+    """What a clock leaves in a checkpoint; what it lacks is none."""
+
+    before: float
+    spent: dict[str, Chunk]
 
 
 @dataclass
@@ -50,8 +57,8 @@ class Clock:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from a saved clock."""
-        self.before = saved["before"]
-        self.spent = {kind: Chunk(**chunk) for kind, chunk in saved["spent"].items()}
+        self.before = saved.get("before", 0.0)
+        self.spent = {kind: Chunk(**chunk) for kind, chunk in saved.get("spent", {}).items()}
         self.before_compiling = {kind: chunk.compiling for kind, chunk in self.spent.items()}
 
     def summary(self) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Output that appears under its name whole, or not at all; and JSON, read as the types that it should be."""
 
 import contextlib
+import errno
 import json
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +18,46 @@ from ovmse.core.errors import UserError
 
 JSON_NAMES = {"object": "a JSON object", "array": "a list"}
 """What msgspec's names of types are called in messages, where that differs."""
+
+
+def regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """The number of a regular file that is opened as `flags` say; what ``open`` takes as its `opener`.
+
+    Raises `UserError` for a link, which could lead anywhere, and for what might never end: a pipe or a device.
+    """
+    refused = UserError(f"{path} is a link, a pipe or a device, which is not followed: remove it.")
+    try:
+        number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise (refused if error.errno in (errno.ELOOP, errno.ENXIO) else error) from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        is_folder = stat.S_ISDIR(os.fstat(number).st_mode)
+        os.close(number)
+        raise UserError(f"{path}: expected a file, got a directory.") if is_folder else refused
+    return number
+
+
+def check_tree(folder: Path, links: bool = False) -> None:
+    """Raise `UserError` unless all that lies in a directory is directories and regular files.
+
+    links: whether links to such are accepted; else none is, since what is read or written there would lie elsewhere.
+    """
+    left = [folder]
+    while left:
+        for entry in sorted(os.scandir(left.pop()), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                left.append(Path(entry.path))
+            elif not (entry.is_file(follow_symlinks=links) or (links and entry.is_dir())):
+                kind = "a link" if entry.is_symlink() else "a pipe or a device"
+                raise UserError(f"{entry.path} is {kind}, which is not followed: put the file itself there.")
+
+
+def make_folder(path: Path) -> Path:
+    """The directory, made where it is missing. Raises `UserError` where a link has its name."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, which is not followed: remove it.")
+    path.mkdir(exist_ok=True)
+    return path
 
 
 def check_absent(path: Path) -> None:
@@ -72,10 +114,15 @@ def sync(path: Path) -> None:
         os.close(number)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -86,18 +133,23 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Add rows to a file of JSON lines that is there, and flush them."""
-    with path.open("r+") as file:
+    """Add rows to a file of JSON lines that is there, and have the disk hold them."""
+    with open(path, "r+", encoding="utf-8", opener=regular) as file:
         file.seek(0, os.SEEK_END)
         file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path, kind: Any = Any) -> Any:
     """The JSON of a file as a type (see `as_type`); None if there is no such file. Raises `UserError` otherwise."""
-    if not path.exists():
-        return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))  # by Python, since msgspec refuses NaN
+        with open(path, encoding="utf-8", opener=regular) as file:
+            value = json.loads(file.read())  # by Python, since msgspec refuses NaN
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UserError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}). Repair or remove it.") from error
     return as_type(value, kind, path)
@@ -114,11 +166,13 @@ def numbered_json_lines(path: Path, cut_off: Callable[[int], None] | None = None
     cut_off: is told the number of a last line that can't be read, which is then left out, too.
     Raises `UserError` if the file is missing or a line can't be read.
     """
-    if not path.is_file():
+    try:
+        with open(path, encoding="utf-8", errors="replace", opener=regular) as file:
+            lines = file.read().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{path} is missing: {path.parent} is not a run's directory. Give the folder that training wrote."
-        )
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        ) from None
     filled = {number: line for number, line in enumerate(lines, start=1) if line.strip()}
     rows = {}
     for number, line in filled.items():

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import jax
 
+from ovmse.core.errors import UserError
+
 
 def use() -> None:
     """Set JAX up once: each core of a CPU a device, and compiled programs kept in the user's cache directory.
 
-    ``OVMSE_COMPILATION_CACHE`` names another directory, or is ``off``.
+    ``OVMSE_COMPILATION_CACHE`` names another directory, or is ``off``. Raises `UserError` where JAX computes in double
+    precision.
     """
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise UserError("ovmse computes in single precision: unset JAX_ENABLE_X64 (jax_enable_x64), which is on.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # after JAX's first computation it is too late, and nothing changes
         jax.config.update("jax_num_cpu_devices", cores)

@@ -11,7 +11,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from ovmse.core.errors import Unwritable
+from ovmse.core.errors import Unwritable, UserError
+from ovmse.system.files import regular
 
 NAME = ".ovmse-lock"
 
@@ -43,7 +44,9 @@ def _open(folder: Path) -> TextIOWrapper:
     path = folder / NAME
     while True:
         try:
-            file = path.open("a+", encoding="utf-8")
+            file = open(path, "a+", encoding="utf-8", opener=regular)  # noqa: SIM115
+        except UserError as error:
+            raise Unwritable(str(error)) from error
         except OSError as error:
             raise Unwritable(f"{folder} can't be written to: {error.strerror}.") from error
         try:
@@ -70,7 +73,7 @@ def _owner(file: TextIOWrapper) -> dict[str, Any] | None:
     """Who wrote the lock file; None if it is empty or can't be read."""
     file.seek(0)
     try:
-        found = json.loads(file.read())
+        found = json.loads(file.read(4096))
         return {key: found[key] for key in ("host", "pid", "since")}
     except (ValueError, KeyError, TypeError):
         return None

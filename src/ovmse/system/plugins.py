@@ -1,7 +1,10 @@
 """Code of the user's own: imported by name, from the current directory, too."""
 
+import contextlib
 import importlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +16,19 @@ def import_own(module: str) -> ModuleType:
     """A module of the user's own; the current directory is looked in, too, from then on."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
-    return importlib.import_module(module)
+    with same_directory():
+        return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def same_directory() -> Iterator[None]:
+    """Go back to the current directory where code of the user's own has left it: a run's paths begin there."""
+    here = Path.cwd()
+    try:
+        yield
+    finally:
+        if Path.cwd() != here:
+            os.chdir(here)
 
 
 def load_own(kind: str, name: str) -> Any:
@@ -28,5 +43,7 @@ def load_own(kind: str, name: str) -> Any:
         raise UserError(f"{kind} {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
     except AttributeError as error:
         raise UserError(f"{kind} {name!r}: module {module!r} has no attribute {attribute!r}.") from error
-    except Exception as error:  # whatever a module of the user's own raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a module of the user's own raises, an exit included
         raise UserError(f"{kind} {name!r}: can't import {module!r}: {error!r}.") from error

@@ -1,15 +1,43 @@
 """What a user sees of work under way: lines that stay, and the progress of what may take long."""
 
+import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 
 LINE_SECONDS = 20.0  # the longest silence where there is no terminal
 PATIENCE_SECONDS = 2.0
 Item = TypeVar("Item")
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal, or the direction of text, and halves of characters: everything but lines and tabs."""
+
+
+class Terminal(Console):
+    """Where everything is printed. What is in a text reaches no terminal as a command, whoever wrote it; what its
+    encoding lacks is written as an escape; and where nobody reads any more, work goes on unseen."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The segments of something to print, all of them harmless."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, self.encoding), style, control)
+
+    def on_broken_pipe(self) -> None:
+        """The reader is gone, as after ``| head``."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """A text with what steers a terminal, and what an encoding lacks, as escapes such as ``\\x1b``."""
+    text = UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say(console: Console | None, text: str) -> None:

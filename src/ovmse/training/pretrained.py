@@ -49,6 +49,8 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     assert other is not None
     if method.offline_loss is None:
         raise UserError(f"the method {config.method!r} has no offline phase that --pretrained could stand for.")
+    if other.is_dir():
+        files.check_tree(other)
     found = files.read_json(other / "config.json")
     if not isinstance(found, dict) or not (other / "offline.safetensors").is_file():
         raise UserError(f"{other} holds no finished offline phase (config.json and offline.safetensors).")

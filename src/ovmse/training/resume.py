@@ -38,6 +38,7 @@ def save(run: Run, states: SeedBatches, handover: bool = False) -> None:
         "experience": online_log.episodes_kept(run.out, run.task.config, run.online_logs),
         "clock": run.clock.saved(),
         "ran_on": run.ran_on,
+        "run": run.settings,
     }
 
     def seeds(folder: Path) -> None:

@@ -44,7 +44,8 @@ class Task:
 class Run(NamedTuple):
     """A run's fixed parts and its record under way.
 
-    task: what to run. out: its directory. ran_on: all that its bits depend on.
+    task: what to run. settings: those that tell which run it is. out: its directory. ran_on: all that its bits depend
+    on.
     collect: plays a round of episodes with every seed's team. evaluation_keys: whose episodes evaluations play.
     data: the dataset, as a replay that is full.
     watch: the monitor, for batches of (team, frozen team) and the dataset.
@@ -54,6 +55,7 @@ class Run(NamedTuple):
     """
 
     task: Task
+    settings: dict[str, Any]
     out: Path
     ran_on: dict[str, Any]
     collect: CollectFn
@@ -81,7 +83,7 @@ def evaluate(run: Run, states: SeedBatches) -> SeedBatches:
     run.display.rows(rows)
     if config.keep_teams:
         kept = run.out / "teams" / f"{rows[0]['phase']}-{done if online else rows[0]['updates']:09d}.safetensors"
-        kept.parent.mkdir(exist_ok=True)
+        files.make_folder(kept.parent)
         pytree_files.save(kept, teams(run, states))
     if guarded:
         files.write_json(run.out / "guard.json", rollback.events(config, run.rows))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key, PRNGKeyArray
 from ovmse.config import Config, describe, differences
 from ovmse.core.errors import UserError
 from ovmse.data.profile import profile
+from ovmse.data.zarr_files import digest
 from ovmse.learning import learner
 from ovmse.learning.parallel import SeedBatches, over_seeds, padded_seeds, shared, split
 from ovmse.learning.phases import SeedState, begin
@@ -60,9 +61,12 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     )
     checkpoints.tidy(out)
     again = goes_on(described, out, resume)
+    if again:
+        checkpoints.check_there(out)
     saved = checkpoints.newest(out, display.say) if again else None
     run = make_run(task, out, described, display, stop)
     if saved is not None:
+        checkpoints.check_own(saved, described)
         checkpoints.check_same(saved, run.ran_on, inexact, display.say)
         checkpoints.drop_damaged(out, saved)
         display.say(f"going on from {saved.path}")
@@ -72,6 +76,7 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
         display.say(f"{out}: the run ended before its first checkpoint; it begins anew")
     else:
         directory.create(out)
+    files.make_folder(out / checkpoints.FOLDER)  # from here on its absence is a loss
     files.write_json(out / "config.json", described)
     files.write_json(out / "versions.json", provenance.run_versions())
     files.write_json_lines(out / "metrics.jsonl", [])
@@ -93,10 +98,11 @@ def make_run(task: Task, out: Path, described: dict[str, Any], display: Display,
         "own_code": trusted_code.checksums(config),
         "method": described["method_value"],
         "env": described["env_spec"],
-        "data": None if dataset is None else dataset.metadata.checksum,
+        "data": None if dataset is None else dataset.metadata.checksum or digest(dataset.flat),
     }
     keys = seed_keys(config)
     return Run(
+        settings=checkpoints.settings_of(described),
         task=replace(task, dataset=None),
         out=out,
         ran_on=provenance.run_conditions() | same,

@@ -61,7 +61,9 @@ def train(
     """
     out = config.out or directory.next_free(f"{config.env}-{config.method}")
     task, display = setup(replace(config, out=out)), display or Display()
-    if not checkpoints.is_run(out):
+    if checkpoints.is_run(out):
+        files.check_tree(out)
+    else:
         directory.create(out)
     with directory.writable(out), lock.held(out, display.say):
         try:

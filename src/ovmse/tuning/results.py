@@ -45,7 +45,7 @@ def write(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodRes
         ],
     }
     files.write_json(tuning.out / "tuning.json", record)
-    (tuning.out / "tuning.md").write_text(markdown(tuning, plans, found), encoding="utf-8")
+    files.write_text(tuning.out / "tuning.md", markdown(tuning, plans, found))
     if any(curve is not None for curve in curves):
         draw.save(figure(found, curves), tuning.out / "eop")
 

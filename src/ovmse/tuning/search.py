@@ -105,6 +105,8 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[None]:
     Raises `UserError` where it holds something else, another search, or one that is under way.
     """
     path = out / SETTINGS
+    if out.is_dir():
+        files.check_tree(out)
     there = files.read_json(path)
     if there is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
