@@ -2,14 +2,14 @@
 
 import pytest
 
-from ovmse.cli import tune as command
 from ovmse.cli.main import main
+from ovmse.tuning import search
 
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_search_takes_every_change_and_every_method(last, monkeypatch):
     seen = []
-    monkeypatch.setattr(command, "show", lambda tuning, console: seen.append(tuning))
+    monkeypatch.setattr(search, "tune", lambda tuning, console: seen.append(tuning) or [])
     methods = ["ovmse", "finetune"]
     options = ["--change", "offline_loss.alpha=2", "--change", "explore.epsilon=linear(0.3,0.05)", "--space", "a=b"]
     options += ["--env-settings", "max_steps=60", "--env-settings", "reward_scale=1"]
