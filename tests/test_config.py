@@ -23,7 +23,7 @@ def test_a_change_reaches_the_setting_and_nothing_else():
     changed = change_method(OVMSE, ("offline_loss.alpha=5", "online_target.weight.end = 0.2"))
     assert changed.offline_loss == CQL(alpha=5)
     assert changed.online_target.weight.end == 0.2
-    assert changed.explore == OVMSE.explore and OVMSE.offline_loss.alpha == 1.0
+    assert changed.explore == OVMSE.explore and OVMSE.offline_loss.alpha == 3.0
 
 
 @pytest.mark.parametrize(

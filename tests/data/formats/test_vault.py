@@ -11,7 +11,7 @@ from support.corrupt import DAMAGE, damaged
 from support.episodes import SPEC, random_episode, write_dataset
 from support.vault_logs import A, N, O, experience, flashbax_read, flashbax_write, leaves
 
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.vault import opening, reader, writer
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, complete_episode
@@ -257,7 +257,7 @@ def test_a_dataset_comes_back_from_a_vault(tmp_path_factory, seed, data):
     episodes = [random_episode(rng, length, spec, end) for length, end in zip(lengths, ends, strict=True)]
     dataset = write_dataset(folder / "first", spec, episodes)
     lost = writer.write(dataset, folder / "v")
-    assert f"{len(lengths)} episodes, {(ends == 'truncated').sum()} of them cut" in lost[0]
+    assert f"{number_of(len(lengths), 'episode')}, {(ends == 'truncated').sum()} of them cut" in lost[0]
     again = as_dataset(folder / "again", reader.read(folder / "v"), limit=spec.episode_limit)
     final = dataset.row_start + dataset.length
     row = np.arange(len(dataset.obs))
