@@ -15,6 +15,8 @@ from ovmse.config import Config, LearnerConfig, describe
 from ovmse.methods import METHODS
 from ovmse.system import pytree_files
 
+pytestmark = pytest.mark.slow
+
 CANARY = """from pathlib import Path
 Path(__file__).with_name("it-ran").touch()
 class Env:

@@ -47,9 +47,10 @@ def teams():
 
 
 @eqx.filter_jit
-def compiled_gradient(config, loss, state, episodes, memory):
+def compiled_gradient(config, loss, state, episodes, memory, within_return=False):
     given = learner.Batch(episodes, memory, jnp.ones(len(memory), bool))
-    return learner.gradient(config, learner.Objective(loss, regress), state, given, KEY)[:2]
+    objective = learner.Objective(loss, regress, within_return=within_return)
+    return learner.gradient(config, objective, state, given, KEY)[:2]
 
 
 def gradient_of(config, loss, episodes, memory):
@@ -100,17 +101,9 @@ def test_the_memory_within_the_return_is_seen_by_the_steps_before():
     with jax.enable_x64(True):
         episodes, memory = batch()
         team, slow = teams()
-        found = {
-            within: learner.batch_loss(
-                RETURNS,
-                learner.Objective(SquaredError(), regress, within_return=within),
-                team,
-                slow,
-                learner.Batch(episodes, memory, jnp.ones(len(LENGTHS), bool)),
-                jax.random.key(0),
-            )[1][0]
-            for within in (False, True)
-        }
+        state = learner.Learner(team, slow, None, jnp.zeros((), jnp.int32), jnp.ones(()))
+        settings = RETURNS, SquaredError(), state, episodes, memory
+        found = {within: compiled_gradient(*settings, within_return=within)[1] for within in (False, True)}
         total, evaluate = 0.0, eqx.filter_jit(values.evaluate_episode)
         for b, length in enumerate(LENGTHS):
             e = jax.tree.map(lambda x, b=b: x[b], episodes)
@@ -141,14 +134,13 @@ def test_normalised_values_have_no_scale():
 def test_values_are_normalised_by_the_running_mean_of_the_squared_target():
     config = dataclasses.replace(SMALL, value_normalisation=True)
     with jax.enable_x64(True):
-        state = learner.restart(SMALL, teams()[0])
-        given = learner.Batch(*batch(), jnp.ones(len(LENGTHS), bool))
-        plain = learner.gradient(SMALL, learner.Objective(SquaredError(), regress), state, given, jax.random.key(0))
+        state, given = learner.restart(SMALL, teams()[0]), batch()
+        plain = compiled_gradient(SMALL, SquaredError(), state, *given)
         wide = state._replace(target_square=jnp.asarray(4.0))
-        found = learner.gradient(config, learner.Objective(SquaredError(), regress), wide, given, jax.random.key(0))
+        found = compiled_gradient(config, SquaredError(), wide, *given)
         close(jax.tree.map(lambda g: 4.0 * g, found[0]), plain[0], 1e-12)
         np.testing.assert_allclose(found[1].td_error, plain[1].td_error, rtol=1e-12)  # as it is in the metrics
-        after = learner.apply(config, wide, found[0], found[1].target_square)
+        after = eqx.filter_jit(learner.apply)(config, wide, found[0], found[1].target_square)
         expected = 4.0 + 0.01 * (float(found[1].target_square) - 4.0)
         np.testing.assert_allclose(after.target_square, expected, rtol=1e-12)
 
