@@ -300,6 +300,12 @@ def alpha(statements):
     return float(change.partition("=")[2])
 
 
+@pytest.mark.parametrize("rule", RULES["regulariser"])
+def test_a_regulariser_is_said_as_it_is_set(rule):
+    said = float(rule.sentence.partition("α = ")[2].split()[0].rstrip(".,"))
+    assert f"offline_loss.alpha={said}" in rule.changes
+
+
 def test_the_verdict_follows_the_figures():
     assert alpha(say(entropy_share=0.1, level=0.9)) > alpha(say()) > alpha(say(entropy_share=0.8))
     assert (

@@ -202,7 +202,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "regulariser": (
         Rule(
             lambda f: f.narrow and f.good,
-            "Pre-train close to the data: CQL per agent with α = 35.",
+            "Pre-train close to the data: CQL per agent with α = 15.",
             "Per agent, CQL's penalty is the cross-entropy between softmax(Q) and the recorded action: a large α is "
             "behaviour cloning, which good and narrow data calls for.",
             f"{CQL}; {SACO}",
