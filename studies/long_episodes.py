@@ -8,8 +8,6 @@ finished cell adds its line to ``results.jsonl``, and is not run again.
 """
 
 import itertools
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
+from cells import finished
 
 import ovmse
 from ovmse import envs
@@ -24,6 +23,7 @@ from ovmse.config import Config, LearnerConfig
 from ovmse.core.types import Episode
 from ovmse.data.dataset import Dataset, pack
 from ovmse.methods import METHODS
+from ovmse.system.files import append_json_lines
 from ovmse.training.train import train
 
 GAMES: dict[str, dict[str, Any]] = {"two_step after 58 steps": {"delay": 58}, "climbing": {}, "two_step": {}}
@@ -71,10 +71,8 @@ def log(path: Path, game: str, settings: dict[str, Any], episodes: int = 64) -> 
 
 def main(study: Study) -> None:
     """Run every cell that has no line yet."""
-    study.out.mkdir(parents=True, exist_ok=True)
     results = study.out / "results.jsonl"
-    lines = results.read_text().splitlines() if results.exists() else []
-    done = {(line["game"], line["method"]) for line in map(json.loads, lines)}
+    done = finished(results, "game", "method")
     for name, settings in GAMES.items():
         game, data = name.split()[0], study.out / f"data-{name.replace(' ', '-')}"
         if not data.exists():
@@ -105,9 +103,7 @@ def main(study: Study) -> None:
                 }
             except ovmse.UserError as error:
                 line["error"] = str(error)
-            with results.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-                os.fsync(file.fileno())
+            append_json_lines(results, [line])
 
 
 if __name__ == "__main__":

@@ -7,16 +7,16 @@ episodes and episodes that a time limit cuts? Outcome: the mean online return. E
 ``results.jsonl``, and is not run again.
 """
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
+from cells import finished
 
 from ovmse.config import Config, LearnerConfig
+from ovmse.system.files import append_json_lines
 from ovmse.training.train import train
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -77,10 +77,8 @@ class Study:
 
 def main(study: Study) -> None:
     """Run every cell that has no line yet."""
-    study.out.mkdir(parents=True, exist_ok=True)
     results = study.out / "results.jsonl"
-    lines = results.read_text().splitlines() if results.exists() else []
-    done = {(line["task"], line["setting"]) for line in map(json.loads, lines)}
+    done = finished(results, "task", "setting")
     for task, settings in TASKS.items():
         for setting, target in SETTINGS.items():
             if (task, setting) in done:
@@ -98,9 +96,7 @@ def main(study: Study) -> None:
                 "mean_return": [float(np.mean(x)) for x in by_seed],
                 "final_return": [float(np.mean(x[-2:])) for x in by_seed],
             }
-            with results.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-                os.fsync(file.fileno())
+            append_json_lines(results, [line])
 
 
 if __name__ == "__main__":

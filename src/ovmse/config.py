@@ -39,7 +39,6 @@ class LearnerConfig:
     """share of the online network mixed into the target network at every update; 1/share updates are one refresh"""
     target_every_updates: int | None = None
     """updates between hard copies into the target network, one refresh each, instead of target_rate"""
-
     value_normalisation: bool = False
     """divide the squared error of Q_tot by the running mean of its squared target, so that it has no scale"""
 
