@@ -184,7 +184,7 @@ def _write(writer: DatasetWriter, source: Source, left_out: list[str] | None, co
                             raise
                         left_out.append(" ".join(str(error).split()))
             first += len(group)
-            bar.update(first, f"{first:,} episodes")
+            bar.update(first, number_of(first, "episode"))
 
 
 def groups(logged: Iterator[RawEpisode]) -> Iterator[list[RawEpisode]]:
