@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from ovmse.cli.options import parse_subcommand
 from ovmse.cli.say import say_made
 from ovmse.data.exporting import Format as ExportFormat
 from ovmse.system.progress import Terminal, say
@@ -119,6 +120,4 @@ def datasets(arguments: list[str]) -> None:
     """`ovmse datasets`, which without a further word lists them."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["list", *arguments]
-    tyro.extras.subcommand_cli_from_dict(
-        DATASETS, prog="ovmse datasets", description="Datasets: those there are, and new ones.", args=arguments
-    )
+    parse_subcommand(DATASETS, "ovmse datasets", "Datasets: those there are, and new ones.", arguments)

@@ -39,7 +39,7 @@ def evaluate_run(
     environment is installed.
     """
     jax_setup.use()
-    check_positive("episodes", float(episodes))
+    check_positive("--episodes", float(episodes))
     config = replace(config, evaluate_episodes=episodes)
     env = envs.make(config.env, **parse_settings(config.env_settings))
     made = files.read_json(run / "config.json").get("env_spec", env.spec._asdict())
