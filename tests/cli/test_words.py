@@ -45,6 +45,27 @@ def test_a_number_out_of_range_gives_one_line_that_names_the_option_as_typed(com
         assert said.startswith(f"error: {typed} must ") and said.endswith(f"; got {value if whole else float(value)}.")
 
 
+@pytest.mark.parametrize("words", ["inspect smax-3m-medium", "datasets mix smax-3m-medium --out no"])
+def test_a_seed_below_0_is_refused(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refusal(capsys, *words.split(), "--seed", "-1") == "error: --seed must be 0 or more; got -1."
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        ("inspect", "DATA"),
+        ("evaluate", "RUN"),
+        ("import", "LOG"),
+        ("datasets export", "DATA"),
+        ("datasets make", "NAME"),
+    ],
+)
+def test_what_is_missing_has_a_name(words, missing, capsys):
+    assert f"Missing from ovmse {words}: {missing} " in refusal(capsys, *words.split())
+
+
 def test_a_misspelt_command_is_answered_with_the_nearest(capsys):
     assert refusal(capsys, "trainn").startswith("error: unknown command 'trainn'. Did you mean 'train'")
     assert "Did you mean 'list'" in refusal(capsys, "datasets", "lst")

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from ovmse.cli.options import parse_subcommand
+from ovmse.cli.options import Data, Name, parse_subcommand
 from ovmse.cli.say import say_made
 from ovmse.data.exporting import Format as ExportFormat
 from ovmse.system.progress import Terminal, say
@@ -32,7 +32,11 @@ def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool
         print_listing(entries, Terminal())
 
 
-def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None, trust_code: bool = False) -> None:
+def make_dataset(
+    name: Name,
+    out: Path | None = None,
+    trust_code: bool = False,
+) -> None:
     """Make a dataset by its recipe: a name of the catalogue, or an existing dataset once more.
 
     Args:
@@ -48,7 +52,7 @@ def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None, trust
     say(console, f"{made}\nNext: ovmse inspect {quote(str(made.dataset.path))}")
 
 
-def get_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
+def get_dataset(name: Name, out: Path | None = None) -> None:
     """Download a public dataset; nothing else in this library uses the network.
 
     Args:
@@ -91,7 +95,7 @@ def mix_datasets(
     say_made(Terminal(), dataset.metadata, dataset.path, out)
 
 
-def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFormat = "auto") -> None:
+def export_dataset(data: Data, out: Path, format: ExportFormat = "auto") -> None:
     """Write a dataset as a Vault (NAME.vlt/UID), PyMARL's HDF5 (.h5), or a table (.parquet, .arrow, .csv).
 
     Args:

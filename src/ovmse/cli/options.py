@@ -5,7 +5,8 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
@@ -13,6 +14,12 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 from ovmse.core.errors import UserError, check_known
 
 RULES = ConstructorRegistry()
+Data = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]]
+"""The directory of a dataset, or its name."""
+Name = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]]
+"""A name of the catalogue."""
+Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+"""The directory of a run."""
 
 
 class Refused(Exception):
