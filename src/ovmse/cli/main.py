@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -65,15 +66,22 @@ def run(arguments: list[str]) -> None:
         command(rest)
         return
     if name in ("train", "tune"):
-        command = command(from_preset(rest))
+        command = command(defaults(rest))
     parse(command, name, rest)
 
 
-def from_preset(arguments: list[str]) -> Config:
-    """The defaults of a run: those of the preset that is asked for."""
+def defaults(arguments: list[str]) -> Config:
+    """The defaults of a run: its own where one is to go on, or those of the preset that is asked for."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", nargs="?")
-    name = parser.parse_known_args(arguments)[0].preset
+    parser.add_argument("--resume", nargs="?", type=Path)
+    parser.add_argument("--trust-code", action="store_true")
+    given = parser.parse_known_args(arguments)[0]
+    if given.resume is not None:
+        from ovmse.runs.saved_config import read_config  # for what little of NumPy and msgspec the others do without
+
+        return read_config(given.resume, given.trust_code)
+    name = given.preset
     if name is not None:
         check_known("preset", name, PRESETS)
     return Config(**PRESETS.get(name, {}))
