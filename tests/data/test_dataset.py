@@ -418,6 +418,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, module, target, er
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_write_leaves_nothing_that_opens(tmp_path):
     script = f"""
 import sys, time, numpy as np

@@ -134,6 +134,7 @@ def battles():
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys, shoots))
 
 
+@pytest.mark.slow
 def test_a_won_battle_returns_20_and_any_other_at_most_10(battles):
     _, _, result, alive = battles
     lengths = np.argmax(result.terminal | result.truncated, axis=1) + 1
@@ -179,6 +180,7 @@ def test_dead_agents_may_only_stop(battles):
     assert observation.avail[~dead][:, :5].all()
 
 
+@pytest.mark.slow
 def test_time_limit_is_not_terminal_and_steps_compile_once():
     env = envs.make("smax:3m", max_steps=2)
     step, key, hold = jax.jit(env.step), jax.random.key(0), jnp.full(3, 4)
@@ -190,6 +192,7 @@ def test_time_limit_is_not_terminal_and_steps_compile_once():
     assert not (first.terminal or last.terminal or last.won)
 
 
+@pytest.mark.slow
 def test_smax_settings_reach_the_game():
     rules = {"reward_scale": 1, "enemy_shoots": False, "walls_cause_death": False, "attack_mode": "random"}
     env = envs.make("smax:3m", **rules)
@@ -202,6 +205,7 @@ def test_smax_settings_reach_the_game():
 
 
 @pytest.mark.parametrize("name", ["smax:3m", "smax:smacv2_5_units"])
+@pytest.mark.slow
 def test_types_after_reset_equal_types_after_step(name):
     env = envs.make(name)
     key, action = jax.random.key(0), jnp.zeros(env.spec.n_agents, jnp.int32)
@@ -221,6 +225,7 @@ def test_smax_sizes(map_name):
     assert spec.has_win and spec.episode_limit == 100 and spec.version.startswith("jaxmarl ")
 
 
+@pytest.mark.slow
 def test_only_smax_is_imported_of_jaxmarl():
     """Silently, and so that jaxmarl can still be imported whole afterwards."""
     script = """
@@ -341,6 +346,7 @@ def test_a_module_in_the_current_directory_is_found_and_its_faults_are_said(name
 
 
 @pytest.mark.parametrize("name", [f"matrix:{game}" for game in GAMES] + ["smax:smacv2_5_units"])
+@pytest.mark.slow
 def test_check_passes_on_shipped_environments(name):
     envs.check(envs.make(name), episodes=2)
 
