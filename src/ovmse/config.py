@@ -157,7 +157,7 @@ class Config:
     @property
     def scheduled_env_steps(self) -> int:
         """Environment steps over which schedules run."""
-        return self.schedule_env_steps or self.online_env_steps
+        return self.online_env_steps if self.schedule_env_steps is None else self.schedule_env_steps
 
 
 PresetName = Literal["demo", "paper"]
