@@ -7,7 +7,6 @@ parts that are not ovmse's own, whose code may ask what they are.
 
 import copy
 import dataclasses
-import functools
 import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -24,44 +23,40 @@ Settings = TypeVar("Settings")
 
 
 def numbers_of(settings: Any, path: str = "") -> dict[str, np.ndarray]:
-    """The numbers of a tuple of dataclasses, by their place in it: float32, and int32 of budgets."""
-    if isinstance(settings, tuple):
-        parts: dict[str, Any] = {str(i): part for i, part in enumerate(settings) if dataclasses.is_dataclass(part)}
-    else:
-        parts = {name: getattr(settings, name) for name in (field.name for field in dataclasses.fields(settings))}
+    """The numbers of a dataclass, or of a tuple of them, by their place in it: float32, and int32 of budgets."""
     found: dict[str, np.ndarray] = {}
-    for name, part in parts.items():
+    arguments = _arguments(type(settings))
+    for name, part in _parts(settings).items():
         if dataclasses.is_dataclass(part):
             found |= numbers_of(part, f"{path}{name}.")
-        elif not isinstance(settings, tuple) and name in _arguments(type(settings)) and not _stays(part):
+        elif name in arguments and not (part is None or isinstance(part, bool) or is_zero(part)):
             found[path + name] = np.asarray(part, np.int32 if name in BUDGETS else np.float32)
     return found
 
 
 def with_numbers(settings: Settings, numbers: Mapping[str, Array | np.ndarray], path: str = "") -> Settings:
     """The same settings with the numbers at their places replaced, as they are in a compiled program."""
+
+    def new(name: str, part: Any) -> Any:
+        place = path + name
+        return with_numbers(part, numbers, f"{place}.") if dataclasses.is_dataclass(part) else numbers.get(place, part)
+
+    parts = {name: new(name, part) for name, part in _parts(settings).items()}
     if isinstance(settings, tuple):
-        parts = [with_numbers(part, numbers, f"{path}{i}.") for i, part in enumerate(settings)]
-        return tuple(parts)  # type: ignore[return-value]
-    if not dataclasses.is_dataclass(settings):
-        return settings
+        return tuple(parts.values())  # type: ignore[return-value]
     changed = copy.copy(settings)
-    for name in (field.name for field in dataclasses.fields(settings)):
-        part = getattr(settings, name)
-        if dataclasses.is_dataclass(part):
-            part = with_numbers(part, numbers, f"{path}{name}.")
-        else:
-            part = numbers.get(path + name, part)
+    for name, part in parts.items():
         object.__setattr__(changed, name, part)  # unchecked: what it stands for was checked
     return changed
 
 
-def _stays(number: Any) -> bool:
-    """Whether a number stays a constant."""
-    return number is None or isinstance(number, bool) or is_zero(number)
+def _parts(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass, or the members of a tuple, by their names."""
+    if isinstance(settings, tuple):
+        return {str(i): part for i, part in enumerate(settings)}
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
-@functools.cache
 def _arguments(kind: type) -> frozenset[str]:
     """The fields of a class of ovmse's own that are numbers of any size, by their types."""
     if kind.__module__.partition(".")[0] != "ovmse":
