@@ -88,6 +88,8 @@ class Config:
     """gradient updates of the offline phase"""
     online_env_steps: int = 50_000
     """environment steps of the online phase, per seed"""
+    schedule_env_steps: int | None = None
+    """environment steps over which schedules run, such as those of ε and λ; by default the whole online phase"""
     episodes_per_collect: int = 8
     """episodes played side by side between two rounds of updates"""
     updates_per_collect: int = 8
@@ -110,6 +112,9 @@ class Config:
     """minutes between two checkpoints; the handover, and a run that is asked to stop, write one, too"""
     checkpoints_kept: int = 2
     """newest checkpoints kept beside the handover's, until the run ends"""
+    keep_checkpoint: bool = False
+    """keep the last checkpoint when the run ends, however large, so that it can be trained for longer; one of at most
+    256 MB is kept in any case"""
     change: tuple[str, ...] = ()
     """a change to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5; may be repeated"""
     env_settings: tuple[str, ...] = ()
@@ -148,6 +153,11 @@ class Config:
             raise UserError(
                 f"replay-env-steps ({self.replay_env_steps}) must at least hold one batch ({self.batch_episodes})."
             )
+
+    @property
+    def scheduled_env_steps(self) -> int:
+        """Environment steps over which schedules run."""
+        return self.schedule_env_steps or self.online_env_steps
 
 
 PresetName = Literal["demo", "paper"]

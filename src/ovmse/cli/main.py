@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -61,15 +62,22 @@ def run(arguments: list[str]) -> None:
         command(rest)
         return
     if name in ("train", "tune"):
-        command = command(from_preset(rest))
+        command = command(defaults(rest))
     tyro.cli(command, prog=f"ovmse {name}", args=rest)
 
 
-def from_preset(arguments: list[str]) -> Config:
-    """The defaults of a run: those of the preset that is asked for."""
+def defaults(arguments: list[str]) -> Config:
+    """The defaults of a run: its own where one is to go on, or those of the preset that is asked for."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", nargs="?")
-    name = parser.parse_known_args(arguments)[0].preset
+    parser.add_argument("--resume", nargs="?", type=Path)
+    parser.add_argument("--trust-code", action="store_true")
+    given = parser.parse_known_args(arguments)[0]
+    if given.resume is not None:
+        from ovmse.runs.saved_config import read_config  # for what little of NumPy and msgspec the others do without
+
+        return read_config(given.resume, given.trust_code)
+    name = given.preset
     if name not in (None, *PRESETS):
         raise unknown("preset", name, PRESETS)
     return Config(**PRESETS.get(name, {}))

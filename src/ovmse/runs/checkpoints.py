@@ -26,6 +26,8 @@ HANDOVER = "-handover"
 FORMAT = 3
 NAME = re.compile(r"\d{6,}(-handover)?")
 HALF_WRITTEN = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.\d+")
+SMALL = 256_000_000
+"""Bytes of a last checkpoint that stays when a run ends without being asked for."""
 HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
 
 
@@ -42,9 +44,11 @@ class About(TypedDict):
 
 FREE = {
     "type", "out", "data", "pretrained", "checkpoint_minutes", "checkpoints_kept", "env_seconds", "env_restarts",
-    "loss_limit", "allow_version_mismatch",
+    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint",
 }  # fmt: skip
 """Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
+BUDGETS = {"offline_updates", "online_env_steps"}
+"""Settings that may grow."""
 
 
 class Inexact(UserError):
@@ -182,8 +186,8 @@ def checksum(path: Path) -> str:
 
 
 def tidy(out: Path) -> None:
-    """Remove what a process that was killed left half-written in a run's directory, and a finished run's checkpoints;
-    nothing in a directory that is no run's. Only for the holder of the lock."""
+    """Remove what a process that was killed left half-written in a run's directory, and a finished run's checkpoints
+    but the one that its summary names; nothing in a directory that is no run's. Only for the holder of the lock."""
     if not is_run(out):
         return
     for path in (*out.glob(".*.*"), *(out / "teams").glob(".*.*")):
@@ -192,8 +196,19 @@ def tidy(out: Path) -> None:
     for path in (out / FOLDER).glob(".*.*"):
         if HALF_CHECKPOINT.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-    if (out / "summary.json").exists():
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    if has_ended(out):
+        kept = files.read_json(out / "summary.json", dict[str, Any]).get("checkpoint")
+        for path in [path for path in names(out / FOLDER) if path.name != kept] if kept else [out / FOLDER]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def to_keep(path: Path, however_large: bool, small: int = SMALL) -> str | None:
+    """The name of a run's last checkpoint, as its summary tells that it is kept; None where it is not.
+
+    small: bytes up to which it is kept in any case.
+    """
+    size = sum(file.stat().st_size for file in path.iterdir())
+    return path.name if however_large or size <= small else None
 
 
 def is_run(out: Path) -> bool:
@@ -204,7 +219,12 @@ def is_run(out: Path) -> bool:
 
 def is_unfinished(out: Path) -> bool:
     """Whether a directory holds a run that began and did not end."""
-    return is_run(out) and not (out / "summary.json").exists()
+    return is_run(out) and not has_ended(out)
+
+
+def has_ended(out: Path) -> bool:
+    """Whether a directory holds what the end of a run leaves."""
+    return (out / "summary.json").exists()
 
 
 def settings_of(described: dict[str, Any]) -> dict[str, Any]:
@@ -212,8 +232,27 @@ def settings_of(described: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in described.items() if name in Config.__dataclass_fields__.keys() - FREE}
 
 
+def goes_further(there: dict[str, Any], described: dict[str, Any]) -> bool:
+    """Whether a run that goes on by a described configuration does more than by the one that it had `there`.
+
+    Raises `UserError` where a budget is smaller, or another setting differs that may not.
+    """
+    there, here = settings_of(there), settings_of(described)
+    budgets = {name: (there.pop(name), here.pop(name)) for name in BUDGETS if isinstance(there.get(name), int)}
+    if differ := config.differences(there, here):
+        raise UserError("; ".join(differ))
+    if less := [f"{name} {old} there, {new} here" for name, (old, new) in sorted(budgets.items()) if new < old]:
+        raise UserError(f"{'; '.join(less)}: it can be more, not less")
+    return any(new > old for old, new in budgets.values())
+
+
 def check_there(out: Path) -> None:
-    """Raise `UserError` where an unfinished run has lost the directory of its checkpoints, which it begins with."""
+    """Raise `UserError` where a run has lost its checkpoints: an unfinished one begins with their directory."""
+    if has_ended(out) and not names(out / FOLDER):
+        raise UserError(
+            f"{out} kept no checkpoint when it ended, so it can't be trained for longer: its last one was large (see "
+            f"--keep-checkpoint) or was removed. Its offline phase can be taken over: ovmse train --pretrained {out}"
+        )
     if not (out / FOLDER).is_dir():
         raise UserError(
             f"{out / FOLDER} is missing: the unfinished run in {out} can't go on without it, and would lose its "
@@ -223,8 +262,10 @@ def check_there(out: Path) -> None:
 
 def check_own(saved: Saved, described: dict[str, Any]) -> None:
     """Raise `UserError` where a checkpoint is another run's than the one whose configuration is described."""
-    if differ := "; ".join(config.differences(saved.about["run"], settings_of(described))):
-        raise UserError(f"{saved.path} is another run's checkpoint: {differ}. Put this run's own there.")
+    try:
+        goes_further(saved.about["run"], described)
+    except UserError as error:
+        raise UserError(f"{saved.path} is another run's checkpoint: {error}. Put this run's own there.") from error
 
 
 def check_same(saved: Saved, now: dict[str, Any], allow: bool, say: Callable[[str], None]) -> None:
