@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import hypothesis.strategies as st
 import jax
@@ -290,6 +291,50 @@ def test_own_environment_by_import_path(monkeypatch):
     assert envs.make("my_lab:climb", rounds=2).spec.n_actions == 3
     with pytest.raises(UserError, match="unknown setting of my_lab:climb 'round'.*'rounds'"):
         envs.make("my_lab:climb", round=2)
+
+
+LAB = """from dataclasses import dataclass
+from ovmse.envs.matrix import MatrixGame
+from ovmse.envs import Environment, HostEnvironment
+from ovmse.core.types import StepResult
+@dataclass
+class SquaredLoss:
+    weight: float = 1.0
+def climb():
+    return MatrixGame("climbing")
+def penalty() -> MatrixGame:
+    return MatrixGame("penalty")
+def loss(x) -> float:
+    return x
+"""
+
+
+def test_a_misspelt_environment_is_answered_with_environments_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lab_of_one.py").write_text(LAB)
+    with pytest.raises(UserError, match=r"'clim'\. Did you mean 'climb'\? Known: MatrixGame, climb, penalty\.$"):
+        envs.make("lab_of_one:clim")
+    with pytest.raises(
+        UserError, match=r"unknown attribute of ovmse\.methods\.losses 'Env'\. No class or function there"
+    ):
+        envs.make("ovmse.methods.losses:Env")
+
+
+@pytest.mark.parametrize("name", ["{}:Env", "pettingzoo:{}"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import not_installed_anywhere", "not_installed_anywhere"),
+        ("raise SystemExit(3)", "can't import"),
+        ("def broken(:", "can't import"),
+    ],
+)
+def test_a_module_in_the_current_directory_is_found_and_its_faults_are_said(name, text, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = f"here_{abs(hash((name, text)))}"
+    Path(f"{module}.py").write_text(text)
+    with pytest.raises(UserError, match=said):
+        envs.make(name.format(module))
 
 
 # check
