@@ -126,7 +126,7 @@ def test_padding_changes_nothing(tmp_path):
         more = spec.episode_limit - SPEC.episode_limit
         grown = [jax.tree.map(lambda x: np.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), e) for e in episodes]  # noqa: B023
         data = replay_of(write_dataset(tmp_path / name, spec, grown))
-        policy = np.asarray(joint_actions(random_team(1), as_jax(data), spec))
+        policy = np.asarray(joint_actions(random_team(1), as_jax(data), spec.episode_limit))
         rows = int(data.index.start[-1] + data.index.length[-1] + 1)
         found.append((policy[:rows], evaluate_policies(settings, spec, data, policy[None], Display()).start))
     np.testing.assert_array_equal(found[0][0], found[1][0])
@@ -138,7 +138,7 @@ def test_what_a_team_would_do_is_its_greedy_action_in_every_episode(tmp_path, pa
     rng = np.random.default_rng(1)
     dataset = write_dataset(tmp_path / "log", SPEC, [random_episode(rng, n) for n in (2, 6, 5)])
     team, data = random_team(0, **parts), from_flat(dataset.flat, dataset.spec)
-    policy = np.asarray(joint_actions(team, as_jax(data), SPEC))
+    policy = np.asarray(joint_actions(team, as_jax(data), int(data.index.length.max())))
     for i in range(3):
         episode, start = as_jax(dataset.episode(i)), int(data.index.start[i])
         expected = greedy(unroll(team.agent, episode).acting, episode.avail)

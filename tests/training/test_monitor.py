@@ -49,7 +49,11 @@ def test_what_is_watched_are_the_datasets_first_episodes(parts, episodes, tmp_pa
     """The team acts by its policy's logits where it has a policy; the frozen one has utilities alone."""
     data = as_jax(replay_of(write_dataset(tmp_path / "data", SPEC, episodes)))
     team, frozen = random_team(3, **parts), random_team(4)
-    found = monitor.watch(team, frozen, data, SPEC, episodes=3)
+    found = monitor.watch(team, frozen, data, SPEC.episode_limit, episodes=3)
+    longest = int(episodes[0].valid.sum())
+    alone = [monitor.watch(team, frozen, data, steps, episodes=1) for steps in (longest, SPEC.episode_limit)]
+    assert longest < SPEC.episode_limit
+    np.testing.assert_allclose(*alone, rtol=1e-5)
     now, then, same = [], [], []
     for episode in as_jax(episodes[:3]):
         valid = np.asarray(episode.valid)

@@ -108,9 +108,11 @@ def judged(
     None for one that learns no values. Compiled once for every kind of network.
     """
 
+    longest = int(np.max(data.index.length))
+
     @eqx.filter_jit
     def look(team: Team, data: Replay) -> tuple[Any, Float[Any, " E"]]:
-        policy = joint_actions(team, data, spec)
+        policy = joint_actions(team, data, longest)
         return policy, start_values(team, data, policy, spec)
 
     on_device = jax.device_put(data)

@@ -52,13 +52,16 @@ class Fitted(NamedTuple):
     error: Float[np.ndarray, "P F"]
 
 
-def joint_actions(team: Team, data: Replay, spec: EnvSpec) -> Joint:
-    """The greedy legal joint action of a team at every row of a log, given the logged history up to it."""
+def joint_actions(team: Team, data: Replay, steps: int) -> Joint:
+    """The greedy legal joint action of a team at every row of a log, given the logged history up to it.
+
+    steps: those of the log's longest episode.
+    """
 
     def act(episode: Episode) -> Int[Array, "T1 N"]:
         return greedy(unroll(team.agent, episode).acting, episode.avail)
 
-    return replays.beside(data, jnp.zeros_like(data.rows.action), act, spec.episode_limit)
+    return replays.beside(data, jnp.zeros_like(data.rows.action), act, steps)
 
 
 def only(data: Replay, policy: Joint, n_actions: int) -> Replay:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from ovmse.core.action_selection import greedy
 from ovmse.core.mixers import mix, weights_at
 from ovmse.core.networks import Heads, Team, chosen, unroll
-from ovmse.core.types import EnvSpec, Episode
+from ovmse.core.types import Episode
 from ovmse.learning import replay as replays
 from ovmse.learning.replay import Replay
 
@@ -59,10 +59,13 @@ def agreement(
     return mean_over((greedy(acting, avail) == greedy(frozen, avail)).astype(jnp.float32), choice)
 
 
-def watch(team: Team, frozen: Team, data: Replay, spec: EnvSpec, episodes: int = EPISODES) -> MonitorReading:
-    """Look at a team and at the frozen one on the dataset's first `episodes` episodes: one pass of each."""
+def watch(team: Team, frozen: Team, data: Replay, steps: int, episodes: int = EPISODES) -> MonitorReading:
+    """Look at a team and at the frozen one on the dataset's first `episodes` episodes: one pass of each.
+
+    steps: those of the dataset's longest episode.
+    """
     slots = jnp.arange(min(episodes, data.index.start.shape[0]))
-    read = replays.read_all(data, slots, spec.episode_limit)[0]
+    read = replays.read_all(data, slots, steps)[0]
     look = jax.vmap(_look, in_axes=(None, 0))
     (q_tot, heads), (frozen_q_tot, frozen_heads) = look(team, read), look(frozen, read)
     moved, relative = drift(q_tot, frozen_q_tot, read.valid)

@@ -72,14 +72,14 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
 
 def make_run(task: Task, out: Path, described: dict[str, Any], display: Display, stop: Stop) -> Run:
     """What a run holds fixed, with nothing in its record yet."""
-    config, spec, dataset = task.config, task.env.spec, task.dataset
+    config, dataset = task.config, task.dataset
     same = {
         "own_code": trusted_code.checksums(config),
         "method": described["method_value"],
         "env": described["env_spec"],
         "data": None if dataset is None else dataset.metadata.checksum or digest(dataset.flat),
     }
-    keys = seed_keys(config)
+    keys, longest = seed_keys(config), 0 if dataset is None else int(dataset.length.max())
     return Run(
         settings=checkpoints.settings_of(described),
         task=replace(task, dataset=None),
@@ -88,7 +88,7 @@ def make_run(task: Task, out: Path, described: dict[str, Any], display: Display,
         collect=make_collect(config, task.env, task.method, display.say),
         evaluation_keys=split(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), config.seeds),
         data=None if dataset is None else shared(from_flat(dataset.flat, dataset.spec), config.seeds),
-        watch=over_seeds(lambda pair, data: monitor.watch(pair[0], pair[1], data, spec), config.seeds, keep=True),
+        watch=over_seeds(lambda pair, data: monitor.watch(pair[0], pair[1], data, longest), config.seeds, keep=True),
         send_back=over_seeds(lambda state, back: rollback.send_back(config, state, back), config.seeds),
         rows=[],
         online_logs=[],
