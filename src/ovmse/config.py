@@ -91,7 +91,7 @@ class Config:
     data: str | None = None
     """the dataset to learn from: a directory, or the name of one that comes with the package (smax-3m-medium)"""
     pretrained: Path | None = None
-    """a run whose offline phase is taken over instead of pretraining anew"""
+    """a run with the same networks whose offline phase is taken over instead of pretraining anew"""
     out: Path | None = None
     """the directory to write the run into, empty or not there yet; by default the next free runs/ENV-METHOD"""
     seeds: int = 1

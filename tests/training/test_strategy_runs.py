@@ -174,12 +174,13 @@ def test_a_strategy_stopped_and_resumed_ends_as_undisturbed_and_can_be_judged(me
 def test_one_offline_phase_serves_all_strategies_with_its_networks(tmp_path, log):
     offline = brief(tmp_path / "offline", "offline", data=log)
     first, named = train(offline), dataclasses.replace(offline.learner, mixer="qmix")  # which it is by default
+    named = dataclasses.replace(named, learning_rate=0.02, td_lambda=0.5, gamma=0.9)  # no matter of the networks
     for method, networks in (("pex", offline.learner), ("sim2o", offline.learner), ("wsrl", named)):
         found = train(brief(tmp_path / method, method, data=log, pretrained=first.out, learner=networks))
         assert [row["phase"] for row in found.rows][:3] == ["offline", "offline", "online"]
         assert found.rows[2]["return"] == first.rows[-1]["return"] and found.handover["seeds"][0]["agree"]
         assert (found.out / "offline.safetensors").read_bytes() == (first.out / "offline.safetensors").read_bytes()
-    with pytest.raises(UserError, match="another learner: critics 1 there, 2 here; ratio False there, True here"):
+    with pytest.raises(UserError, match="other networks: critics 1 there, 2 here; ratio False there, True here"):
         train(brief(tmp_path / "no", "balanced", data=log, pretrained=first.out))
     assert not (tmp_path / "no").exists()
 

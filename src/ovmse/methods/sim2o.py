@@ -54,7 +54,7 @@ def central_value(inputs: ActionInputs, joint: Int[Array, "K N"], frozen: Scalar
 
 
 def beam_search(
-    inputs: ActionInputs, online: Int[Array, " N"], kept: Int[Array, " N"], beam: int, frozen: float
+    inputs: ActionInputs, online: Int[Array, " N"], kept: Int[Array, " N"], beam: int, frozen: Scalar
 ) -> Int[Array, " N"]:
     """Agent after agent, both proposals on top of the best `beam` joint actions so far; who has not had its turn keeps
     to the offline one. Where both proposals are the same, nothing is added, so that no place is taken twice."""

@@ -60,12 +60,13 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     theirs = networks_of(found.get("learner", {}), their_parts)
     ours = networks_of(describe(config.learner), describe(method.parts))
     if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
-        raise UserError(f"{other} has another learner: {'; '.join(differ)}.")
+        raise UserError(f"{other} has other networks: {'; '.join(differ)}.")
     there = {row["seed"] for row in files.read_json_lines(other / "metrics.jsonl") if row["phase"] == "offline"}
     if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
         raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
 
 
 def networks_of(learner: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """The described learner and parts as one; the mixer is the method's where the learner names none."""
-    return {**parts, **learner, "mixer": learner.get("mixer") or parts["mixer"]}
+    """The parts of the networks and their sizes; the mixer is the method's where the described learner names none."""
+    sizes = {name: learner.get(name) for name in ("hidden", "embedding", "hyper")}
+    return {**parts, **sizes, "mixer": learner.get("mixer") or parts["mixer"]}
