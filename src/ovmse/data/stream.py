@@ -132,8 +132,8 @@ def _whole(path: Path, arrays: dict[str, Any], name: str, findings: list[Finding
         return np.zeros(0, np.int64)
     bounds.check(path / name, f"an array of {array.shape[0]:,} episodes", 8 * array.shape[0])
     try:
-        for _, file, why in oversized(path / name, array):
-            raise ValueError(f"{file.name}: {why}")
+        for _, file, declared in oversized(path / name, array):
+            raise ValueError(f"{file.name}: {declared}")
         return np.asarray(array[...]).astype(np.int64)
     except UserError:
         raise

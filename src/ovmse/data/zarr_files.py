@@ -20,7 +20,7 @@ from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSION, SIZES, Metadata
 from ovmse.system import bounds
-from ovmse.system.files import as_type, atomic_path, check_free, check_tree
+from ovmse.system.files import atomic_path, check_free, check_tree, typed
 
 CHUNK_BYTES = 2**20
 CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
@@ -134,21 +134,6 @@ def read_metadata(path: Path) -> Metadata:
     return Metadata(env=env, **values)
 
 
-def typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
-    """The values of the named types, out of a JSON object that may hold more."""
-    found = as_type(values, dict[str, Any], where)
-    return {name: as_type(found.get(name, NOTHING), kind, f"{where}: {name}") for name, kind in types.items()}
-
-
-class _Nothing:
-    def __repr__(self) -> str:
-        return "'nothing'"
-
-
-NOTHING = _Nothing()
-"""Stands for a value that is missing: it is of no type that a field can have."""
-
-
 def read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
     """An array of the dataset, every chunk of it present and its checksum right, else `UserError`."""
     directory = path / field
@@ -169,8 +154,8 @@ def read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
     for coordinates, file in chunks(directory, array):
         if not file.is_file():  # Zarr would take the fill value for it
             raise UserError(f"{file}: chunk {coordinates} of {field} is missing. {again}")
-    for _, file, why in oversized(directory, array):
-        raise UserError(f"{file}: {field} is damaged: {why}. {again}")
+    for _, file, declared in oversized(directory, array):
+        raise UserError(f"{file}: {field} is damaged: {declared}. {again}")
     try:
         return np.asarray(array[...])
     except Exception as error:

@@ -12,11 +12,14 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import msgspec
 
 from ovmse import config
 from ovmse.config import Config
-from ovmse.core.errors import Unwritable, UserError
+from ovmse.core.errors import Unwritable, UserError, number_of
+from ovmse.runs.metrics_file import checked_rows
 from ovmse.system import files
 from ovmse.system.clock import SavedClock
 
@@ -29,12 +32,15 @@ HALF_WRITTEN = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.\d+")
 HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
 class About(TypedDict):
     """What `about.json` says of a checkpoint: where the run is, which run it is, and what it ran on."""
 
     phase: Literal["offline", "online"]
-    rows_in_use: list[int]
-    experience: list[int]
+    rows_in_use: list[Count]
+    experience: list[Count]
     clock: SavedClock
     ran_on: dict[str, Any]
     run: dict[str, Any]
@@ -225,6 +231,14 @@ def check_own(saved: Saved, described: dict[str, Any]) -> None:
     """Raise `UserError` where a checkpoint is another run's than the one whose configuration is described."""
     if differ := "; ".join(config.differences(saved.about["run"], settings_of(described))):
         raise UserError(f"{saved.path} is another run's checkpoint: {differ}. Put this run's own there.")
+
+
+def check_content(saved: Saved, seeds: int) -> None:
+    """Raise `UserError` unless a checkpoint's rows can be used, and what it counts of each seed is there for all."""
+    checked_rows(saved.path / ROWS)
+    held, experience = saved.about["rows_in_use"], saved.about["experience"]
+    if len(held) != seeds * (saved.about["phase"] == "online") or len(experience) not in (0, seeds):
+        raise UserError(f"{saved.path} is damaged: {ABOUT} is not of {number_of(seeds, 'seed')}.")
 
 
 def check_same(saved: Saved, now: dict[str, Any], allow: bool, say: Callable[[str], None]) -> None:
