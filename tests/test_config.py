@@ -63,6 +63,39 @@ def test_unusable_changes_are_refused(change, says):
         change_method(OVMSE, (change,))
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("offline_loss.alpha=high", "CQL's alpha (the strength α ≥ 0) is a number."),
+        ("offline_loss.samples=2.5", "(joint actions drawn per step, for the form joint alone) is a whole number."),
+        ("offline_loss.form=jiont", "is per_agent or joint or counterfactual. Did you mean 'joint'?"),
+        (
+            "explore.epsilon=lineal(0.2,0)",
+            "is a schedule, such as constant(0.1) or linear(1.0, 0.1). Did you mean 'linear'",
+        ),
+        ("explore.epsilon=0.2", "is a schedule, such as constant(0.1) or linear(1.0, 0.1)."),
+        ("offline_loss=CFQL(1.0)", "such as CQL(), SquaredError(), Imitate() or None. Did you mean 'CFCQL' or 'CQL'?"),
+        ("offline_loss=CQL(alfa=3)", "is a part, such as CQL(), SquaredError(), Imitate() or None."),
+        ("reinitialise_online=1", "is True or False."),
+        ("memory=no", "is a function or None."),
+    ],
+)
+def test_a_bad_value_is_told_what_fits_that_setting_and_no_list_of_parts(change, says):
+    with pytest.raises(UserError, match="can't read the value") as refused:
+        change_method(OVMSE, (change,))
+    assert says in str(refused.value)
+    assert sum(f"{name}" in str(refused.value) for name in ("TellApart", "Keep", "Guided", "Blend", "Expand")) == 0
+
+
+def test_a_part_whose_types_are_for_a_type_checker_alone_can_be_changed():
+    @dataclasses.dataclass(frozen=True)
+    class Doubtful(CQL):
+        doubt: "NotThere" = 0.0  # noqa: F821
+
+    mine = dataclasses.replace(OVMSE, offline_loss=Doubtful())
+    assert change_method(mine, ("offline_loss.doubt=0.5",)).offline_loss.doubt == 0.5
+
+
 CHANGES = """
 import sys
 from ovmse.methods.overrides import change_method

@@ -1,13 +1,33 @@
 """What a run is: frozen dataclasses with a unit per field, and its presets."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from ovmse.core.errors import UserError, check_positive, check_share
+from ovmse.core.errors import UserError, check_known, check_positive, check_seed, check_share, option
 from ovmse.core.literals import MixerName
+
+MOST = 2**31 - 1
+"""The largest whole number that a setting may be: arrays count by 32 bits."""
+
+
+def check_numbers(settings: Any, shares: Collection[str] = ()) -> None:
+    """Check the numbers among the fields of a dataclass of settings, each by its name on the command line.
+
+    Raises:
+        UserError: for a share outside [0, 1], a seed below 0, another number that is not finite and above 0, or a whole
+            number of more than 32 bits.
+    """
+    for one in dataclasses.fields(settings):
+        name, value = option(one.name), getattr(settings, one.name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        check = check_share if one.name in shares else check_seed if one.name == "seed" else check_positive
+        check(name, value)
+        if isinstance(value, int) and value > MOST:
+            raise UserError(f"{name} must be at most {MOST}; got {value}.")
 
 
 @dataclass(frozen=True)
@@ -43,17 +63,11 @@ class LearnerConfig:
     """divide the squared error of Q_tot by the running mean of its squared target, so that it has no scale"""
 
     def __post_init__(self) -> None:
-        check_share("gamma (γ)", self.gamma)
-        check_share("td_lambda", self.td_lambda)
-        for name in ("hidden", "embedding", "hyper", "learning_rate", "clip_norm", "target_rate"):
-            check_positive(name, getattr(self, name))
-        check_share("target_rate", self.target_rate)
-        if self.target_every_updates is not None:
-            check_positive("target_every_updates", self.target_every_updates)
-        if self.optimiser not in ("adam", "rmsprop"):
-            raise UserError(f"unknown optimiser {self.optimiser!r}; known: adam, rmsprop.")
-        if self.mixer not in (None, "qmix", "linear", "vdn"):
-            raise UserError(f"unknown mixer {self.mixer!r}; known: qmix, linear, vdn.")
+        check_numbers(self, ("gamma", "td_lambda"))
+        check_share("--target-rate", self.target_rate)
+        check_known("optimiser", self.optimiser, ("adam", "rmsprop"))
+        if self.mixer is not None:
+            check_known("mixer", self.mixer, get_args(MixerName))
 
     @property
     def updates_per_refresh(self) -> float:
@@ -88,6 +102,8 @@ class Config:
     """gradient updates of the offline phase"""
     online_env_steps: int = 50_000
     """environment steps of the online phase, per seed"""
+    schedule_env_steps: int | None = None
+    """environment steps over which schedules run, such as those of ε and λ; by default the whole online phase"""
     episodes_per_collect: int = 8
     """episodes played side by side between two rounds of updates"""
     updates_per_collect: int = 8
@@ -110,6 +126,9 @@ class Config:
     """minutes between two checkpoints; the handover, and a run that is asked to stop, write one, too"""
     checkpoints_kept: int = 2
     """newest checkpoints kept beside the handover's, until the run ends"""
+    keep_checkpoint: bool = False
+    """keep the last checkpoint when the run ends, however large, so that it can be trained for longer; one of at most
+    256 MB is kept in any case"""
     change: tuple[str, ...] = ()
     """a change to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5; may be repeated"""
     env_settings: tuple[str, ...] = ()
@@ -131,23 +150,20 @@ class Config:
     """learn from a dataset that another version of the environment, or other settings, made"""
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and name != "seed":
-                check_positive(name.replace("_", "-"), value)
-            if isinstance(value, int) and value >= 2**31:
-                raise UserError(f"{name.replace('_', '-')} must be below 2**31; got {value}.")
-        for name in ("loss_limit", "checkpoint_minutes", "env_seconds"):
-            check_positive(name.replace("_", "-"), getattr(self, name))
-        if self.env_seconds > 1e6:
-            raise UserError(f"env-seconds must be at most a million; got {self.env_seconds}.")
-        if self.seed < 0:
-            raise UserError(f"seed must be 0 or more; got {self.seed}.")
         if self.guard_margin is not None and not 0.0 < self.guard_margin <= 1.0:
-            raise UserError(f"guard-margin must be above 0 and at most 1, such as 0.1; got {self.guard_margin}.")
+            raise UserError(f"--guard-margin must be above 0 and at most 1, such as 0.1; got {self.guard_margin}.")
+        check_numbers(self)
+        if self.env_seconds > 1e6:
+            raise UserError(f"--env-seconds must be at most a million; got {self.env_seconds}.")
         if self.replay_env_steps < self.batch_episodes:
             raise UserError(
-                f"replay-env-steps ({self.replay_env_steps}) must at least hold one batch ({self.batch_episodes})."
+                f"--replay-env-steps ({self.replay_env_steps}) must at least hold one batch ({self.batch_episodes})."
             )
+
+    @property
+    def scheduled_env_steps(self) -> int:
+        """Environment steps over which schedules run."""
+        return self.schedule_env_steps or self.online_env_steps
 
 
 PresetName = Literal["demo", "paper"]
@@ -212,7 +228,7 @@ def changed_flags(value: Any, default: Any, without: Sequence[str]) -> list[str]
     """
     words = []
     for one in dataclasses.fields(default):
-        now, flag = getattr(value, one.name), "--" + one.name.replace("_", "-")
+        now, flag = getattr(value, one.name), option(one.name)
         if one.name in without or now == getattr(default, one.name):
             continue
         if isinstance(now, bool):

@@ -142,7 +142,7 @@ BAD = [
     (["train", "--data", "smax-3m-medium", "--env", "matrix:climbing"], "n_agents: expected 3, got 2"),
     (["train", "--data", "smax-3m-medium", "--env-settings", "walls_cause_death=False"], "--allow-version-mismatch"),
     (["collect", "--quality", "medum"], "medium"),
-    (["collect", "--env", "matrix:two_step", "--epsilon", "2"], "ε"),
+    (["collect", "--env", "matrix:two_step", "--epsilon", "2"], "--epsilon must lie between 0 and 1"),
     (["inspect", "nowhere"], "nowhere"),
     (["report", "nowhere"], "nowhere"),
     (["evaluate", "nowhere"], "nowhere"),

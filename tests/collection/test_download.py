@@ -260,6 +260,7 @@ def test_the_disk_fills_up(offer, tmp_path, monkeypatch, when):
     assert "the disk is full" in text and str(tmp_path / "out") in text
 
 
+@pytest.mark.slow
 def test_a_download_that_is_killed_leaves_no_dataset(offer, server, tmp_path):
     body = make_zip()
 

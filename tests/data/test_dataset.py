@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,21 @@ def test_offsets_point_at_the_episodes(sound):
     assert last.action.dtype == np.int32 and last.valid.all()
     for index in (-1, 3):
         assert f"no episode {index}; expected 0 to 2" in message(dataset.episode, index)
+
+
+def test_the_last_episodes_are_read_as_fast_as_the_first():
+    """Where the lengths before an episode are summed up each time, a loop over all takes the square of their number."""
+    flat = {field: np.zeros((1, 1), np.uint8) for field in KINDS}
+    dataset = in_memory(flat | {"length": np.ones(4_000_000, np.int32)})
+    dataset.episode(0)  # the one time that all are summed up
+
+    def seconds(first):
+        began = time.process_time()
+        for index in range(first, first + 100):
+            dataset.episode(index)
+        return time.process_time() - began
+
+    assert seconds(len(dataset.length) - 100) < 10 * seconds(0)
 
 
 def test_half_precision_is_read_as_float32(tmp_path):
@@ -402,6 +418,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, module, target, er
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_write_leaves_nothing_that_opens(tmp_path):
     script = f"""
 import sys, time, numpy as np

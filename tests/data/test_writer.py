@@ -190,6 +190,7 @@ def test_after_an_exception_all_completed_episodes_are_kept(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_whatever_a_crash_leaves_of_the_files_only_whole_episodes_count(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("crash") / "play"
     episodes = [episode(seed) for seed in range(6)]
@@ -214,6 +215,7 @@ def test_whatever_a_crash_leaves_of_the_files_only_whole_episodes_count(tmp_path
     same(Dataset.open(path), episodes)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     script = f"""
 import sys

@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import hypothesis.strategies as st
 import jax
@@ -16,6 +17,7 @@ from support.places import ROOT
 from ovmse import envs
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Observation, StepResult
+from ovmse.envs.guarded import EnvFault, GuardedEnv
 from ovmse.envs.matrix import GAMES, MatrixGame
 
 SIZES = {
@@ -133,6 +135,7 @@ def battles():
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys, shoots))
 
 
+@pytest.mark.slow
 def test_a_won_battle_returns_20_and_any_other_at_most_10(battles):
     _, _, result, alive = battles
     lengths = np.argmax(result.terminal | result.truncated, axis=1) + 1
@@ -178,6 +181,7 @@ def test_dead_agents_may_only_stop(battles):
     assert observation.avail[~dead][:, :5].all()
 
 
+@pytest.mark.slow
 def test_time_limit_is_not_terminal_and_steps_compile_once():
     env = envs.make("smax:3m", max_steps=2)
     step, key, hold = jax.jit(env.step), jax.random.key(0), jnp.full(3, 4)
@@ -189,6 +193,7 @@ def test_time_limit_is_not_terminal_and_steps_compile_once():
     assert not (first.terminal or last.terminal or last.won)
 
 
+@pytest.mark.slow
 def test_smax_settings_reach_the_game():
     rules = {"reward_scale": 1, "enemy_shoots": False, "walls_cause_death": False, "attack_mode": "random"}
     env = envs.make("smax:3m", **rules)
@@ -201,6 +206,7 @@ def test_smax_settings_reach_the_game():
 
 
 @pytest.mark.parametrize("name", ["smax:3m", "smax:smacv2_5_units"])
+@pytest.mark.slow
 def test_types_after_reset_equal_types_after_step(name):
     env = envs.make(name)
     key, action = jax.random.key(0), jnp.zeros(env.spec.n_agents, jnp.int32)
@@ -220,6 +226,7 @@ def test_smax_sizes(map_name):
     assert spec.has_win and spec.episode_limit == 100 and spec.version.startswith("jaxmarl ")
 
 
+@pytest.mark.slow
 def test_only_smax_is_imported_of_jaxmarl():
     """Silently, and so that jaxmarl can still be imported whole afterwards."""
     script = """
@@ -292,10 +299,87 @@ def test_own_environment_by_import_path(monkeypatch):
         envs.make("my_lab:climb", round=2)
 
 
+LAB = """from dataclasses import dataclass
+from ovmse.envs.matrix import MatrixGame
+from ovmse.envs import Environment, HostEnvironment
+from ovmse.core.types import StepResult
+@dataclass
+class SquaredLoss:
+    weight: float = 1.0
+def climb():
+    return MatrixGame("climbing")
+def penalty() -> MatrixGame:
+    return MatrixGame("penalty")
+def loss(x) -> float:
+    return x
+"""
+
+
+def test_a_misspelt_environment_is_answered_with_environments_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lab_of_one.py").write_text(LAB)
+    with pytest.raises(UserError, match=r"'clim'\. Did you mean 'climb'\? Known: MatrixGame, climb, penalty\.$"):
+        envs.make("lab_of_one:clim")
+    with pytest.raises(
+        UserError, match=r"unknown attribute of ovmse\.methods\.losses 'Env'\. No class or function there"
+    ):
+        envs.make("ovmse.methods.losses:Env")
+
+
+@pytest.mark.parametrize("name", ["{}:Env", "pettingzoo:{}"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import not_installed_anywhere", "not_installed_anywhere"),
+        ("raise SystemExit(3)", "can't import"),
+        ("def broken(:", "can't import"),
+    ],
+)
+def test_a_module_in_the_current_directory_is_found_and_its_faults_are_said(name, text, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = f"here_{abs(hash((name, text)))}"
+    Path(f"{module}.py").write_text(text)
+    with pytest.raises(UserError, match=said):
+        envs.make(name.format(module))
+
+
+FAULTY = """import os
+from ovmse.envs.matrix import MatrixGame
+class Raises:
+    def __init__(self):
+        raise KeyError("no such map")
+class Ends:
+    def __init__(self):
+        raise SystemExit(3)
+class Moves:
+    def __init__(self):
+        os.chdir("/")
+        self.spec = MatrixGame("climbing").spec
+    def reset_host(self, seed):
+        os.chdir("/")
+        raise GeneratorExit
+    step_host = reset_host
+"""
+
+
+def test_an_environment_that_fails_leaves_or_ends_everything_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("faulty_envs.py").write_text(FAULTY)
+    for name, told in {"Raises": "KeyError: 'no such map'", "Ends": "SystemExit: 3"}.items():
+        with pytest.raises(UserError, match=f"^faulty_envs:{name} could not be made: {told}"):
+            envs.make(f"faulty_envs:{name}")
+    guarded = GuardedEnv(lambda: envs.make("faulty_envs:Moves"), 10.0)
+    assert Path.cwd() == tmp_path
+    with pytest.raises(EnvFault, match="reset raised GeneratorExit"):
+        guarded.reset_host(0)
+    assert Path.cwd() == tmp_path
+
+
 # check
 
 
 @pytest.mark.parametrize("name", [f"matrix:{game}" for game in GAMES] + ["smax:smacv2_5_units"])
+@pytest.mark.slow
 def test_check_passes_on_shipped_environments(name):
     envs.check(envs.make(name), episodes=2)
 

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +114,23 @@ def test_check_passes_on_adapted_environments(env):
 def test_continuous_actions_are_refused():
     with pytest.raises(UserError, match=r"agent agent_0 has the action space Box.*only Discrete"):
         envs.make("pettingzoo:mpe2.simple_spread_v3", continuous_actions=True)
+
+
+def test_a_module_in_the_current_directory_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("convoys_here.py").write_text("from support.convoy import Convoy as parallel_env\n")
+    assert envs.make("pettingzoo:convoys_here", episode_limit=5).spec.episode_limit == 5
+
+
+def test_a_library_that_needs_no_trust_is_not_looked_for_in_the_current_directory(tmp_path, monkeypatch):
+    """Else a stranger's folder could hold a `mpe2` that a run in it names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    Path("mpe2").mkdir()
+    Path("mpe2/stranger.py").write_text("raise RuntimeError('it ran')\n")
+    with pytest.raises(UserError, match="unknown PettingZoo module|needs the package"):
+        envs.make("pettingzoo:mpe2.stranger")
+    assert str(tmp_path) not in sys.path
 
 
 def test_modules_tell_their_settings_or_need_a_limit(monkeypatch):

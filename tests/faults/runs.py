@@ -95,7 +95,9 @@ def fingerprint(out: Path) -> dict[str, str]:
 
 def litter(out: Path) -> list[str]:
     """What should not be there after a run has ended."""
-    return [str(path) for path in out.rglob("*") if path.name.startswith(".") or path.name == "checkpoints"]
+    kept = out / "checkpoints" / str(json.loads((out / "summary.json").read_text())["checkpoint"])
+    others = [path for path in (out / "checkpoints").iterdir() if path != kept]
+    return [str(path) for path in (*others, *out.rglob("*")) if path in others or path.name.startswith(".")]
 
 
 def make_data(folder: Path) -> str:

@@ -311,6 +311,7 @@ def corrupt(flat, kind, rng):
     seed=st.integers(0, 999),
     has_win=st.booleans(),
 )
+@pytest.mark.slow
 def test_usable_is_what_can_be_opened(tmp_path_factory, kinds, seed, has_win):
     """The doctor calls a dataset usable exactly when `Dataset.open` reads it."""
     spec = SPEC._replace(has_win=has_win)
@@ -332,6 +333,7 @@ def test_usable_is_what_can_be_opened(tmp_path_factory, kinds, seed, has_win):
 
 @settings(max_examples=6, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), seed=st.integers(0, 99))
+@pytest.mark.slow
 def test_blocks_are_the_dataset(tmp_path_factory, lengths, seed):
     """Every episode once, in order; the profile does not depend on the size of the blocks."""
     path = write(tmp_path_factory.mktemp("any") / "play", make_flat(lengths=lengths, seed=seed))

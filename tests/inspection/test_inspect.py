@@ -112,6 +112,7 @@ def test_the_tables_fit_80_columns_with_many_agents_and_no_names(tmp_path):
 @pytest.mark.parametrize("has_win", [True, False])
 @pytest.mark.parametrize("n_actions", [3, 40])
 @pytest.mark.parametrize("episodes", [1, 60])
+@pytest.mark.slow
 def test_the_figure_draws(tmp_path, has_win, n_actions, episodes):
     """Titles and axis labels are there, and no tick labels of an axis overlap."""
     data = profile(make(tmp_path / "play", has_win, n_actions, episodes))

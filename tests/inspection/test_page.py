@@ -54,6 +54,7 @@ def written(dataset, tmp_path_factory):
     return report, folder, stream.getvalue()
 
 
+@pytest.mark.slow
 def test_everything_is_written(written):
     report, folder, _ = written
     assert report.usable and report.written == (

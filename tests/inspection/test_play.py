@@ -66,7 +66,7 @@ def test_hashes_do_not_collide_on_close_floats():
     assert len(np.unique(coverage.hash_rows(values))) == 200_000
 
 
-def test_counting_in_bounded_memory(monkeypatch):
+def test_counting_in_bounded_memory():
     rng = np.random.default_rng(0)
     hashes = coverage.mix(rng.integers(0, 50_000, 300_000).astype(np.uint64))
     exact = len(np.unique(hashes))
@@ -74,8 +74,7 @@ def test_counting_in_bounded_memory(monkeypatch):
     for part in np.array_split(hashes, 30):
         seen = seen.with_more(part)
     assert seen.total == exact
-    monkeypatch.setattr(coverage, "MOST_KEPT", 4000)
-    few = coverage.Distinct()
+    few = coverage.Distinct(most_kept=4000)
     for part in np.array_split(hashes, 30):
         few = few.with_more(part).sort_in()
         assert len(few.kept) <= 4000
@@ -199,12 +198,11 @@ def test_the_sample_carries_the_last_action_of_the_same_episode():
     assert (last[1].argmax(-1) == action[0]).all()
 
 
-def test_episodes_are_drawn_until_the_sample_is_full(monkeypatch):
-    monkeypatch.setattr(clone, "MOST_CHOICES", 100)
+def test_episodes_are_drawn_until_the_sample_is_full():
     length, sound = np.full(50, 10), np.arange(50) != 7
-    picked = clone.chosen(length, sound, 2, 4, 0)
+    picked = clone.chosen(length, sound, 2, 4, 0, most_choices=100)
     assert picked.sum() == 5 or (picked.sum() == 6 and not picked[7])
-    assert not picked[7] and (clone.chosen(length, sound, 2, 4, 0) == picked).all()
+    assert not picked[7] and (clone.chosen(length, sound, 2, 4, 0, most_choices=100) == picked).all()
 
 
 def test_too_few_episodes_are_not_cloned():

@@ -279,12 +279,12 @@ def test_restarting_keeps_the_team_and_nothing_else():
     ("setting", "says"),
     [
         ({"gamma": 1.2}, "gamma"),
-        ({"td_lambda": -0.1}, "td_lambda"),
+        ({"td_lambda": -0.1}, "--td-lambda must lie between"),
         ({"hidden": 0}, "hidden must be greater than 0"),
-        ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"clip_norm": -1.0}, "clip_norm"),
-        ({"target_every_updates": 0}, "target_every_updates"),
-        ({"target_rate": 1.5}, "target_rate"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be"),
+        ({"clip_norm": -1.0}, "--clip-norm must be"),
+        ({"target_every_updates": 0}, "--target-every-updates must be"),
+        ({"target_rate": 1.5}, "--target-rate must lie between"),
     ],
 )
 def test_unusable_settings_are_refused(setting, says):

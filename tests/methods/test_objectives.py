@@ -187,6 +187,7 @@ def slopes_of(team, slow, e):
     return eqx.filter_grad(total)((team, slow))
 
 
+@pytest.mark.slow
 def test_garbage_in_the_padding_changes_nothing_and_the_slow_team_learns_nothing():
     both = teams("qmix")
     clean, dirty = an_episode("truncated"), an_episode("truncated", padding=100.0, seed=1)

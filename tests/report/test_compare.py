@@ -144,6 +144,7 @@ def test_tables_of_several_environments(tmp_path: Path, width: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_page_has_the_totals_and_the_profiles(tmp_path: Path) -> None:
     page = write_report(runs_of(tmp_path / "runs", FINALS), tmp_path / "page").read_text()
     assert "stratified bootstrap" in page and "Performance profiles." in page and "optimality gap" in page

@@ -153,6 +153,7 @@ def test_figures_lie_beside_the_page(report: Path) -> None:
     assert found == {f"{n}.{kind}" for n in ("learning", "q_values", "dataset") for kind in ("svg", "png")}
 
 
+@pytest.mark.slow
 def test_two_reports_of_a_run_are_equal(report: Path, tmp_path: Path) -> None:
     again = write_report([report.parent], tmp_path / "again.html")
     assert again.read_text() == report.read_text()
@@ -169,6 +170,7 @@ def test_two_reports_of_a_run_are_equal(report: Path, tmp_path: Path) -> None:
     ],
     ids=["one seed without wins", "from scratch", "interrupted"],
 )
+@pytest.mark.slow
 def test_page_of_other_runs(tmp_path: Path, options: dict[str, int | bool]) -> None:
     page = parse(write_report([write_run(tmp_path / "run", **options)]))  # type: ignore[arg-type]
     assert len(page.ids) == len(set(page.ids))
@@ -185,6 +187,7 @@ def test_page_of_an_offline_run_with_unusable_profile(tmp_path: Path) -> None:
     assert "There was no online phase" in text and "episodes" in text
 
 
+@pytest.mark.slow
 def test_page_of_several_runs_has_unique_ids_and_a_comparison(tmp_path: Path) -> None:
     first = small_run(tmp_path / "first", {0: [0.5, 0.3, 0.6]}, before=0.5, env="smax:3m")
     other = small_run(tmp_path / "other", {0: [0.5, 0.3, 0.6], 1: [0.5, 0.4, 0.8]}, before=0.5, env="smax:2s3z")

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_what_a_killed_process_left_is_tidied_away(tmp_path):
     (tmp_path / ".summary.json.77").write_text("{")
     (tmp_path / ".hidden").write_text("mine")
     checkpoints.tidy(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", ".hidden", "config.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "checkpointed", ".hidden", "config.json"}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000001"]
     (tmp_path / "summary.json").write_text("{}")
     checkpoints.tidy(tmp_path)
@@ -206,11 +207,32 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
     own = config.describe(config.Config(batch_episodes=16, seed=3))
     saved = checkpoints.Saved(tmp_path, {"run": checkpoints.settings_of(own)}, [])
     checkpoints.check_own(saved, own | {"out": "elsewhere", "checkpoint_minutes": 1.0})
+    checkpoints.check_own(saved, own | {"online_env_steps": 60_000})  # trained for longer
     for name in ("batch_episodes", "seed", "seeds", "online_env_steps", "offline_updates", "episodes_per_collect"):
         with pytest.raises(UserError, match=f"another run's checkpoint: {name} .* there, 77 here"):
             checkpoints.check_own(saved, own | {name: 77})
     with pytest.raises(UserError, match="learner.learning_rate"):
         checkpoints.check_own(saved, own | {"learner": own["learner"] | {"learning_rate": 1.0}})
+
+
+def test_a_run_may_grow_in_its_budgets_alone():
+    there = config.describe(config.Config(online_env_steps=300))
+    assert not checkpoints.goes_further(there, there)
+    assert not checkpoints.goes_further(there, there | {"checkpoint_minutes": 1.0, "schedule_env_steps": 300})
+    assert checkpoints.goes_further(there, there | {"online_env_steps": 301})
+    for change in ({"online_env_steps": 299}, {"seeds": 2}, {"online_env_steps": 400, "batch_episodes": 16}):
+        with pytest.raises(UserError, match=f"{list(change)[-1]} .* there"):
+            checkpoints.goes_further(there, there | change)
+    with pytest.raises(UserError, match="online_env_steps 'many' there"):
+        checkpoints.goes_further(there | {"online_env_steps": "many"}, there)
+
+
+def test_a_large_checkpoint_is_kept_only_when_asked(tmp_path):
+    path = write(tmp_path)
+    assert checkpoints.to_keep(path, however_large=False) == path.name
+    size = sum(file.stat().st_size for file in path.iterdir())
+    assert checkpoints.to_keep(path, however_large=False, small=size - 1) is None
+    assert checkpoints.to_keep(path, however_large=True, small=size - 1) == path.name
 
 
 def test_an_unfinished_run_without_its_checkpoints_is_refused(tmp_path):
@@ -219,6 +241,17 @@ def test_an_unfinished_run_without_its_checkpoints_is_refused(tmp_path):
     (tmp_path / checkpoints.FOLDER).rmdir()
     with pytest.raises(UserError, match="checkpoints is missing"):
         checkpoints.check_there(tmp_path)
+
+
+def test_an_unfinished_run_whose_checkpoints_were_removed_is_refused(tmp_path):
+    shutil.rmtree(write(tmp_path))
+    with pytest.raises(UserError, match="checkpoints is empty: the unfinished run"):
+        checkpoints.check_there(tmp_path)
+    write(tmp_path)
+    checkpoints.check_there(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    checkpoints.tidy(tmp_path)
+    assert not (tmp_path / checkpoints.MARK).exists()
 
 
 def test_what_a_checkpoint_says_of_itself_is_in_its_types(tmp_path):

@@ -105,7 +105,7 @@ def test_what_ones_own_modules_import_beside_them_counts(tmp_path, monkeypatch):
         "own_other.py": "",
     }.items():
         (tmp_path / name).write_text(text)
-    import_own("own_env")
+    import_own("environment", "own_env:Env", "own_env")
     before = trusted_code.checksums(Config(env="own_env:Env"))
     assert list(before) == ["own_constants", "own_env", "own_parts", "own_parts.rules", "own_parts.scores"]
     (tmp_path / "own_parts" / "scores.py").write_text("best = 3\n")

@@ -31,6 +31,7 @@ def test_lines_and_tabs_stay():
 
 @pytest.mark.parametrize("redirect", [">&-", "2>&-", ">&- 2>&- <&-", "| head -n 1"])
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.slow
 def test_no_traceback_whatever_the_output_is(redirect, encoding):
     command = f"PYTHONIOENCODING={encoding} {sys.executable} -m ovmse datasets {redirect}"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

@@ -44,6 +44,7 @@ def test_an_illegal_action_is_not_the_greedy_one():
 
 
 @pytest.mark.parametrize("parts", [{}, {"policy": True, "critics": 2}])
+@pytest.mark.slow
 def test_what_is_watched_are_the_datasets_first_episodes(parts, episodes, tmp_path):
     """The team acts by its policy's logits where it has a policy; the frozen one has utilities alone."""
     data = as_jax(replay_of(write_dataset(tmp_path / "data", SPEC, episodes)))

@@ -1,8 +1,10 @@
 """Whole runs on matrix games: what they write, equal seeds, stopping and going on, and what they learn."""
 
 import json
+import shutil
 import signal
 import textwrap
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -16,6 +18,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.learning import parallel, phases
 from ovmse.runs import checkpoints
+from ovmse.runs.saved_config import read_config
 from ovmse.system import pytree_files
 from ovmse.system.signals import Interrupted
 from ovmse.training import memory
@@ -94,7 +97,7 @@ def test_a_run_leaves_its_files(three):
     files = {p.name for p in three.out.iterdir()}
     assert files == {
         "config.json", "dataset.json", "handover.json", "metrics.jsonl", "offline.safetensors", "summary.json",
-        "teams.safetensors", "versions.json", "experience",
+        "teams.safetensors", "versions.json", "experience", "checkpoints",
     }  # fmt: skip
     teams = pytree_files.restore(three.out / "teams.safetensors", three.teams)
     for a, b in zip(jax.tree.leaves(teams), jax.tree.leaves(three.teams), strict=True):
@@ -111,7 +114,7 @@ def test_a_directory_in_use_is_refused_before_anything_runs(three):
     before = (three.out / "metrics.jsonl").read_bytes()
     with pytest.raises(UserError, match="in use"):
         train(small_run(three.out, method="scratch"))
-    with pytest.raises(UserError, match="a run that has ended"):
+    with pytest.raises(UserError, match="its own settings, but method 'ovmse' there, 'scratch' here"):
         train(small_run(three.out, method="scratch"), resume=True)
     assert (three.out / "metrics.jsonl").read_bytes() == before
 
@@ -160,13 +163,47 @@ def test_a_run_stopped_in_both_phases_ends_like_an_undisturbed_one(three, tmp_pa
     assert [json.loads(x) for x in (wanted.out / "metrics.jsonl").read_text().splitlines()] == ended.rows
     for a, b in zip(jax.tree.leaves(ended.teams), jax.tree.leaves(three.teams), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert not (wanted.out / "checkpoints").exists()
+    assert [path.name for path in (wanted.out / "checkpoints").iterdir()] == [
+        json.loads((wanted.out / "summary.json").read_text())["checkpoint"]
+    ]
     ends = [json.loads((run.out / "summary.json").read_text())["state_sha256"] for run in (ended, three)]
     assert ends[0] == ends[1]
     assert ended.handover == three.handover
     for seed in range(3):
         kept, undisturbed = (Dataset.open(run.out / "experience" / f"seed-{seed}") for run in (ended, three))
         assert kept.metadata.checksum == undisturbed.metadata.checksum
+
+
+def test_a_run_that_ended_goes_on_for_longer_as_if_it_had_been_so_long_at_first(three, tmp_path, two_step_data):
+    out = tmp_path / "copy"
+    shutil.copytree(three.out, out)
+    config = read_config(out)
+    for change, reason in (
+        ({}, "has ended"),
+        ({"online_env_steps": 32}, "64 there, 32 here: it can be more"),
+        ({"online_env_steps": 96, "seeds": 2}, "seeds 3 there, 2 here"),
+        ({"online_env_steps": 96, "offline_updates": 80}, "offline phase is over"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            train(replace(config, **change), resume=True)
+    assert json.loads((out / "summary.json").read_text()) == json.loads((three.out / "summary.json").read_text())
+    longer = replace(config, online_env_steps=128)
+    with pytest.raises(Interrupted):
+        train(longer, StopIn("online"), resume=True)
+    assert checkpoints.is_unfinished(out) and read_config(out).schedule_env_steps == 64
+    ended = train(read_config(out), resume=True)
+    at_first = small_run(tmp_path / "long", method="ovmse", data=two_step_data, keep_experience=True)
+    whole = train(replace(at_first, online_env_steps=128, schedule_env_steps=64))
+    assert_same_rows(ended.rows, whole.rows, rel=0.0)
+    assert [row["epsilon"] for row in ended.rows[-3:]] == pytest.approx([0.05] * 3)
+    ends = [json.loads((run / "summary.json").read_text())["state_sha256"] for run in (out, whole.out)]
+    assert ends[0] == ends[1]
+    for seed in range(3):
+        kept, undisturbed = (Dataset.open(run / "experience" / f"seed-{seed}") for run in (out, whole.out))
+        assert kept.metadata.checksum == undisturbed.metadata.checksum
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(UserError, match="kept no checkpoint"):
+        train(replace(config, online_env_steps=256), resume=True)
 
 
 # The experience that is kept

@@ -297,6 +297,7 @@ def test_the_default_wins_where_nothing_is_better(tmp_path, data, runs):
     "trouble", [Killed(), Interrupted(Path("x")), KeyboardInterrupt()], ids=lambda x: type(x).__name__
 )
 @pytest.mark.parametrize("at", [0, 3])
+@pytest.mark.slow
 def test_a_stopped_search_ends_as_one_that_was_not(tmp_path, data, runs, trouble, at, monkeypatch):
     whole = tune(search(tmp_path / "whole", data))
     monkeypatch.setattr("optuna.storages.journal._storage.pickle", None)  # nothing unpickles

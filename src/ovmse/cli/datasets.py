@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from ovmse.cli.options import Data, Name, parse_subcommand
 from ovmse.cli.say import say_made
 from ovmse.data.exporting import Format as ExportFormat
 from ovmse.system.progress import Terminal, say
@@ -31,7 +32,11 @@ def list_datasets(folder: Path | None = None, thorough: bool = False, json: bool
         print_listing(entries, Terminal())
 
 
-def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None, trust_code: bool = False) -> None:
+def make_dataset(
+    name: Name,
+    out: Path | None = None,
+    trust_code: bool = False,
+) -> None:
     """Make a dataset by its recipe: a name of the catalogue, or an existing dataset once more.
 
     Args:
@@ -47,7 +52,7 @@ def make_dataset(name: tyro.conf.Positional[str], out: Path | None = None, trust
     say(console, f"{made}\nNext: ovmse inspect {quote(str(made.dataset.path))}")
 
 
-def get_dataset(name: tyro.conf.Positional[str], out: Path | None = None) -> None:
+def get_dataset(name: Name, out: Path | None = None) -> None:
     """Download a public dataset; nothing else in this library uses the network.
 
     Args:
@@ -90,7 +95,7 @@ def mix_datasets(
     say_made(Terminal(), dataset.metadata, dataset.path, out)
 
 
-def export_dataset(data: tyro.conf.Positional[str], out: Path, format: ExportFormat = "auto") -> None:
+def export_dataset(data: Data, out: Path, format: ExportFormat = "auto") -> None:
     """Write a dataset as a Vault (NAME.vlt/UID), PyMARL's HDF5 (.h5), or a table (.parquet, .arrow, .csv).
 
     Args:
@@ -119,6 +124,4 @@ def datasets(arguments: list[str]) -> None:
     """`ovmse datasets`, which without a further word lists them."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["list", *arguments]
-    tyro.extras.subcommand_cli_from_dict(
-        DATASETS, prog="ovmse datasets", description="Datasets: those there are, and new ones.", args=arguments
-    )
+    parse_subcommand(DATASETS, "ovmse datasets", "Datasets: those there are, and new ones.", arguments)

@@ -1,17 +1,16 @@
 """`ovmse evaluate`."""
 
-from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.table import Table
 
+from ovmse.cli.options import Run
 from ovmse.core.errors import number_of
 from ovmse.system.progress import Terminal, say
 
 
 def evaluate(
-    run: tyro.conf.Positional[Path],
+    run: Run,
     episodes: int = 512,
     seed: int = 1_000_000,
     teams: Literal["last", "offline", "safe"] = "last",

@@ -13,7 +13,7 @@ from ovmse.system.progress import Terminal, say
 
 
 def import_log(
-    source: tyro.conf.Positional[Path],
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")],
     out: Path,
     rules: Annotated[ImportRules, tyro.conf.arg(name="")] = ImportRules(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008

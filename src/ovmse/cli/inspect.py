@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import tyro
-
+from ovmse.cli.options import Data
 from ovmse.core.errors import UserError
 from ovmse.system.progress import Terminal
 
 
 def inspect(
-    data: tyro.conf.Positional[str],
+    data: Data,
     out: Path | None = None,
     figure: Path | None = None,
     seed: int = 0,

@@ -4,13 +4,15 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.markup import escape
 
+from ovmse.cli.options import parse, parse_subcommand
 from ovmse.config import PRESETS, Config
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known
 from ovmse.system.progress import Terminal, say
 from ovmse.system.signals import Interrupted
 
@@ -50,10 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> None:
     """Run the command that the first word names; without one, help. Raises what the command raises."""
-    name, *rest = arguments or [""]
+    name, *rest = arguments or ["--help"]
+    if name == "--version":
+        print(f"ovmse {version('ovmse')}")
+        return
     if name not in COMMANDS:
         stubs = {name: _stub(summary) for name, (_, summary) in COMMANDS.items()}
-        tyro.extras.subcommand_cli_from_dict(stubs, prog="ovmse", description=DESCRIPTION, args=arguments)
+        parse_subcommand(stubs, "ovmse", DESCRIPTION, [name, *rest], ("--version",))
         return
     place, _, attribute = COMMANDS[name][0].partition(":")
     command: Callable[..., Any] = getattr(importlib.import_module(f"ovmse.cli.{place}"), attribute)
@@ -61,17 +66,24 @@ def run(arguments: list[str]) -> None:
         command(rest)
         return
     if name in ("train", "tune"):
-        command = command(from_preset(rest))
-    tyro.cli(command, prog=f"ovmse {name}", args=rest)
+        command = command(defaults(rest))
+    parse(command, name, rest)
 
 
-def from_preset(arguments: list[str]) -> Config:
-    """The defaults of a run: those of the preset that is asked for."""
+def defaults(arguments: list[str]) -> Config:
+    """The defaults of a run: its own where one is to go on, or those of the preset that is asked for."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", nargs="?")
-    name = parser.parse_known_args(arguments)[0].preset
-    if name not in (None, *PRESETS):
-        raise unknown("preset", name, PRESETS)
+    parser.add_argument("--resume", nargs="?", type=Path)
+    parser.add_argument("--trust-code", action="store_true")
+    given = parser.parse_known_args(arguments)[0]
+    if given.resume is not None:
+        from ovmse.runs.saved_config import read_config  # for what little of NumPy and msgspec the others do without
+
+        return read_config(given.resume, given.trust_code)
+    name = given.preset
+    if name is not None:
+        check_known("preset", name, PRESETS)
     return Config(**PRESETS.get(name, {}))
 
 

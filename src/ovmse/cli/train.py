@@ -25,18 +25,16 @@ def train_command(default: Config) -> Callable[..., None]:
         Args:
             config: the run.
             preset: start from these settings; what else is given goes on top.
-            resume: go on with the unfinished run in this directory, by its own settings; so does the same command.
+            resume: go on with the run in this directory, by its own settings. One that has ended goes on for longer:
+                with more --online-env-steps than it had, or more --offline-updates where it has no online phase.
             allow_inexact_resume: go on also where it can't be bit for bit: on another machine, with other versions.
             trust_code: with --resume: import and run the environment or method that the directory names.
         """
-        from ovmse.runs.saved_config import read_config  # here, since --help does without JAX
-        from ovmse.training.display import Display
+        from ovmse.training.display import Display  # here, since --help does without JAX
         from ovmse.training.train import train as run
 
-        if resume is not None:
-            if config != default:
-                raise UserError("a run goes on with its own settings: give --resume alone.")
-            config = read_config(resume, trust_code)
+        if resume is not None and preset is not None:
+            raise UserError("a run goes on by its own settings: leave --preset out.")
         run(config, Display(Terminal()), resume is not None, allow_inexact_resume)
 
     return train

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import zarr
 
-from ovmse.core.errors import UserError, check_positive, number_of
+from ovmse.core.errors import UserError, check_positive, check_seed, number_of
 from ovmse.core.types import Flat
 from ovmse.data.dataset import Dataset
 from ovmse.data.schema import KINDS, ROWS
@@ -56,9 +56,8 @@ def mix(
     out = Path(out)
     check_free(out.resolve())
     if episodes is not None:
-        check_positive("episodes", episodes)
-    if seed < 0:
-        raise UserError(f"seed must be 0 or more; got {seed}.")
+        check_positive("--episodes", episodes)
+    check_seed("--seed", seed)
     found = [
         MixPart(name, share, dataset := Dataset.open(name), eligible(dataset, return_range))
         for name, share in parse_shares(parts)

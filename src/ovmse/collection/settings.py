@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from ovmse.config import LearnerConfig
-from ovmse.core.errors import UserError, check_known, check_positive, check_share
+from ovmse.config import LearnerConfig, check_numbers
+from ovmse.core.errors import UserError, check_known
 
 Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
 QUALITIES = get_args(Quality)
@@ -49,13 +49,10 @@ class Collecting:
 
     def __post_init__(self) -> None:
         check_known("quality", self.quality, QUALITIES)
-        check_share("epsilon (ε)", self.epsilon)
-        for name in ("episodes", "behaviour_env_steps", "evaluate_every_env_steps"):
-            check_positive(name.replace("_", "-"), getattr(self, name))
-        if self.replay_env_steps is not None:
-            check_positive("replay-env-steps", self.replay_env_steps)
-            if self.quality == "medium-replay" and self.replay_env_steps < self.behaviour_env_steps:
-                raise UserError(
-                    f"medium-replay needs all that is played: replay-env-steps must be at least behaviour-env-steps, "
-                    f"{self.behaviour_env_steps}; got {self.replay_env_steps}."
-                )
+        check_numbers(self, ("epsilon",))
+        held = self.replay_env_steps
+        if self.quality == "medium-replay" and held is not None and held < self.behaviour_env_steps:
+            raise UserError(
+                "medium-replay needs all that is played: --replay-env-steps must be at least --behaviour-env-steps, "
+                f"{self.behaviour_env_steps}; got {held}."
+            )

@@ -18,10 +18,7 @@ def parse_value(text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
     try:
         return _evaluate(ast.parse(text, mode="eval").body, makers)
     except (SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
-        raise UserError(
-            f"can't read the value {text[:200]!r}; write a number, None, or one of {', '.join(makers)} with its "
-            "arguments, such as linear(1.0, 0.1)."
-        ) from None
+        raise UserError(f"can't read the value {text[:200]!r}: a number, a word, True, False, or None.") from None
 
 
 def _evaluate(node: ast.expr, makers: Mapping[str, Callable[..., Any]]) -> Any:

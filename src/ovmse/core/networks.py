@@ -8,7 +8,7 @@ on the hidden side of the new gate). `docs/parameters.md` lists every array.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, check_known
 from ovmse.core.literals import MixerName
 from ovmse.core.mixers import Mixer, affine, make_mixer
 from ovmse.core.types import EnvSpec, Episode
@@ -49,8 +49,7 @@ class Parts:
     behaviour: bool = False
 
     def __post_init__(self) -> None:
-        if self.mixer not in ("qmix", "linear", "vdn"):
-            raise UserError(f"unknown mixer {self.mixer!r}; known: qmix, linear, vdn.")
+        check_known("mixer", self.mixer, get_args(MixerName))
         if self.critics < 1:
             raise UserError(f"networks need at least 1 critic; got {self.critics}.")
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -49,12 +50,12 @@ class Dataset:
         """The environment that the play was collected in."""
         return self.metadata.env
 
-    @property
+    @cached_property
     def row_start(self) -> np.ndarray:
         """The first row of every episode, shape (E,)."""
         return starts(self.length + 1)
 
-    @property
+    @cached_property
     def step_start(self) -> np.ndarray:
         """The first step of every episode, shape (E,)."""
         return starts(self.length)
@@ -77,7 +78,7 @@ class Dataset:
         """Episode `index` (0 to E - 1), not padded: T is its length. Action is int32."""
         if not 0 <= index < len(self.length):
             raise UserError(f"{self.path}: no episode {index}; expected 0 to {len(self.length) - 1}.")
-        part = places(self.length, index, index + 1)
+        part = places(self.length, index, index + 1, int(self.step_start[index]))
         arrays: Any = {field: getattr(self, field)[part[field]] for field in (*ROWS, *STEPS)}
         arrays |= {"action": arrays["action"].astype(np.int32), "valid": np.ones(self.length[index], bool)}
         return Episode(**arrays)

@@ -74,7 +74,7 @@ class ImportRules:
 
     def __post_init__(self) -> None:
         if self.time_limit is not None:
-            check_positive("time-limit", self.time_limit)
+            check_positive("--time-limit", self.time_limit)
         check_known("way to combine rewards", self.rewards, get_args(Rewards))
         check_known("final-row", self.final_row, get_args(FinalRow))
 

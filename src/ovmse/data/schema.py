@@ -51,9 +51,13 @@ def step_rows(length: np.ndarray) -> np.ndarray:
     return np.arange(length.sum()) + np.repeat(np.arange(len(length)), length)
 
 
-def places(length: np.ndarray, first: int, end: int) -> dict[str, slice]:
-    """Where the episodes from `first` to before `end` lie in the array of every field."""
-    step, stop = (int(length[:episode].sum(dtype=np.int64)) for episode in (first, end))
+def places(length: np.ndarray, first: int, end: int, step: int | None = None) -> dict[str, slice]:
+    """Where the episodes from `first` to before `end` lie in the array of every field.
+
+    step: the first step of them, where it is known; else all lengths before are summed up.
+    """
+    step = int(length[:first].sum(dtype=np.int64)) if step is None else step
+    stop = step + int(length[first:end].sum(dtype=np.int64))
     by_axis = {"row": slice(step + first, stop + end), "step": slice(step, stop), "episode": slice(first, end)}
     return {field: by_axis[axes[0]] for field, axes in DIMENSIONS.items()}
 

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from ovmse.core.errors import UserError, unknown
@@ -41,8 +42,13 @@ def make(name: str, **settings: Any) -> AnyEnvironment:
     build = load(BUILDERS[prefix] if ours else name, ours)
     checked = check_settings(name, build, settings, skip=1 if ours else 0)
     settings = {key: checked.get(key, value) for key, value in settings.items()}
-    with same_directory():
-        env = build(rest, **settings) if ours else build(**settings)
+    try:
+        with same_directory():
+            env = build(rest, **settings) if ours else build(**settings)
+    except (KeyboardInterrupt, UserError):
+        raise
+    except BaseException as error:  # whatever code of the user's own raises, an exit included
+        raise UserError(f"{name} could not be made: {type(error).__name__}: {error}.") from error
     methods = ("reset_host", "step_host") if hasattr(env, "step_host") else ("reset", "step")
     if missing := [m for m in ("spec", *methods) if not hasattr(env, m)]:
         raise UserError(
@@ -63,20 +69,31 @@ def load(path: str, ours: bool = False) -> Callable[..., Any]:
     """What ``package.module:attribute`` points to, `ours` or the user's own. Raises `UserError` where there is none."""
     module_name, _, attribute = path.partition(":")
     try:
-        module = importlib.import_module(module_name) if ours else import_own(module_name)
-    except (ModuleNotFoundError, TypeError) as error:
-        missing = getattr(error, "name", None) or module_name
-        if not f"{module_name}.".startswith(f"{missing}."):
+        module = importlib.import_module(module_name) if ours else import_own("environment", path, module_name)
+    except UserError as error:
+        missing = getattr(error.__cause__, "name", None)
+        if not missing or not f"{module_name}.".startswith(f"{missing}."):
             raise  # the module is there; something that it imports is not
         hint = f"No module {missing!r} to import either: is it installed, or on PYTHONPATH? {HINT}"
         raise unknown("environment", path, names(), hint) from error
     if not hasattr(module, attribute):
-        public = [n for n in vars(module) if not n.startswith("_")]
-        raise unknown(f"attribute of {module_name}", attribute, public)
+        there = [name for name, value in vars(module).items() if name[0] != "_" and _makes_environments(value, module)]
+        hint = "" if there else "No class or function there looks like an environment. See docs/environments.md."
+        raise unknown(f"attribute of {module_name}", attribute, there, hint)
     found = getattr(module, attribute)
     if not callable(found):
         raise UserError(f"{path} must be callable and return an environment; it is a {type(found).__name__}.")
     return found
+
+
+def _makes_environments(value: Any, module: ModuleType) -> bool:
+    """Whether something in a user's module looks like the class of an environment, or a function that makes one."""
+    if inspect.isclass(value):
+        return (hasattr(value, "step") or hasattr(value, "step_host")) and value not in (Environment, HostEnvironment)
+    if not inspect.isfunction(value) or value.__module__ != module.__name__:
+        return False
+    made = value.__annotations__.get("return", AnyEnvironment)
+    return isinstance(made, str) or made == AnyEnvironment or _makes_environments(made, module)
 
 
 def check_settings(name: str, build: Callable[..., Any], settings: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, check_known
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs import check_settings
 
@@ -77,8 +77,7 @@ class MatrixGame:
     spec: EnvSpec
 
     def __init__(self, game: str, **settings: Any) -> None:
-        if game not in GAMES:
-            raise unknown("matrix game", game, GAMES)
+        check_known("matrix game", game, GAMES)
         resolved = check_settings(f"matrix:{game}", GAMES[game], settings)
         tables = GAMES[game](**resolved)
         n_stages, n_actions, _ = tables.payoff.shape

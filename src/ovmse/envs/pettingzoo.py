@@ -14,6 +14,7 @@ import numpy as np
 from ovmse.core.errors import UserError, check_known, check_positive, unknown
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs.protocol import is_json, unpacked
+from ovmse.system.plugins import import_own
 
 WIN_KEYS = ("won", "battle_won")
 INSTALL = "pip install 'ovmse[pettingzoo]'"
@@ -211,14 +212,16 @@ def _import(name: str, module: str) -> Any:
     """The module; some of them print a greeting on import."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            source = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        parent = module.rpartition(".")[0]
-        if error.name == module and parent:
+            source = import_own("environment", name, module)
+    except UserError as error:
+        missing, parent = getattr(error.__cause__, "name", None), module.rpartition(".")[0]
+        if not missing:
+            raise
+        if missing == module and parent:
             folder = getattr(importlib.import_module(parent), "__path__", [])
             siblings = [f"pettingzoo:{parent}.{m.name}" for m in pkgutil.iter_modules(folder)]
             raise unknown("PettingZoo module", name, siblings) from error
-        raise UserError(f"{name} needs the package {error.name!r}: {INSTALL} (or install that package).") from error
+        raise UserError(f"{name} needs the package {missing!r}: {INSTALL} (or install that package).") from error
     if not hasattr(source, "parallel_env"):
         raise UserError(f"{name}: the module has no parallel_env; only PettingZoo's parallel API is supported.")
     return source

@@ -57,11 +57,13 @@ class Clone(NamedTuple):
     parts: tuple[int, ...]
 
 
-def chosen(length: np.ndarray, sound: np.ndarray, n_agents: int, n_features: int, seed: int) -> np.ndarray:
+def chosen(
+    length: np.ndarray, sound: np.ndarray, n_agents: int, n_features: int, seed: int, most_choices: int = MOST_CHOICES
+) -> np.ndarray:
     """The episodes of the sample, (E,) bool: drawn without replacement until choices or memory run out."""
     order = np.random.default_rng(seed).permutation(len(length))
     cost = np.where(sound, np.maximum(length, 0), 0)[order].cumsum() * n_agents
-    most = min(MOST_CHOICES, MOST_BYTES // (4 * n_features))
+    most = min(most_choices, MOST_BYTES // (4 * n_features))
     picked = np.zeros(len(length), bool)
     picked[order[(cost <= most) | (np.arange(len(length)) == 0)]] = True
     return picked & sound

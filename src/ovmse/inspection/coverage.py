@@ -67,6 +67,7 @@ class Distinct(NamedTuple):
     kept: np.ndarray = np.zeros(0, np.uint64)
     new: tuple[np.ndarray, ...] = ()
     shift: int = 0
+    most_kept: int = MOST_KEPT
 
     @property
     def total(self) -> int:
@@ -82,10 +83,10 @@ class Distinct(NamedTuple):
     def sort_in(self) -> "Distinct":
         """The same count with nothing waiting."""
         kept, shift = np.unique(np.concatenate([self.kept, *self.new])), self.shift
-        while len(kept) > MOST_KEPT:
+        while len(kept) > self.most_kept:
             shift += 1
             kept = _selected(kept, shift)
-        return Distinct(kept, (), shift)
+        return Distinct(kept, (), shift, self.most_kept)
 
 
 def _selected(hashes: np.ndarray, shift: int) -> np.ndarray:

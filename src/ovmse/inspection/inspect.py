@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, check_seed
 from ovmse.data.dataset import Dataset, find
 from ovmse.data.findings import merge
 from ovmse.data.profile import profile
@@ -42,6 +42,7 @@ def inspect(
     leaves the behaviour-cloning fit out. Raises `UserError` where there is no dataset at all, or an argument is wrong;
     whatever is wrong with a dataset is a finding.
     """
+    check_seed("--seed", seed)
     path = find(data)
     if figure is not None and figure.suffix not in FIGURE_KINDS:
         raise UserError(f"--figure must end in {', '.join(FIGURE_KINDS)}; got {figure}.")

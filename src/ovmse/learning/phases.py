@@ -232,5 +232,5 @@ def mixed_in(
 
 
 def progress_of(config: Config, env_steps: Int[Array, ""]) -> Float[Array, ""]:
-    """The spent share of the online budget, in [0, 1]."""
-    return jnp.minimum(1.0, env_steps / config.online_env_steps)
+    """The share of the schedules' environment steps that is spent, in [0, 1]."""
+    return jnp.minimum(1.0, env_steps / config.scheduled_env_steps)

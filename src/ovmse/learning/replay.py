@@ -91,14 +91,15 @@ def first_rows(replay: Replay, count: int) -> Replay:
     return Replay(rows, memory, replay.index)
 
 
-def with_rows(replay: Replay, size: int) -> Replay:
-    """A replay with so many rows, zeros after those it has."""
+def with_size(replay: Replay, size: int) -> Replay:
+    """A replay of so many rows, zeros after those it has. One that gets more slots may not have dropped an episode."""
 
-    def pad(ring: Array) -> Array:
+    def pad(ring: Array, size: int) -> Array:
         return jnp.concatenate([ring, jnp.zeros((size - len(ring), *ring.shape[1:]), ring.dtype)])
 
-    rows, memory = jax.tree.map(pad, (replay.rows, replay.offline_value))
-    return Replay(rows, memory, replay.index)
+    rows, memory = jax.tree.map(lambda ring: pad(ring, size), (replay.rows, replay.offline_value))
+    slots = {name: pad(getattr(replay.index, name), size // 2) for name in ("start", "length", "won")}
+    return Replay(rows, memory, replay.index._replace(**slots))
 
 
 def insert(replay: Replay, episode: Episode, memory: Float[Array, " T"], won: Bool[Array, ""] | bool = False) -> Replay:

@@ -1,11 +1,13 @@
 """The usual losses: the squared TD error, alone and with the penalties of conservative Q-learning."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ovmse.core import values
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, check_known
 from ovmse.methods.signatures import LossInputs, PerStep
+
+Form = Literal["per_agent", "joint", "counterfactual"]
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,12 @@ class CQL:
     """
 
     alpha: float | int = 1.0
-    form: Literal["per_agent", "joint", "counterfactual"] = "per_agent"
+    form: Form = "per_agent"
     samples: int = 10
 
     def __post_init__(self) -> None:
         check_strength("CQL's alpha", self.alpha)
-        if self.form not in ("per_agent", "joint", "counterfactual"):
-            raise UserError(f"unknown form of CQL {self.form!r}; known: per_agent, joint, counterfactual.")
+        check_known("form of CQL", self.form, get_args(Form))
         if self.samples < 1:
             raise UserError(f"CQL's samples must be at least 1; got {self.samples}.")
 

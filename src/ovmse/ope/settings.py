@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 import tyro
 
-from ovmse.config import Config, LearnerConfig
-from ovmse.core.errors import UserError, check_known, check_positive, check_share
+from ovmse.config import Config, LearnerConfig, check_numbers
+from ovmse.core.errors import UserError, check_known, check_share
 
 Evaluator = Literal["free", "qmix", "linear", "vdn"]
 Score = Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"]
@@ -65,10 +65,8 @@ class Selecting:
             raise UserError("name at least one run's directory, such as runs/smax-3m-ovmse.")
         if self.data is None:
             raise UserError("policies are judged by a log: give --data (such as smax-3m-medium).")
-        for name in ("updates", "fits", "learning_rate", "target_rate", "batch_episodes", "hidden", "least_matches"):
-            check_positive(name.replace("_", "-"), getattr(self, name))
-        for name in ("gamma", "target_rate", "match", "least_coverage"):
-            check_share(name.replace("_", "-"), getattr(self, name))
+        check_numbers(self, ("gamma", "match", "least_coverage"))
+        check_share("--target-rate", self.target_rate)
         for name, kind in (("score", Score), ("mixer", Evaluator), ("checkpoints", Checkpoints)):
             check_known(name, getattr(self, name), get_args(kind))
 

@@ -24,11 +24,15 @@ from ovmse.system import files
 from ovmse.system.clock import SavedClock
 
 FOLDER, SUMS, ABOUT, ROWS = "checkpoints", "SHA256SUMS", "about.json", "metrics.jsonl"
+MARK = "checkpointed"
+"""Says that an unfinished run has written a checkpoint, beside the directory of them, which may be lost."""
 HANDOVER = "-handover"
 """Ends the name of the checkpoint that is written at the handover and kept beside the newest ones."""
 FORMAT = 3
 NAME = re.compile(r"\d{6,}(-handover)?")
 HALF_WRITTEN = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.\d+")
+SMALL = 256_000_000
+"""Bytes of a last checkpoint that stays when a run ends without being asked for."""
 HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
 
 
@@ -48,9 +52,11 @@ class About(TypedDict):
 
 FREE = {
     "type", "out", "data", "pretrained", "checkpoint_minutes", "checkpoints_kept", "env_seconds", "env_restarts",
-    "loss_limit", "allow_version_mismatch",
+    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint",
 }  # fmt: skip
 """Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
+BUDGETS = {"offline_updates", "online_env_steps"}
+"""Settings that may grow."""
 
 
 class Inexact(UserError):
@@ -96,6 +102,7 @@ def write(
             files.write_json_lines(part / ROWS, rows)
             lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
             (part / SUMS).write_text("".join(lines))
+        os.close(files.regular(out / MARK, os.O_WRONLY | os.O_CREAT))  # from here on, to have none is a loss
         files.sync(out)
     except OSError as error:
         there = names(folder) if folder.is_dir() else []
@@ -188,8 +195,8 @@ def checksum(path: Path) -> str:
 
 
 def tidy(out: Path) -> None:
-    """Remove what a process that was killed left half-written in a run's directory, and a finished run's checkpoints;
-    nothing in a directory that is no run's. Only for the holder of the lock."""
+    """Remove what a process that was killed left half-written in a run's directory, and a finished run's checkpoints
+    but the one that its summary names; nothing in a directory that is no run's. Only for the holder of the lock."""
     if not is_run(out):
         return
     for path in (*out.glob(".*.*"), *(out / "teams").glob(".*.*")):
@@ -198,8 +205,20 @@ def tidy(out: Path) -> None:
     for path in (out / FOLDER).glob(".*.*"):
         if HALF_CHECKPOINT.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-    if (out / "summary.json").exists():
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    if has_ended(out):
+        (out / MARK).unlink(missing_ok=True)
+        kept = files.read_json(out / "summary.json", dict[str, Any]).get("checkpoint")
+        for path in [path for path in names(out / FOLDER) if path.name != kept] if kept else [out / FOLDER]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def to_keep(path: Path, however_large: bool, small: int = SMALL) -> str | None:
+    """The name of a run's last checkpoint, as its summary tells that it is kept; None where it is not.
+
+    small: bytes up to which it is kept in any case.
+    """
+    size = sum(file.stat().st_size for file in path.iterdir())
+    return path.name if however_large or size <= small else None
 
 
 def is_run(out: Path) -> bool:
@@ -210,7 +229,12 @@ def is_run(out: Path) -> bool:
 
 def is_unfinished(out: Path) -> bool:
     """Whether a directory holds a run that began and did not end."""
-    return is_run(out) and not (out / "summary.json").exists()
+    return is_run(out) and not has_ended(out)
+
+
+def has_ended(out: Path) -> bool:
+    """Whether a directory holds what the end of a run leaves."""
+    return (out / "summary.json").exists()
 
 
 def settings_of(described: dict[str, Any]) -> dict[str, Any]:
@@ -218,19 +242,42 @@ def settings_of(described: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in described.items() if name in Config.__dataclass_fields__.keys() - FREE}
 
 
+def goes_further(there: dict[str, Any], described: dict[str, Any]) -> bool:
+    """Whether a run that goes on by a described configuration does more than by the one that it had `there`.
+
+    Raises `UserError` where a budget is smaller, or another setting differs that may not.
+    """
+    there, here = settings_of(there), settings_of(described)
+    budgets = {name: (there.pop(name), here.pop(name)) for name in BUDGETS if isinstance(there.get(name), int)}
+    if differ := config.differences(there, here):
+        raise UserError("; ".join(differ))
+    if less := [f"{name} {old} there, {new} here" for name, (old, new) in sorted(budgets.items()) if new < old]:
+        raise UserError(f"{'; '.join(less)}: it can be more, not less")
+    return any(new > old for old, new in budgets.values())
+
+
 def check_there(out: Path) -> None:
-    """Raise `UserError` where an unfinished run has lost the directory of its checkpoints, which it begins with."""
-    if not (out / FOLDER).is_dir():
+    """Raise `UserError` where a run has lost its checkpoints: an unfinished one begins with their directory."""
+    if has_ended(out) and not names(out / FOLDER):
         raise UserError(
-            f"{out / FOLDER} is missing: the unfinished run in {out} can't go on without it, and would lose its "
+            f"{out} kept no checkpoint when it ended, so it can't be trained for longer: its last one was large (see "
+            f"--keep-checkpoint) or was removed. Its offline phase can be taken over: ovmse train --pretrained {out}"
+        )
+    lost = (out / MARK).exists() and not names(out / FOLDER)
+    if lost or not (out / FOLDER).is_dir():
+        gone = "empty" if lost and (out / FOLDER).is_dir() else "missing"
+        raise UserError(
+            f"{out / FOLDER} is {gone}: the unfinished run in {out} can't go on without it, and would lose its "
             "metrics if it began anew. Put it back, or begin again in another directory."
         )
 
 
 def check_own(saved: Saved, described: dict[str, Any]) -> None:
     """Raise `UserError` where a checkpoint is another run's than the one whose configuration is described."""
-    if differ := "; ".join(config.differences(saved.about["run"], settings_of(described))):
-        raise UserError(f"{saved.path} is another run's checkpoint: {differ}. Put this run's own there.")
+    try:
+        goes_further(saved.about["run"], described)
+    except UserError as error:
+        raise UserError(f"{saved.path} is another run's checkpoint: {error}. Put this run's own there.") from error
 
 
 def check_content(saved: Saved, seeds: int) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ovmse.config import Config
 from ovmse.core.errors import UserError
+from ovmse.system.plugins import KNOWN_MODULES
 
 KNOWN_WORLDS = ("smax", "matrix")
-KNOWN_MODULES = ("pettingzoo", "mpe2")  # of PettingZoo's environments
 
 
 def names_of_code(config: Config) -> list[str]:

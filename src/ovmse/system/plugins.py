@@ -11,13 +11,27 @@ from typing import Any
 
 from ovmse.core.errors import UserError
 
+KNOWN_MODULES = ("pettingzoo", "mpe2")
+"""Libraries of PettingZoo's environments, which run without being trusted: as installed, never from a directory."""
 
-def import_own(module: str) -> ModuleType:
-    """A module of the user's own; the current directory is looked in, too, from then on."""
-    if (here := str(Path.cwd())) not in sys.path:
+
+def import_own(kind: str, name: str, module: str) -> ModuleType:
+    """The module of a method, an environment or a format (`kind`) of the user's own that they call `name`.
+
+    The current directory is looked in, too, from then on. Raises `UserError` for a module that is not there, then
+    caused by a `ModuleNotFoundError`, or can't be imported.
+    """
+    if (here := str(Path.cwd())) not in sys.path and module.partition(".")[0] not in KNOWN_MODULES:
         sys.path.append(here)
-    with same_directory():
-        return importlib.import_module(module)
+    try:
+        with same_directory():
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{kind} {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a module of the user's own raises, an exit included
+        raise UserError(f"{kind} {name!r}: can't import {module!r}: {error!r}.") from error
 
 
 @contextlib.contextmanager
@@ -37,13 +51,8 @@ def load_own(kind: str, name: str) -> Any:
     Raises `UserError` for a module or an attribute that is not there, or a module that can't be imported.
     """
     module, _, attribute = name.partition(":")
+    found = import_own(kind, name, module)
     try:
-        return getattr(import_own(module), attribute)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{kind} {name!r}: there is no module {error.name!r}; is its folder on PYTHONPATH?") from error
+        return getattr(found, attribute)
     except AttributeError as error:
         raise UserError(f"{kind} {name!r}: module {module!r} has no attribute {attribute!r}.") from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a module of the user's own raises, an exit included
-        raise UserError(f"{kind} {name!r}: can't import {module!r}: {error!r}.") from error

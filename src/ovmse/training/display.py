@@ -9,6 +9,8 @@ from rich.table import Table
 from ovmse.system.clock import Clock
 from ovmse.system.progress import ProgressBar, duration
 
+LONGER = {"offline": "--offline-updates N", "online": "--online-env-steps N"}
+
 
 class Display(ProgressBar):
     """Shows one run. Without a console it shows nothing."""
@@ -67,6 +69,8 @@ class Display(ProgressBar):
             ended = f"guard: ended below the offline policy: seed {', '.join(below)}"
             self.say(f"{ended}. ovmse evaluate {out} --teams safe")
         self.say(f"Next: ovmse report {out}")
+        if speed.get("checkpoint"):
+            self.say(f"      ovmse train --resume {out} {LONGER[rows[-1]['phase']]} (to train it for longer)")
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

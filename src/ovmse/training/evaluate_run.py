@@ -10,7 +10,7 @@ import numpy as np
 
 from ovmse import envs, methods
 from ovmse.config import Config
-from ovmse.core.errors import UserError, check_positive, number_of
+from ovmse.core.errors import UserError, check_positive, check_seed, number_of
 from ovmse.core.networks import Parts, Team
 from ovmse.core.types import EnvSpec
 from ovmse.envs.settings import parse_settings
@@ -41,7 +41,8 @@ def evaluate_run(
     environment is installed.
     """
     jax_setup.use()
-    check_positive("episodes", float(episodes))
+    check_positive("--episodes", episodes)
+    check_seed("--seed", seed)
     config = replace(config, evaluate_episodes=episodes)
     env = envs.make(config.env, **parse_settings(config.env_settings))
     check_env(run, config, env.spec)

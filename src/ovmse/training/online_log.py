@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from ovmse.config import Config
-from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.data.raw_episode import RawEpisode
@@ -22,23 +21,21 @@ from ovmse.system import provenance
 def open_writers(out: Path, config: Config, spec: EnvSpec, kept: Sequence[int] | None = None) -> list[DatasetWriter]:
     """One writer per seed, of ``experience/seed-N`` in a run's directory.
 
-    kept: the episodes of each seed that a resumed run goes on from; those after them are forgotten. A run that was
-    stopped while it ended has the first seeds' datasets closed already: they are left out.
+    kept: the episodes of each seed that a resumed run goes on from; those after them are forgotten, and a dataset that
+    was closed already, since the run had ended or was stopped while it did, is opened again.
     Raises `UserError` where fewer are there.
     """
     writers: list[DatasetWriter] = []
     for i in range(config.seeds):
         seed = config.seed + i
-        if kept is not None and (closed := out / "experience" / f"seed-{seed}").exists():
-            if Dataset.open(closed).metadata.episodes != kept[i]:
-                raise UserError(
-                    f"{closed} was closed already, with more than the checkpoint knows. Run anew elsewhere."
-                )
-            shutil.rmtree(closed.with_name(f".{closed.name}.unfinished"), ignore_errors=True)
-            continue
+        path = out / "experience" / f"seed-{seed}"
+        closed = path.with_name(f".{path.name}.closed")
+        if kept is not None and path.exists():
+            shutil.rmtree(path.with_name(f".{path.name}.unfinished"), ignore_errors=True)
+            path.rename(closed)
         writers.append(
             DatasetWriter(
-                out / "experience" / f"seed-{seed}",
+                path,
                 spec=spec,
                 resume=kept is not None,
                 about={
@@ -50,16 +47,15 @@ def open_writers(out: Path, config: Config, spec: EnvSpec, kept: Sequence[int] |
                 },
             )
         )
+        if kept is not None and closed.exists():
+            if writers[-1].episodes < kept[i]:
+                writers[-1].keep(0)
+                writers[-1].add(raw_episodes(Dataset.open(closed)))
+                writers[-1].sync()
+            shutil.rmtree(closed)
         if kept is not None:
             writers[-1].keep(kept[i])
     return writers
-
-
-def episodes_kept(out: Path, config: Config, writers: Sequence[DatasetWriter]) -> list[int]:
-    """How many episodes of each seed are written, closed datasets included; none where none are kept."""
-    counts = {writer.path.name: writer.episodes for writer in writers}
-    names = [f"seed-{config.seed + i}" for i in range(config.seeds)] if config.keep_experience else []
-    return [counts[x] if x in counts else Dataset.open(out / "experience" / x).metadata.episodes for x in names]
 
 
 Turn = tuple[int, Any, Any, Any]
@@ -76,6 +72,19 @@ def keep(writers: Sequence[DatasetWriter], turns: list[Turn]) -> None:
             if (seed := place * len(before) + int(i)) < len(writers):
                 writers[seed].add(episodes_of(jax.tree.map(lambda x: x[i], played)))  # noqa: B023
     turns.clear()
+
+
+def raw_episodes(dataset: Dataset) -> list[RawEpisode]:
+    """The episodes of a dataset, to be written anew."""
+    logged = []
+    for e in range(len(dataset.length)):
+        x = dataset.episode(e)
+        obs, action, reward, terminal, state, avail = map(
+            np.asarray, (x.obs, x.action, x.reward, x.terminal, x.state, x.avail)
+        )
+        won = bool(dataset.won[e])
+        logged.append(RawEpisode(obs, action, reward, terminal, state, avail, won, f"online episode {e}"))
+    return logged
 
 
 def episodes_of(played: Rollout) -> list[RawEpisode]:

@@ -20,7 +20,8 @@ def expected_updates(config: Config, spec: EnvSpec, method: Method, dataset: Dat
         updates["offline"] = float(config.offline_updates)
     if method.online_target is not None:
         length = spec.episode_limit if dataset is None else dataset.length.mean()
-        turns = (1 - method.warm_up) * config.online_env_steps / (config.episodes_per_collect * length)
+        warm_up = method.warm_up * config.scheduled_env_steps
+        turns = max(0.0, config.online_env_steps - warm_up) / (config.episodes_per_collect * length)
         updates["online"] = float(config.updates_per_collect * turns)
     return updates
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from ovmse.learning import phases, replay as replays
 from ovmse.learning.parallel import SeedBatches, join, padded_seeds, seeds_per_batch, split
 from ovmse.learning.phases import Phase, SeedState
-from ovmse.learning.replay import Replay, first_rows, with_rows
+from ovmse.learning.replay import Replay, first_rows, with_size
 from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Saved
 from ovmse.system import files, pytree_files
@@ -28,14 +29,14 @@ def save_when_due(run: Run, states: SeedBatches) -> None:
         raise Interrupted(run.out, code=run.stop.code)
 
 
-def save(run: Run, states: SeedBatches, handover: bool = False) -> None:
-    """Write a checkpoint."""
+def save(run: Run, states: SeedBatches, handover: bool = False) -> Path:
+    """Write a checkpoint, and return its directory."""
     for writer in run.online_logs:
         writer.sync()
     about = {
         "phase": str(states[0].phase),
         "rows_in_use": rows_in_use(run, states),
-        "experience": online_log.episodes_kept(run.out, run.task.config, run.online_logs),
+        "experience": [writer.episodes for writer in run.online_logs],
         "clock": run.clock.saved(),
         "ran_on": run.ran_on,
         "run": run.settings,
@@ -45,8 +46,10 @@ def save(run: Run, states: SeedBatches, handover: bool = False) -> None:
         for i, state in each_seed(run, states):
             pytree_files.save(folder / f"seed-{run.task.config.seed + i}.safetensors", state)
 
-    checkpoints.write(run.out, about, run.rows, seeds, keep=run.task.config.checkpoints_kept, handover=handover)
+    keep = run.task.config.checkpoints_kept
+    written = checkpoints.write(run.out, about, run.rows, seeds, keep=keep, handover=handover)
     run.due.restart()
+    return written
 
 
 def each_seed(run: Run, states: SeedBatches) -> Iterator[tuple[int, SeedState]]:
@@ -76,18 +79,19 @@ def with_replay(state: SeedState, change: Callable[[Replay], Replay]) -> SeedSta
 
 def restore(run: Run, found: Saved, like: SeedState) -> SeedBatches:
     """The states of a checkpoint; `like` is one seed's at the beginning. Puts the run's files back to where it was."""
-    config, about, out = run.task.config, found.about, run.out
+    config, spec, about, out = run.task.config, run.task.env.spec, found.about, run.out
+    saved_by = replace(config, online_env_steps=about["run"]["online_env_steps"])  # its replay may have been smaller
     if about["phase"] == Phase.ONLINE:
         like = jax.eval_shape(
-            lambda state, data: phases.handover(config, run.task.env.spec, run.task.method, state, data), like, run.data
+            lambda state, data: phases.handover(saved_by, spec, run.task.method, state, data), like, run.data
         )
-    size = 0 if like.replay is None else like.replay.offline_value.shape[0]
+    size = phases.replay_rows(config, spec)
 
     def one(i: int) -> SeedState:
         used = 0 if like.replay is None else about["rows_in_use"][i]
         shapes = with_replay(like, lambda replay: jax.eval_shape(lambda x: first_rows(x, used), replay))
         state = pytree_files.restore(found.path / f"seed-{config.seed + i}.safetensors", shapes)
-        return with_replay(state, lambda replay: with_rows(replay, size))
+        return with_replay(state, lambda replay: with_size(replay, size))
 
     states = [one(i) for i in range(config.seeds)]
     states = [states[i] for i in np.resize(np.arange(config.seeds), padded_seeds(config.seeds))]  # see `padded_seeds`
@@ -95,7 +99,7 @@ def restore(run: Run, found: Saved, like: SeedState) -> SeedBatches:
     run.rows.extend(found.rows)
     run.clock.restore(about["clock"])
     if config.keep_experience:
-        run.online_logs.extend(online_log.open_writers(out, config, run.task.env.spec, about["experience"]))
+        run.online_logs.extend(online_log.open_writers(out, config, spec, about["experience"]))
     return split(jax.tree.map(lambda *x: jnp.stack(x), *states), config.seeds)
 
 

@@ -118,7 +118,7 @@ def new_rows(run: Run, states: SeedBatches) -> list[dict[str, Any]]:
             "wall_s": round(run.clock.elapsed(), 3),
         }
         row |= metrics.score_row(scores, i, spec.has_win) | metrics.sums_row(sums, i, remembers)
-        row |= metrics.schedule_row(method, min(1.0, steps[i] / config.online_env_steps), online)
+        row |= metrics.schedule_row(method, min(1.0, steps[i] / config.scheduled_env_steps), online)
         row |= metrics.monitor_row(reading, i, method, online)
         rows.append(row | {"rolled_back": None})
     return rows

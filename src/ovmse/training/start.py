@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, PRNGKeyArray
 
-from ovmse.config import Config, describe, differences
-from ovmse.core.errors import UserError
+from ovmse.config import Config, describe
 from ovmse.data.profile import profile
 from ovmse.data.zarr_files import digest
 from ovmse.learning import learner
@@ -23,30 +22,10 @@ from ovmse.system import files, provenance
 from ovmse.system.clock import Clock, Interval
 from ovmse.system.signals import Stop
 from ovmse.training import memory, monitor, online_log, refreshes, rollback
+from ovmse.training.continuation import check_phase, goes_on, note_settings
 from ovmse.training.display import Display
 from ovmse.training.resume import restore
 from ovmse.training.run import Run, Task
-
-
-def goes_on(described: dict[str, Any], out: Path, resume: bool) -> bool:
-    """Whether a run goes on in `out`, asked to or because the same run began there, rather than begins.
-
-    Raises `UserError` where it can do neither.
-    """
-    if (out / "summary.json").exists():
-        raise UserError(f"{out} is in use: it holds a run that has ended (ovmse report {out}). Choose another --out.")
-    if not checkpoints.is_unfinished(out):
-        if resume:
-            raise UserError(f"{out} holds no interrupted run: none began there.")
-        return False
-    there = files.read_json(out / "config.json") | {"out": str(out)}
-    differ = [] if resume else differences(there, described | {"out": str(out)})
-    if differ:
-        raise UserError(
-            f"{out} is in use: it holds an unfinished run with other settings: {'; '.join(differ)}. Choose another "
-            f"--out, or go on with that run: ovmse train --resume {out}"
-        )
-    return True
 
 
 def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: bool) -> tuple[Run, SeedBatches]:
@@ -61,17 +40,17 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     )
     checkpoints.tidy(out)
     again = goes_on(described, out, resume)
-    if again:
-        checkpoints.check_there(out)
     saved = checkpoints.newest(out, display.say) if again else None
     run = make_run(task, out, described, display, stop)
     if saved is not None:
         checkpoints.check_own(saved, described)
         checkpoints.check_content(saved, config.seeds)
+        check_phase(saved, described)
         checkpoints.check_same(saved, run.ran_on, inexact, display.say)
         checkpoints.drop_damaged(out, saved)
         display.say(f"going on from {saved.path}")
         like = jax.eval_shape(lambda key: first_state(task, key), jax.random.key(0))
+        note_settings(out, described, display.say)
         return run, restore(run, saved, like)
     if again:
         display.say(f"{out}: the run ended before its first checkpoint; it begins anew")

@@ -12,6 +12,7 @@ from ovmse.runs import checkpoints, directory
 from ovmse.system import files, lock, pytree_files
 from ovmse.system.signals import Interrupted, Stop
 from ovmse.training import metrics, online_log, rollback
+from ovmse.training.continuation import schedules_as_begun
 from ovmse.training.display import Display
 from ovmse.training.loop import run_phase
 from ovmse.training.offline_phase import offline_phase
@@ -43,7 +44,8 @@ def train(
     """Run a configuration to its end and write everything into ``config.out``.
 
     A run that was stopped, or whose process was killed, goes on from its newest checkpoint: with `resume`, or where
-    the same configuration is run again.
+    the same configuration is run again. With `resume` and a larger budget it is trained for longer, also where it had
+    ended; its schedules then stay where they ended, unless `schedule_env_steps` is given.
 
     Args:
         config: what to run.
@@ -60,7 +62,8 @@ def train(
         Interrupted: after Ctrl-C or SIGTERM, with the run saved.
     """
     out = config.out or directory.next_free(f"{config.env}-{config.method}")
-    task, display = setup(replace(config, out=out)), display or Display()
+    config = schedules_as_begun(replace(config, out=out), out) if resume else replace(config, out=out)
+    task, display = setup(config), display or Display()
     if checkpoints.is_run(out):
         files.check_tree(out)
     else:
@@ -113,7 +116,7 @@ def hand_over(run: Run, states: SeedBatches) -> SeedBatches:
 def finish(run: Run, states: SeedBatches) -> Result:
     """Write the teams, the online logs and, last of all, the summary; the checkpoints have had their time then."""
     with run.stop:  # too late to stop: it ends
-        save(run, states)
+        last_checkpoint = save(run, states)
         last = teams(run, states)
         pytree_files.save(run.out / "teams.safetensors", last)
         kept = online_log.write_all(run.online_logs)
@@ -121,6 +124,7 @@ def finish(run: Run, states: SeedBatches) -> Result:
         summary["state_sha256"] = state_checksum(run, states)
         if run.task.config.guard_margin is not None:
             summary["guard"] = rollback.verdicts(run.task.config, run.rows)
+        summary["checkpoint"] = checkpoints.to_keep(last_checkpoint, run.task.config.keep_checkpoint)
         files.write_json(run.out / "summary.json", summary)
         checkpoints.tidy(run.out)
     found = files.read_json(run.out / "handover.json")

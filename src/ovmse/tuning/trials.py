@@ -13,6 +13,7 @@ from ovmse.config import Config
 from ovmse.core.errors import Unwritable, UserError
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
+from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Inexact, is_unfinished
 from ovmse.runs.metrics_file import checked_rows, load_run
 from ovmse.system import files
@@ -135,6 +136,7 @@ def run(tuning: Tuning, plan: SearchSpec, number: int, settings: dict[str, Any],
         except Inexact:
             shutil.rmtree(out)  # the trial has to be one run of one machine
             train(config, display)
+        shutil.rmtree(out / checkpoints.FOLDER, ignore_errors=True)  # many trials, and none is trained for longer
         score, score_name = judged(out, plan.measure)
     except Unwritable:
         raise  # no fault of the trial's

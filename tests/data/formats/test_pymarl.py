@@ -294,6 +294,7 @@ def test_says_how_to_install_h5py(tmp_path, monkeypatch, arrays):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), data=st.data())
+@pytest.mark.slow
 def test_a_dataset_comes_back_exactly(tmp_path_factory, seed, data):
     spec = SPEC._replace(n_agents=data.draw(st.integers(1, 4)), n_actions=data.draw(st.integers(1, 4)))
     lengths = data.draw(st.lists(st.integers(1, spec.episode_limit), min_size=1, max_size=20))

@@ -249,6 +249,7 @@ def test_says_how_to_install_tensorstore(tmp_path, monkeypatch):
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**31), data=st.data())
+@pytest.mark.slow
 def test_a_dataset_comes_back_from_a_vault(tmp_path_factory, seed, data):
     """Its final rows are the last ones again: a vault has none."""
     spec = SPEC._replace(n_agents=data.draw(st.integers(1, 4)), n_actions=data.draw(st.integers(1, 4)))
