@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -99,6 +100,11 @@ def replacing(path: Path, check: Callable[[Path], None] = lambda path: None) -> 
         check(path)
         temporary.replace(path)
         sync(path.parent)
+    except KeyboardInterrupt:
+        for _ in range(5):  # Zarr's thread goes on writing for a moment
+            shutil.rmtree(temporary, ignore_errors=True)
+            time.sleep(0.05)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
