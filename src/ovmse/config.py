@@ -161,9 +161,9 @@ class Config:
             )
 
     @property
-    def scheduled_env_steps(self) -> int:
-        """Environment steps over which schedules run."""
-        return self.schedule_env_steps or self.online_env_steps
+    def scheduled_env_steps(self) -> Any:
+        """Environment steps over which schedules run: an int, or inside a compiled program its argument."""
+        return self.online_env_steps if self.schedule_env_steps is None else self.schedule_env_steps
 
 
 PresetName = Literal["demo", "paper"]

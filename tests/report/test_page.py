@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,14 +15,19 @@ import pytest
 from rich.console import Console
 from support.synthetic_runs import line, small_run, write_run
 
-from ovmse.analysis.results import labels, summarise_run
+from ovmse.analysis.labels import labels
+from ovmse.analysis.results import summarise_run
 from ovmse.core.errors import UserError
 from ovmse.render import format as fmt
+from ovmse.render.draw import save
 from ovmse.report.compare import compare
 from ovmse.report.page import write_report
+from ovmse.report.plots import q_value_figure
 from ovmse.report.words import next_steps, reading
 from ovmse.runs.metrics_file import counted, load_run
 from ovmse.stats.estimates import Estimate
+from ovmse.system.files import write_bytes
+from ovmse.training.display import summary
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "link"}
 
@@ -144,6 +150,69 @@ def test_page_is_readable_without_seeing_it(report: Path) -> None:
     assert '<html lang="en">' in source and 'scope="col"' in source and 'scope="row"' in source
 
 
+def test_numbers_are_named_in_words(report: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(report.parent, tmp_path / "run", ignore=shutil.ignore_patterns("figures", "report.html"))
+    summary = {"evaluation_s": 12.5, "predicted_program_bytes": 2**21, "state_sha256": "0123" * 16, "own_s": 3.0}
+    (run / "summary.json").write_text(json.dumps(summary))
+    written = write_report([run])
+    text, source = parse(written).text, written.read_text()
+    for name, value in (
+        ("evaluation, compilation included", "12.5 s"),
+        ("predicted memory: programs", "2 MiB"),
+        ("own", "3 s"),
+        ("return quantiles 0.5", "11"),
+        ("size on disk", "30 MiB"),
+    ):
+        assert re.search(f"{re.escape(name)}\\s*{re.escape(value)}\\s", text), name
+    assert "_bytes" not in text and "evaluation s" not in text
+    # a checksum stands in a table whose cells break anywhere, so that it does not stretch the page
+    *_, before = source.partition("0123" * 16)[0].split("<table ")
+    assert before.startswith('class="pairs"') and "table.pairs td { text-align: left; overflow-wrap: anywhere" in source
+
+
+def test_pictures_follow_the_scheme_of_the_page(report: Path) -> None:
+    for drawn in report.read_text().split("<svg ")[1:]:
+        assert not re.search("#fff|white", drawn.partition("</svg>")[0])  # no block of white in dark mode
+
+
+def test_printed_headings_stay_with_what_they_head(report: Path) -> None:
+    printed = report.read_text().partition("@media print")[2].partition("</style>")[0]
+    assert re.search(r"h2, h3[^{]*{ break-after: avoid", printed) and "overflow: visible" in printed
+
+
+def test_a_memory_that_decides_nothing_is_not_shown(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", seeds=1, evaluations=3, dataset=False)
+    assert "the memory decides" in parse(write_report([path])).text
+    rows = [json.loads(row) | {"lambda": None} for row in (path / "metrics.jsonl").read_text().splitlines()]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = parse(write_report([path], tmp_path / "without")).text
+    assert "the memory decides" not in page and "the memory wins" not in page
+    last = {"win_rate": 0.5, "return": 1.0, "q_tot": 2.0, "lambda": 0.1, "epsilon": 0.1, "memory_active_share": 0.28}
+    assert summary([last]).endswith("memory wins 0.28") and "memory" not in summary([last | {"lambda": None}])
+
+
+def test_a_figure_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [small_run(tmp_path / name, {0: [0.5, 0.6]}, method=name) for name in "ab"]
+    folder = compare(runs, None, Console(file=io.StringIO()))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def fails(path: Path) -> None:
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr("ovmse.system.files.sync", fails)
+    with pytest.raises(OSError, match="no space"):
+        save(q_value_figure(load_run(write_run(tmp_path / "run"))), folder / "compare", write_bytes)  # type: ignore[arg-type]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_one_seed_that_fell_is_one(tmp_path: Path) -> None:
+    run = load_run(small_run(tmp_path / "run", {0: [0.5, 0.3, 0.6], 1: [0.5, 0.6, 0.8]}, before=0.5))
+    told = reading(run, summarise_run(run))
+    assert "The one seed that fell came back to its score before the handover, after 200" in told
+    run = load_run(small_run(tmp_path / "other", {0: [0.5, 0.3, 0.4], 1: [0.5, 0.6, 0.8]}, before=0.5))
+    assert "The one seed that fell did not come back to that score." in reading(run, summarise_run(run))
+
+
 def test_values_are_escaped(report: Path) -> None:
     assert "a &lt;b&gt; &amp; c" in report.read_text()
 
@@ -230,7 +299,7 @@ def test_labels_name_what_differs(tmp_path: Path) -> None:
     d = run("d", method={"name": "ovmse"}, env="smax:3m", data="x/medium", seeds=[0, 1])
     assert named(a) == ("ovmse",)
     assert named(a, b) == ("ovmse, medium", "ovmse, expert")
-    assert named(a, c) == ("ovmse, medium", "qmix, no data")
+    assert named(a, c) == ("ovmse", "qmix")  # by the method alone, never by data that come with it
     assert named(a, d) == ("ovmse (a)", "ovmse (d)")
 
 

@@ -165,7 +165,7 @@ def test_a_space_that_cannot_be_read_is_refused(text, message):
 def test_bounds_that_are_no_values_of_the_setting_are_refused():
     with pytest.raises(UserError, match=r"explore.epsilon.start=uniform\(0.1, 2\).*between 0"):
         spaces.chosen(("explore.epsilon.start=uniform(0.1,2)",), OVMSE, LEARNER)
-    with pytest.raises(UserError, match="learning_rate must be greater"):
+    with pytest.raises(UserError, match="learning-rate must be greater"):
         spaces.chosen(("learner.learning_rate=uniform(-1,1)",), OVMSE, LEARNER)
     with pytest.raises(UserError, match="0 or more"):
         spaces.chosen(("offline_loss.alpha=choice(1.0,-1.0)",), OVMSE, LEARNER)

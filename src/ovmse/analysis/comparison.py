@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ovmse.analysis.results import RunSummary, best_reference, labels, score_range, summarise_run
-from ovmse.core.errors import UserError
+from ovmse.analysis.labels import check_labels, labels
+from ovmse.analysis.results import RunSummary, as_ended, best_reference, score_range, summarise_run
+from ovmse.core.errors import UserError, number_of
 from ovmse.runs.metrics_file import RunRecord, score_name, setting
 from ovmse.stats import aggregate
 from ovmse.stats.estimates import Estimate
@@ -34,9 +35,10 @@ class Total:
 class Comparison:
     """Several runs, one entry each in `runs`, `results`, `names`, `methods`, `tasks` and `better`.
 
-    tasks: the environments. methods: names that are distinct within a task and the same across tasks; names: distinct
-    over all runs. better: probability that a seed of this run ends above one of its task's first run, which has None.
-    totals: one per method that has a run in every task, in order of appearance. notes: what to read with care.
+    runs: as they ended (`as_ended`). tasks: the environments. methods: names that are distinct within a task and the
+    same across tasks; names: distinct over all runs. better: probability that a seed of this run ends above one of its
+    task's first run, which has None. totals: one per method that has a run in every task, in order of appearance.
+    notes: what to read with care.
     """
 
     score: str
@@ -58,11 +60,16 @@ class Comparison:
         return list(dict.fromkeys(self.tasks))
 
 
-def compare_runs(runs: Sequence[RunRecord], reference: float | None = None) -> Comparison:
+def compare_runs(
+    runs: Sequence[RunRecord], reference: float | None = None, named: Sequence[str] | None = None
+) -> Comparison:
     """Judge all runs by their win rate, or all by their return where one of them cannot be won.
 
     reference: the score that regret is measured against, in every task; without it each task's `best_reference`.
-    Raises `UserError` for a run without a finite score, or a reference that is no number or, for win rates, no share.
+    named: the methods' names, one for each run, instead of what differs between them; equal ones in several tasks are
+    one method.
+    Raises `UserError` for a run without a finite score, a reference that is no number or, for win rates, no share, or
+    names that do not tell the runs of a task apart.
     """
     score = "win_rate" if all(score_name(r) == "win_rate" for r in runs) else "return"
     if reference is not None and not (0 <= reference <= 1 if score == "win_rate" else np.isfinite(reference)):
@@ -71,26 +78,24 @@ def compare_runs(runs: Sequence[RunRecord], reference: float | None = None) -> C
         )
     tasks = tuple(task_of(r) for r in runs)
     groups = {task: [i for i, t in enumerate(tasks) if t == task] for task in tasks}
+    ended = {task: iter(as_ended([runs[i] for i in mine])) for task, mine in groups.items()}
+    runs = tuple(next(ended[task]) for task in tasks)
     best = {
         task: best_reference([runs[i] for i in mine], score) if reference is None else reference
         for task, mine in groups.items()
     }
     results = tuple(summarise_run(r, score, best[t]) for r, t in zip(runs, tasks, strict=True))
-    methods = [""] * len(runs)
-    for mine in groups.values():
-        these = [runs[i] for i in mine]
-        bare = [str(setting(r.config, "method") or r.path.name) for r in these]
-        # with several tasks the bare methods where they suffice, so that they match across tasks
-        called = bare if len(groups) > 1 and len(set(bare)) == len(bare) else labels(these)
-        for i, name in zip(mine, called, strict=True):
-            methods[i] = name
-    names = tuple(f"{m}, {t}" for m, t in zip(methods, tasks, strict=True)) if len(groups) > 1 else tuple(methods)
+    if named:
+        check_labels(named, tasks)
+    called = {task: iter(labels([runs[i] for i in mine])) for task, mine in groups.items()}
+    methods = tuple(named or (next(called[task]) for task in tasks))
+    names = tuple(f"{m}, {t}" for m, t in zip(methods, tasks, strict=True)) if len(groups) > 1 else methods
     first = {task: results[mine[0]] for task, mine in groups.items()}
     better = tuple(
         None if r is first[t] else aggregate.improvement([finals(r)], [finals(first[t])])
         for r, t in zip(results, tasks, strict=True)
     )
-    found = Comparison(score, tuple(runs), results, names, tuple(methods), tasks, better)
+    found = Comparison(score, runs, results, names, methods, tasks, better)
     found = replace(found, totals=_totals(found))
     return replace(found, notes=tuple(_notes(found)))
 
@@ -134,21 +139,67 @@ def _totals(found: Comparison) -> tuple[Total, ...]:
     )
 
 
+def _seed_notes(run: RunRecord, result: RunSummary) -> list[str]:
+    """What became of the seeds of a run, where it is not the usual."""
+    notes, counts = [], {s.seed for s in result.seeds if s.counts}
+    first, many = run.config.get("seed"), run.config.get("seeds")
+    wanted = {s.seed for s in result.seeds} | {t.seed for t in (*run.offline, *run.online)}
+    if isinstance(first, int) and isinstance(many, int):
+        wanted |= set(range(first, first + many))
+    if missing := ", ".join(map(str, sorted(wanted - counts))):
+        notes.append(f"seed {missing} did not finish the {result.phase} phase; {len(counts)} of {len(wanted)} count.")
+    if result.diverged:
+        seeds = f"{result.diverged} of {number_of(len(counts), 'seed')}"
+        worst = "a win rate of 0" if result.score == "win_rate" else "the lowest return of these runs"
+        notes.append(f"{seeds} diverged and {'counts' if result.diverged == 1 else 'count'} as {worst} from then on.")
+    return notes
+
+
+def _unequal(runs: Sequence[RunRecord], results: Sequence[RunSummary]) -> list[tuple[str, list[float | int]]]:
+    """What should be the same for all runs of a task: a sentence on its range, and its value in each run."""
+    episodes = [setting(run.config, "evaluate_episodes") for run in runs]
+    return [
+        ("average {} seeds: the more seeds, the narrower the interval.", [r.final.n for r in results]),
+        (
+            "were evaluated on {} episodes at a time: the fewer, the more chance is in a score.",
+            [n for n in episodes if isinstance(n, int | float)],
+        ),
+        (
+            "did {} gradient updates offline: they did not begin the online phase alike.",
+            [_offline(run) for run in runs],
+        ),
+    ]
+
+
+def _offline(run: RunRecord) -> float:
+    """The gradient updates before the online phase, those of a run that was taken over included."""
+    if run.online:
+        return float(max(t.columns["updates"][0] for t in run.online))
+    return float(max(t.columns["updates"][-1] for t in run.offline))
+
+
 def _notes(found: Comparison) -> list[str]:
     tasks, results, notes = found.distinct_tasks(), found.results, []
     if len({score_name(r) for r in found.runs}) > 1:
         notes.append("Not every run has a win rate, so all are judged by their return.")
     if len({r.phase for r in results}) > 1:
         notes.append("Some runs have no online phase: their final score is the offline one.")
+    for name, run, result in zip(found.names, found.runs, results, strict=True):
+        notes += [f"{name}: {said}" for said in _seed_notes(run, result)]
     for task in tasks:
-        mine = [results[i] for i in found.of_task(task) if results[i].phase == "online"]
-        online = [min(s.last for s in result.seeds if s.counts) for result in mine]
+        where = f"On {task} the" if len(tasks) > 1 else "The"
+        runs, mine = [found.runs[i] for i in found.of_task(task)], [results[i] for i in found.of_task(task)]
+        online = [min(s.last for s in r.seeds if s.counts) for r in mine if r.phase == "online"]
         if online and min(online) < 0.9 * max(online):
-            where = f"On {task} the" if len(tasks) > 1 else "The"
             notes.append(
                 f"{where} runs spent between {min(online):,.0f} and {max(online):,.0f} online environment steps: "
                 "final scores, means and regrets are not at the same budget."
             )
+        notes += [
+            f"{where} runs {told.format(f'between {min(values):,.0f} and {max(values):,.0f}')}"
+            for told, values in _unequal(runs, mine)
+            if len(set(values)) > 1
+        ]
     if min(r.final.n for r in results) < 5:
         notes.append("Fewer than 5 seeds: the intervals are too narrow.")
     if len(tasks) == 1:

@@ -1,15 +1,13 @@
 """The numbers that a run is judged by, from its evaluations; the report and the comparison share them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ovmse.config import flatten
 from ovmse.core.errors import UserError
-from ovmse.runs.metrics_file import RunRecord, Trace, counted, score_name, series, setting
+from ovmse.runs.metrics_file import RunRecord, Trace, counted, score_name, series
 from ovmse.stats import estimates
 
 
@@ -17,7 +15,8 @@ from ovmse.stats import estimates
 class SeedSummary:
     """One seed. Scores are win rates in [0, 1] or returns; None where there is no such number.
 
-    counts: whether the seed enters the averages. agree, difference: the handover check's verdict and the
+    counts: whether the seed enters the averages. diverged: whether it ended without a finite score; `final` is then the
+    worst there is (see `as_ended`). agree, difference: the handover check's verdict and the
     largest difference of a return. recovered: environment steps, None if never or not applicable.
     regret: score units times environment steps. best: the highest evaluation; as a maximum over noisy evaluations it is
     optimistic, and nothing is ranked by it.
@@ -26,6 +25,7 @@ class SeedSummary:
 
     seed: int
     counts: bool
+    diverged: bool
     before: float | None
     after: float | None
     agree: bool | None
@@ -43,13 +43,15 @@ class SeedSummary:
 class RunSummary:
     """A run: interquartile means over the seeds that count, with 95 % intervals.
 
-    score: ``win_rate`` or ``return``. phase: where the final score was measured.
+    score: ``win_rate`` or ``return``. phase: where the final score was measured. diverged: how many of the seeds that
+    count diverged in that phase.
     recovered: median environment steps, never counted as infinite; None if infinite or not applicable.
     reference: the score that regret is measured against.
     """
 
     score: str
     phase: str
+    diverged: int
     reference: float
     seeds: tuple[SeedSummary, ...]
     before: estimates.Estimate | None
@@ -62,15 +64,16 @@ class RunSummary:
 
 
 def summarise_run(run: RunRecord, score: str | None = None, reference: float | None = None) -> RunSummary:
-    """Judge a run by its win rate, or by its return where it cannot be won (or where `score` says so).
+    """Judge a run as it ended, by its win rate, or by its return where it cannot be won (or where `score` says so).
 
     reference: the score that regret is measured against; without it `best_reference` of this run alone.
     Raises `UserError` where no evaluation has a finite score.
     """
     score = score or score_name(run)
+    [run] = as_ended([run])
     traces = _scored(run.online, score) or _scored(run.offline, score)
     if not traces:
-        raise UserError(f"{run.path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
+        raise _nothing_finite(run)
     counts = {t.seed for t in counted(traces)}
     reference = best_reference([run], score) if reference is None else reference
     seeds = tuple(_judge_seed(run, t, score, reference, t.seed in counts) for t in traces)
@@ -82,6 +85,7 @@ def summarise_run(run: RunRecord, score: str | None = None, reference: float | N
     return RunSummary(
         score=score,
         phase=traces[0].phase,
+        diverged=sum(s.diverged for s in mine),
         reference=reference,
         seeds=seeds,
         recovered=estimates.median_recovery([s.recovered for s in mine if s.dip is not None]),
@@ -106,8 +110,33 @@ def score_range(runs: Sequence[RunRecord], score: str) -> tuple[float, float]:
     values = np.concatenate([t.columns[score] for r in runs for t in (*r.offline, *r.online)])
     values = values[np.isfinite(values)]
     if not values.size:
-        raise UserError(f"{runs[0].path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
+        raise _nothing_finite(runs[0])
     return float(values.min()), float(values.max())
+
+
+def as_ended(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+    """The runs with the worst score there is wherever a seed had diverged: at its last evaluations, if not finite.
+
+    The worst is a win rate of 0, and the lowest return of any evaluation of these runs. So a seed that diverged counts,
+    in every number and curve, as it ended. Raises `UserError` for a run without a finite score.
+    """
+    lowest = min(score_range([run], "return")[0] for run in runs)
+
+    def ended(run: RunRecord, traces: Sequence[Trace]) -> tuple[Trace, ...]:
+        worst = {"return": lowest} | ({"win_rate": 0.0} if score_name(run) == "win_rate" else {})
+        return tuple(_with_end(t, worst) if t.lost else t for t in traces)
+
+    return tuple(replace(r, offline=ended(r, r.offline), online=ended(r, r.online)) for r in runs)
+
+
+def _with_end(trace: Trace, worst: Mapping[str, float]) -> Trace:
+    lost = np.arange(len(trace.columns["return"]), 0, -1) <= trace.lost
+    ends = {name: np.where(lost, value, trace.columns[name]) for name, value in worst.items()}
+    return replace(trace, columns={**trace.columns, **ends})
+
+
+def _nothing_finite(run: RunRecord) -> UserError:
+    return UserError(f"{run.path / 'metrics.jsonl'}: no finite score in any evaluation. Training diverged?")
 
 
 def _scored(traces: Sequence[Trace], score: str) -> list[Trace]:
@@ -124,6 +153,7 @@ def _judge_seed(run: RunRecord, trace: Trace, score: str, reference: float, coun
     return SeedSummary(
         seed=trace.seed,
         counts=counts,
+        diverged=trace.lost > 0,
         before=before,
         after=record.get(f"{score}_after") if online else None,
         agree=record.get("agree"),
@@ -136,35 +166,3 @@ def _judge_seed(run: RunRecord, trace: Trace, score: str, reference: float, coun
         best=float(scores.max()),
         last=float(steps[-1]),
     )
-
-
-def labels(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """A short, distinct name for each run: its method, then what differs (environment, data, settings)."""
-    parts = [[_word(setting(r.config, "method")) or r.path.name] for r in runs]
-    for field in ("env", "data"):
-        words = [_word(setting(r.config, field)) for r in runs]
-        if len(set(words)) > 1:
-            parts = [p + [w or f"no {field}"] for p, w in zip(parts, words, strict=True)]
-    names = [", ".join(p) for p in parts]
-    configs = [flatten(r.config) for r in runs]
-    for name in {n for n in names if names.count(n) > 1}:
-        group = [i for i, n in enumerate(names) if n == name]
-        for i, extra in zip(group, _differences([configs[i] for i in group]), strict=True):
-            names[i] = f"{name}, {extra}" if extra else name
-    repeated = {n for n in names if names.count(n) > 1}
-    named = [f"{n} ({r.path.name})" if n in repeated else n for n, r in zip(names, runs, strict=True)]
-    return tuple(f"{n} #{i}" if named.count(n) > 1 else n for i, n in enumerate(named, start=1))
-
-
-def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each configuration, its value of the first two settings that differ, seeds aside."""
-    keys = [k for k in dict.fromkeys(k for c in configs for k in c) if k != "seeds"]
-    differing = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1][:2]
-    return [", ".join(f"{k.rsplit('.', 1)[-1]} {_word(c.get(k)) or 'unset'}" for k in differing) for c in configs]
-
-
-def _word(value: Any) -> str:
-    if value is None:
-        return ""
-    text = str(value)
-    return Path(text).name if isinstance(value, str) and "/" in text else text

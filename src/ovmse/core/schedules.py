@@ -91,5 +91,10 @@ def check_schedule(name: str, value: object) -> None:
         raise UserError(f"{name} is a schedule, such as constant(0.1) or linear(1.0, 0.1); got {value!r}.")
 
 
+def is_zero(number: object) -> bool:
+    """Whether a setting is the constant 0, which switches off what it weighs; an argument of a program is not."""
+    return isinstance(number, float | int) and number == 0
+
+
 MAKERS = {make.__name__: make for make in (constant, linear, cosine, exponential, step)}
 """The ways to write a schedule, by name."""

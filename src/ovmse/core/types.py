@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+Scalar = Float[Array, ""] | float | int
+"""A number: a constant, or inside a compiled program an argument of it."""
+
 
 class EnvSpec(NamedTuple):
     """What a learner must know of an environment.

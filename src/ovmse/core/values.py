@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ovmse.core.action_selection import random_legal
 from ovmse.core.mixers import LinearWeights, MixWeights, mix, weights_at
 from ovmse.core.networks import Heads, Ratio, Team, chosen, unroll
-from ovmse.core.types import Episode
+from ovmse.core.types import Episode, Scalar
 
 ILLEGAL = -1e9  # finite, so that a row of padding without legal actions stays a number
 
@@ -103,13 +103,13 @@ def next_of_policy(v: Values, episode: Episode, key: PRNGKeyArray) -> Float[Arra
     return q_tot_of_critics(v.next_weights, v.target.critics[1:], action).min(axis=0)
 
 
-def advantage_weight(advantage: Float[Array, "*any"], temperature: float, largest: float) -> Float[Array, "*any"]:
+def advantage_weight(advantage: Float[Array, "*any"], temperature: Scalar, largest: Scalar) -> Float[Array, "*any"]:
     """exp(A / temperature), at most `largest`, as a constant (advantage-weighted regression, Peng et al. 2019)."""
     return jax.lax.stop_gradient(jnp.exp(jnp.minimum(advantage / temperature, jnp.log(largest))))
 
 
 def implicit_weight(
-    q: Float[Array, "T N A"], log_policy: Float[Array, "T N A"], action: Int[Array, "T N"], temperature: float
+    q: Float[Array, "T N A"], log_policy: Float[Array, "T N A"], action: Int[Array, "T N"], temperature: Scalar
 ) -> Float[Array, "T N"]:
     """ρ_i = exp(Q(u_i)/β) / Σ_a π_i(a) exp(Q(a)/β), as a constant: 1 on average over the actions of π_i.
 
@@ -122,7 +122,7 @@ def implicit_weight(
 
 
 def td_target(
-    reward: Float[Array, " T"], terminal: Bool[Array, " T"], next_q_tot: Float[Array, " T"], gamma: float
+    reward: Float[Array, " T"], terminal: Bool[Array, " T"], next_q_tot: Float[Array, " T"], gamma: Scalar
 ) -> Float[Array, " T"]:
     """y = r + γ (1 − d) Q̄_tot(τ', u'*, s'). A time limit is not terminal, so it bootstraps."""
     return reward + gamma * jnp.where(terminal, 0.0, next_q_tot)
@@ -133,8 +133,8 @@ def lambda_return(
     terminal: Bool[Array, " T"],
     valid: Bool[Array, " T"],
     next_q_tot: Float[Array, " T"],
-    gamma: float,
-    lambda_: float,
+    gamma: Scalar,
+    lambda_: Scalar,
     raised: Callable[[Float[Array, ""], Float[Array, ""]], Float[Array, ""]] = lambda y, offline: y,
     offline_value: Float[Array, " T"] | None = None,
 ) -> Float[Array, " T"]:
@@ -157,7 +157,7 @@ def lambda_return(
 
 
 def returns_to_go(
-    reward: Float[Array, " T"], terminal: Bool[Array, " T"], valid: Bool[Array, " T"], gamma: float
+    reward: Float[Array, " T"], terminal: Bool[Array, " T"], valid: Bool[Array, " T"], gamma: Scalar
 ) -> Float[Array, " T"]:
     """G_t = r_t + γ G_{t+1}: what the episode brought from each step on, up to its end or the time limit."""
     nothing = jnp.zeros_like(reward)

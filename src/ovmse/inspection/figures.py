@@ -119,7 +119,7 @@ def _actions(ax: Axes, profile: dict[str, Any], names: Sequence[str], room: int)
     legal = [np.nan if share is None else share for share in use["share_when_legal"]]
     ax.plot(place, legal, "D", color=RED, markersize=5, label="where legal")
     every = max(1, -(-len(names) // 20))
-    shown = [shortened(name, 14) for name in names[::every]]
+    shown = shortened(names, 14)[::every]
     slanted = sum(len(name) + 1 for name in shown) > room
     ax.set_xticks(place[::every], shown, rotation=40 if slanted else 0, ha="right" if slanted else "center")
     ax.set(xlabel="action", ylabel="share", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))

@@ -12,7 +12,7 @@ from ovmse.inspection.recommendations import Recommendation
 from ovmse.render import format as fmt
 from ovmse.render.draw import picture
 from ovmse.render.page import render
-from ovmse.system.files import write_text
+from ovmse.system.files import write_bytes, write_text
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ def write_page(folder: Path, report: Report, names: Sequence[str]) -> Path:
     shown = vars(report) | {"findings": findings}
     if profile is not None:
         shown |= {
-            "pictures": {name: picture(figure, folder, name) for name, figure in page_figures(profile, names).items()},
+            "pictures": {
+                name: picture(figure, folder, name, write_bytes)
+                for name, figure in page_figures(profile, names).items()
+            },
             "agents": profile["clone"] and _agents(profile),
             "play": tables.play(profile),
             "spread": tables.spread(profile, fmt.number),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, UInt32
 
-from ovmse.core.types import Episode
+from ovmse.core.types import Episode, Scalar
 from ovmse.learning.learner import Metrics
 
 CAUSES = ("", "play", "loss", "gradient", "limit", "parameters")
@@ -41,7 +41,7 @@ def after_play(halt: Halt, episodes: Episode) -> Halt:
     return halt._replace(cause=_first(halt.cause, jnp.where(good, 0, CAUSES.index("play"))))
 
 
-def after_update(halt: Halt, metrics: Metrics, team: PyTree, limit: float, key: PRNGKeyArray) -> Halt:
+def after_update(halt: Halt, metrics: Metrics, team: PyTree, limit: Scalar, key: PRNGKeyArray) -> Halt:
     """The halt after an update with these metrics that led to this team; the first cause stays."""
     loss, norm = metrics.losses.loss, metrics.grad_norm
     finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(team)]).all()

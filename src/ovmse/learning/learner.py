@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ovmse.config import LearnerConfig
 from ovmse.core import values
 from ovmse.core.networks import PLAIN, Parts, Team, make_team
+from ovmse.core.schedules import is_zero
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.methods.signatures import Loss, LossInputs, NextValue, PerStep, Priority
 from ovmse.methods.targets import double_q
@@ -129,7 +130,7 @@ def episode_loss(
     reward, terminal, valid = episode.reward, episode.terminal, episode.valid
 
     def bootstrap(next_value: PerStep) -> PerStep:
-        if config.td_lambda > 0:
+        if not is_zero(config.td_lambda):
             return values.lambda_return(reward, terminal, valid, next_value, config.gamma, config.td_lambda)
         return values.td_target(reward, terminal, next_value, config.gamma)
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ovmse.learning.numbers import numbers_of, with_numbers
+
 AXIS = "seeds"
 # On a CPU the matrix products are library calls, so that LLVM's costlier passes make nothing but compilation slower:
 # at level 1 SMAX compiles in a third of the time, and updates are as fast.
@@ -80,22 +82,26 @@ def shared(tree: PyTree, seeds: int) -> PyTree:
     return jax.device_put(tree, everywhere, may_alias=True)
 
 
-def over_seeds(function: Callable[..., PyTree], seeds: int, keep: bool = False) -> Callable[..., SeedBatches]:
-    """Map ``function(state, *shared)`` over all seeds: the result takes ``(batches of states, *shared)``.
+def over_seeds(
+    function: Callable[..., PyTree], seeds: int, keep: bool = False, settings: tuple[Any, ...] = ()
+) -> Callable[..., SeedBatches]:
+    """Map ``function(*settings, state, *shared)`` over all seeds: the result takes ``(batches of states, *shared)``.
 
     Every seed gets the shared arguments as they are. A state's memory is given up to the results unless `keep` is set.
-    With batches of something `beside` the states, the function is ``function(state, beside, *shared)``.
+    With batches of something `beside` the states, the function is ``function(*settings, state, beside, *shared)``.
+    The numbers of the settings, dataclasses, are arguments of the compiled program (`ovmse.learning.numbers`).
     A call does not wait for its results, so that each device goes on alone through the batches.
     """
     along, whole = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
 
-    def one(state: PyTree, beside: PyTree, *shared: Any) -> PyTree:
-        return function(state, *shared) if beside is None else function(state, beside, *shared)
+    def one(numbers: dict[str, Array], state: PyTree, beside: PyTree, *shared: Any) -> PyTree:
+        states = (state,) if beside is None else (state, beside)
+        return function(*with_numbers(settings, numbers), *states, *shared)
 
-    def local(states: PyTree, beside: PyTree, *shared: Any) -> PyTree:
+    def local(states: PyTree, beside: PyTree, numbers: dict[str, Array], *shared: Any) -> PyTree:
         if batched():
-            return jax.vmap(lambda state, own: one(state, own, *shared), axis_name=AXIS)(states, beside)
-        alone = one(*jax.tree.map(lambda x: x[0], (states, beside)), *shared)
+            return jax.vmap(lambda state, own: one(numbers, state, own, *shared), axis_name=AXIS)(states, beside)
+        alone = one(numbers, *jax.tree.map(lambda x: x[0], (states, beside)), *shared)
         return jax.tree.map(lambda x: x[None], alone)
 
     def program(states: PyTree, beside: PyTree, *shared: Any) -> PyTree:
@@ -105,10 +111,11 @@ def over_seeds(function: Callable[..., PyTree], seeds: int, keep: bool = False) 
 
     donated, options = (() if keep else (0,)), (None if batched() else CPU_OPTIONS)
     compiled = jax.jit(program, donate_argnums=donated, compiler_options=options)
+    numbers = numbers_of(settings)
 
     def run(batches: SeedBatches, *shared: Any, beside: SeedBatches | None = None) -> SeedBatches:
         besides = beside or [None] * len(batches)
-        return [compiled(states, own, *shared) for states, own in zip(batches, besides, strict=True)]
+        return [compiled(states, own, numbers, *shared) for states, own in zip(batches, besides, strict=True)]
 
     return run
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ovmse.config import Config
 from ovmse.core.networks import Team
+from ovmse.core.schedules import is_zero
 from ovmse.core.types import EnvSpec
 from ovmse.learning import finiteness, learner as learning, replay as replays
 from ovmse.learning.finiteness import Halt
@@ -173,7 +174,7 @@ def learn_online(
         return learner, sums, priority
 
     updates = jnp.int32(config.updates_per_collect)
-    if method.warm_up > 0:
+    if not is_zero(method.warm_up):
         updates = jnp.where(progress < method.warm_up, 0, updates)
     learner, sums, priority = jax.lax.fori_loop(0, updates, one, (state.learner, state.sums, state.priority))
     return state._replace(learner=learner, key=key, sums=sums, priority=priority)

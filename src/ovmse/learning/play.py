@@ -72,12 +72,12 @@ def _pick(method: Method, epsilon: Float[Array, ""]) -> Pick:
 
 
 def _compiled_collect(config: Config, env: Environment, method: Method) -> CollectFn:
-    def one(actor: Actor, turn: Array, epsilon: Array) -> Rollout:
+    def one(config: Config, method: Method, actor: Actor, turn: Array, epsilon: Array) -> Rollout:
         progress, keys = progress_of(config, actor.env_steps), _keys(config, actor, turn)
         length = _typical_length(actor, env.spec)
         return collect(env, actor.teams, _pick(method, epsilon), keys, any_over_seeds, progress, length)
 
-    play = over_seeds(one, config.seeds, keep=True)
+    play = over_seeds(one, config.seeds, keep=True, settings=(config, method))
     return lambda actors, turn, epsilon: play(actors, jnp.int32(turn), _number(epsilon))
 
 
@@ -119,12 +119,13 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
         env_keys, team_keys = episode_keys(_keys(config, actor, turn))
         return start_acting(actor.teams, env.spec, batch), jax.random.key_data(env_keys)[:, -1], team_keys
 
-    def step(x: tuple, t: Array, epsilon: Array) -> Any:
+    def step(config: Config, method: Method, x: tuple, t: Array, epsilon: Array) -> Any:
         actor, acting, observation, keys = x
         progress, length = progress_of(config, actor.env_steps), _typical_length(actor, env.spec)
         return act(actor.teams, env.spec, _pick(method, epsilon), keys, t, acting, observation, progress, length)
 
-    begin_all, step_all = over_seeds(begin, config.seeds, keep=True), over_seeds(step, config.seeds, keep=True)
+    begin_all = over_seeds(begin, config.seeds, keep=True)
+    step_all = over_seeds(step, config.seeds, keep=True, settings=(config, method))
 
     def play(actors: SeedBatches, turn: int, epsilon: float | None) -> SeedBatches:
         return [play_round(actor, turn, epsilon) for actor in actors]

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ovmse.core import values
 from ovmse.core.networks import Parts, chosen
+from ovmse.core.types import Scalar
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_strength, squared_error
 from ovmse.methods.signatures import LossInputs, PerStep
@@ -48,7 +49,7 @@ def agent_shares(
     q_tot: Float[Array, "T N A"],
     log_behaviour: Float[Array, "T N A"],
     avail: Bool[Array, "T N A"],
-    temperature: float,
+    temperature: Scalar,
 ) -> Float[Array, "T N"]:
     """λ_i = softmax over the agents of temperature · KL(μ_i ‖ β_i), as constants; μ_i = softmax of Q_tot(a, u_−i)."""
     log_mu = values.log_policy(q_tot, avail)

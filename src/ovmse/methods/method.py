@@ -8,7 +8,7 @@ from typing import Any
 
 from ovmse.core.errors import UserError
 from ovmse.core.networks import Parts
-from ovmse.core.schedules import Schedule, check_schedule, constant
+from ovmse.core.schedules import Schedule, check_schedule, constant, is_zero
 from ovmse.methods.exploration import EpsilonGreedy, own_utilities
 from ovmse.methods.losses import SquaredError
 from ovmse.methods.signatures import (
@@ -116,7 +116,8 @@ class Method:
     @property
     def mixes_data(self) -> bool:
         """Whether online batches hold any offline episodes."""
-        return self.online_target is not None and max(self.offline_share.start, self.offline_share.end) > 0
+        share = self.offline_share
+        return self.online_target is not None and not (is_zero(share.start) and is_zero(share.end))
 
     @property
     def parts_online(self) -> Parts:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse.core.mixers import MixWeights
 from ovmse.core.networks import Heads, Team
-from ovmse.core.types import Episode
+from ovmse.core.types import Episode, Scalar
 from ovmse.core.values import Values
 
 PerStep = Float[Array, " T"]
@@ -41,12 +41,12 @@ class LossInputs(NamedTuple):
     episode: Episode
     from_data: Bool[Array, ""]
     bootstrap: Callable[[PerStep], PerStep]
-    gamma: float
+    gamma: Scalar
     progress: Float[Array, ""]
     key: PRNGKeyArray
-    offline_share: Float[Array, ""] | float = 1.0
-    error_scale: Float[Array, ""] | float = 1.0
-    drawn: Float[Array, ""] | float = 1.0
+    offline_share: Scalar = 1.0
+    error_scale: Scalar = 1.0
+    drawn: Scalar = 1.0
 
 
 class PolicyOutput(NamedTuple):

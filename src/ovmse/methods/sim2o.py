@@ -15,6 +15,7 @@ from ovmse.core import action_selection
 from ovmse.core.errors import check_positive, check_share
 from ovmse.core.mixers import mix
 from ovmse.core.networks import chosen
+from ovmse.core.types import Scalar
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.signatures import ActionInputs, Explore, PolicyOutput
 
@@ -41,7 +42,7 @@ class Blend:
         return beam_search(inputs, self.online(key, inputs), kept, self.beam, self.frozen)
 
 
-def central_value(inputs: ActionInputs, joint: Int[Array, "K N"], frozen: float) -> Float[Array, " K"]:
+def central_value(inputs: ActionInputs, joint: Int[Array, "K N"], frozen: Scalar) -> Float[Array, " K"]:
     """(1 − frozen) Q_tot of the online team + frozen · Q_tot of the frozen one, of each joint action."""
     assert inputs.offline is not None
 

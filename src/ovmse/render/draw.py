@@ -2,6 +2,8 @@
 
 import io
 import re
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +39,9 @@ THEME: dict[Any, Any] = {
     "lines.linewidth": 1.8,
     "svg.hashsalt": "ovmse",
 }
+
+
+Write = Callable[[Path, bytes], None]
 
 
 def style_of(i: int) -> dict[str, Any]:
@@ -91,9 +96,19 @@ def say_in(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, color=MUTED, ha="center", va="center", transform=ax.transAxes)
 
 
-def shortened(label: str, most: int) -> str:
-    """A label of at most so many characters."""
-    return label if len(label) <= most else label[: most - 1] + "…"
+def shortened(labels: Sequence[str], most: int) -> list[str]:
+    """Labels of at most so many characters, as far as they then stay distinct: without their ends or their middles."""
+    half = most // 2
+    for head, tail in ((most - 1, 0), (most - 1 - half, half)):
+        found = [x if len(x) <= most else f"{x[:head]}…{x[len(x) - tail :]}" for x in labels]
+        if len(set(found)) == len(set(labels)):
+            return found
+    return list(labels)
+
+
+def wrapped(label: str, most: int) -> str:
+    """A label in lines of at most so many characters, nothing of it cut."""
+    return textwrap.fill(label, most)
 
 
 def lay_out(figure: Figure) -> None:
@@ -102,16 +117,20 @@ def lay_out(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write `stem`.svg and `stem`.png on white, text as outlines; return both paths."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+def save(figure: Figure, stem: Path, write: Write) -> tuple[Path, Path]:
+    """Have `stem`.svg and `stem`.png written, on white, text as outlines; return both paths.
+
+    write: what writes the bytes of a file, whole or not at all.
+    """
     lay_out(figure)
-    svg, png = stem.with_name(stem.name + ".svg"), stem.with_name(stem.name + ".png")
-    for path in (svg, png):
-        path.unlink(missing_ok=True)  # a link is replaced, not written through
+    options: dict[str, Any] = {"svg": {"metadata": {"Date": None, "Creator": None}}}
+    options["png"] = {"dpi": 180, "metadata": {"Software": None}}
+    svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in options)
     with matplotlib.rc_context(THEME | {"svg.fonttype": "path"}):
-        figure.savefig(svg, facecolor="white", metadata={"Date": None, "Creator": None})
-        figure.savefig(png, facecolor="white", dpi=180, metadata={"Software": None})
+        for path, (kind, how) in zip((svg, png), options.items(), strict=True):
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=kind, facecolor="white", **how)
+            write(path, drawn.getvalue())
     return svg, png
 
 
@@ -122,8 +141,8 @@ class Picture(NamedTuple):
     files: tuple[Path, ...]
 
 
-def picture(figure: Figure, folder: Path, name: str) -> Picture:
-    """Write a figure into ``figures/`` beside the page, and return what the page shows.
+def picture(figure: Figure, folder: Path, name: str, write: Write) -> Picture:
+    """Have a figure written (see `save`) into ``figures/`` beside the page, and return what the page shows.
 
     In the SVG text stays text, every id starts with `name`, and the palette's colours are the page's variables, so that
     they follow its light or dark scheme.
@@ -140,4 +159,6 @@ def picture(figure: Figure, folder: Path, name: str) -> Picture:
     svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # of the <svg> itself: it fills the page's width
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    return Picture(Markup(svg), tuple(file.relative_to(folder) for file in save(figure, folder / "figures" / name)))
+    return Picture(
+        Markup(svg), tuple(file.relative_to(folder) for file in save(figure, folder / "figures" / name, write))
+    )

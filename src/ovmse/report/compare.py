@@ -61,13 +61,20 @@ class Table(NamedTuple):
         return {column.heading: list(map(column.show or str, column.values)) for column in shown}
 
 
-def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, reference: float | None = None) -> Path:
+def compare(
+    run_dirs: Sequence[Path],
+    out: Path | None,
+    console: Console,
+    reference: float | None = None,
+    labels: Sequence[str] | None = None,
+) -> Path:
     """Print a table of several runs and write it; return the folder that holds it.
 
     out: a folder for ``compare.csv``, ``.md``, ``.svg`` and ``.png``, ``profiles.svg`` and ``.png``, ``marl_eval.json``
     and, where the runs come from several environments, ``total.csv``; without it ``comparison/`` beside the first run.
     reference: the score that regret is measured against, instead of 100 % or the best return seen.
-    Raises `UserError` for fewer than two runs or an unreadable one.
+    labels: what to call the runs, one each, instead of what differs in their methods.
+    Raises `UserError` for fewer than two runs, an unreadable one, or labels that do not tell them apart.
     """
     dirs = list(dict.fromkeys(Path(d) for d in run_dirs))
     if len(dirs) < 2:
@@ -75,7 +82,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, refere
     folder = out if out is not None else dirs[0].parent / "comparison"
     if folder.is_file() or folder.suffix.lower() in (".html", ".csv", ".md", ".svg", ".png"):
         raise UserError(f"{folder}: give a folder; the comparison is several files.")
-    found = compare_runs([load_run(d) for d in dirs], reference)
+    found = compare_runs([load_run(d) for d in dirs], reference, labels)
     folder.mkdir(parents=True, exist_ok=True)
     files.check_tree(folder)
     tables, notes = tables_of(found), [*found.notes, *marl_eval.unfit(found)]
@@ -86,8 +93,8 @@ def compare(run_dirs: Sequence[Path], out: Path | None, console: Console, refere
         console.print(f"note: {note}", highlight=False, markup=False)
     files.write_text(folder / "compare.md", _markdown(tables, notes))
     marl_eval.write(found, folder / "marl_eval.json")
-    save(compare_figure(found), folder / "compare")
-    save(profiles_figure(found), folder / "profiles")
+    save(compare_figure(found), folder / "compare", files.write_bytes)
+    save(profiles_figure(found), folder / "profiles", files.write_bytes)
     return folder
 
 
@@ -104,7 +111,9 @@ def _runs(found: Comparison) -> Table:
         Column("", "path", [run.path for run in found.runs]),
         Column("", "environment", found.tasks),
         Column("", "score", [score] * len(results)),
-        Column("seeds", "seeds", [r.final.n for r in results]),
+        Column("seeds", "", [f"{r.final.n}" + (f", {r.diverged} diverged" if r.diverged else "") for r in results]),
+        Column("", "seeds", [r.final.n for r in results]),
+        Column("", "diverged", [r.diverged for r in results]),
         Column("before", "before", [r.before for r in results], span),
         Column("dip", "dip", [r.dip for r in results], lambda dip: fmt.difference(dip and dip.value, score)),
         Column("recovered", "", [fmt.recovery(r.recovered, r.dip is not None) for r in results]),
@@ -139,16 +148,30 @@ def _totals(found: Comparison) -> Table:
 
 def _print(table: Table, console: Console) -> None:
     """Without the best evaluation: room for what counts, since a narrow terminal drops the last column."""
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
+    shown = RichTable(title=table.title, title_justify="left", **style)
     columns = {heading: texts for heading, texts in table.texts().items() if heading != BEST}
-    for i, heading in enumerate(columns):
-        whole_words = max(map(len, heading.split()))
-        shown.add_column(heading, justify="right" if i else "left", overflow="fold", min_width=whole_words)
+    widths = _widths([[heading, *texts] for heading, texts in columns.items()], console.width)
+    for heading, width in zip(columns, widths, strict=True):
+        shown.add_column(heading, justify="right" if shown.columns else "left", overflow="fold", width=width)
     for row in zip(*columns.values(), strict=True):
         shown.add_row(*map(escape, row))
     console.print(shown)
     caption, _, _ = table.caption.partition(f" {BEST.capitalize()}")
     console.print(f"{caption}\n", highlight=False, markup=False)
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """How wide each column of texts is, in a table of so many characters: room for whole words before whole texts."""
+    widths = [max(len(word) for text in texts for word in text.split() or [""]) for texts in columns]
+    wanted = [max(map(len, texts)) for texts in columns]
+    left = room - 2 * (len(columns) - 1) - sum(widths)  # without the two spaces between columns
+    for _ in range(left):
+        widest = max(range(len(columns)), key=lambda i: wanted[i] - widths[i])
+        widths[widest] += widths[widest] < wanted[widest]
+    for _ in range(-left):
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def _markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:

@@ -21,8 +21,8 @@ def write(found: Comparison, path: Path) -> None:
 
     Steps are the evaluations of the online phase (of the offline phase in a run without one). step_count: environment
     steps (gradient updates offline). elapsed_time: seconds since the first evaluation written; 0 without a
-    clock. absolute_metrics: the last evaluation, since no best policy is chosen and evaluated anew. Evaluations
-    without a finite score are left out.
+    clock. absolute_metrics: the last evaluation, since no best policy is chosen and evaluated anew; of a seed that
+    diverged, the worst there is (`as_ended`). Steps are the evaluations with a finite score.
     """
     write_text(path, json.dumps(tree(found), indent=1, allow_nan=False) + "\n")
 
@@ -56,15 +56,14 @@ def _seeds(run: RunRecord, result: RunSummary, metrics: tuple[str, ...]) -> dict
     seeds = {}
     for trace in counted(run.traces(result.phase)):
         there = np.all([np.isfinite(trace.columns[m]) for m in metrics], axis=0)
-        if not there.any():
-            continue
+        there[len(there) - trace.lost :] = False
         columns = {name: values[there] for name, values in trace.columns.items()}
         rows = [{m: [float(columns[m][k])] for m in metrics} for k in range(int(there.sum()))]
-        clock = np.nan_to_num(columns["wall_s"] - columns["wall_s"][0])
+        clock = np.nan_to_num(columns["wall_s"] - columns["wall_s"][:1])
         counts = columns[PROGRESS[trace.phase]]
         steps: dict[str, Any] = {
             f"step_{k}": {"step_count": int(counts[k]), "elapsed_time": float(clock[k])} | row
             for k, row in enumerate(rows)
         }
-        seeds[f"seed_{trace.seed}"] = steps | {"absolute_metrics": rows[-1]}
+        seeds[f"seed_{trace.seed}"] = steps | {"absolute_metrics": {m: [float(trace.columns[m][-1])] for m in metrics}}
     return seeds

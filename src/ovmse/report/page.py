@@ -19,26 +19,41 @@ from ovmse.report.compare import tables_of
 from ovmse.report.plots import learning_figure, mean_curve, q_value_figure
 from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.runs.metrics_file import RunRecord, counted_series, load_run, setting
-from ovmse.system.files import write_text
+from ovmse.system.files import write_bytes, write_text
 from ovmse.system.progress import duration
 
 SPEED = {
+    "wall_s": "wall-clock time",
+    "compile_s": "compilation",
+    "evaluation_s": "evaluation, compilation included",
+    "offline_s": "offline phase, compilation included",
+    "online_s": "online phase, compilation included",
     "offline_updates_per_s": "offline gradient updates per second",
     "online_updates_per_s": "online gradient updates per second",
     "online_env_steps_per_s": "online environment steps per second",
-    "compile_s": "compilation",
     "peak_memory_bytes": "peak memory",
-    "wall_s": "wall-clock time",
+    "predicted_program_bytes": "predicted memory: programs",
+    "predicted_dataset_bytes": "predicted memory: dataset",
+    "predicted_replay_bytes": "predicted memory: replay",
+    "predicted_learning_bytes": "predicted memory: learning",
+    "predicted_compiling_bytes": "predicted memory: compiling",
+    "state_sha256": "checksum of the final state (SHA-256)",
 }
 
 
-def write_report(run_dirs: Sequence[Path], out: Path | None = None, reference: float | None = None) -> Path:
+def write_report(
+    run_dirs: Sequence[Path],
+    out: Path | None = None,
+    reference: float | None = None,
+    labels: Sequence[str] | None = None,
+) -> Path:
     """Write the report of one or several run directories and return the page's path.
 
     out: an ``.html`` file or a folder; without it ``report.html`` in the run directory, or in the folder
     around the first of several. Figures go to ``figures/`` beside the page, as SVG and PNG.
     reference: the score that regret is measured against, instead of 100 % or the best return seen.
-    Raises `UserError` for a run directory that cannot be read.
+    labels: what to call the runs, one each, instead of what differs in their methods.
+    Raises `UserError` for a run directory that cannot be read, or labels that do not tell the runs apart.
     """
     if not run_dirs:
         raise UserError("no run directory given. Name at least one folder that training wrote.")
@@ -47,7 +62,7 @@ def write_report(run_dirs: Sequence[Path], out: Path | None = None, reference: f
     path = out if out is not None else (dirs[0] if len(dirs) == 1 else dirs[0].parent)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, _page(compare_runs(runs, reference), path.parent))
+    write_text(path, _page(compare_runs(runs, reference, labels), path.parent))
     return path
 
 
@@ -73,8 +88,8 @@ def _comparison(found: Comparison, base: Path) -> dict[str, Any]:
     return {
         "finals": "; ".join(map(": ".join, zip(found.names, texts["final"], strict=True))),
         "chances": "; ".join(f"{t.method}: {fmt.with_interval(t.better, 'chance')}" for t in found.totals[1:]),
-        "scores": picture(compare_figure(found), base, "comparison"),
-        "profiles": picture(profiles_figure(found), base, "profiles"),
+        "scores": picture(compare_figure(found), base, "comparison", write_bytes),
+        "profiles": picture(profiles_figure(found), base, "profiles", write_bytes),
         "caption": runs.caption,
         "runs": {name: [cell.replace("–", "–\u2060") for cell in cells] for name, cells in texts.items()},
         "totals": totals if found.totals else [],
@@ -96,13 +111,13 @@ def _run(found: Comparison, i: int, base: Path) -> dict[str, Any]:
         "run": run,
         "result": result,
         "subtitle": " · ".join([*(f"{k} {fmt.plain(v)}" for k, v in known.items()), f"run {run.path.name}"]),
-        "learning": picture(learning_figure(run), base, f"{stem}learning"),
+        "learning": picture(learning_figure(run), base, f"{stem}learning", write_bytes),
         "curve": _curve_columns(run, result),
-        "q_values": q_values and picture(q_values, base, f"{stem}q_values"),
+        "q_values": q_values and picture(q_values, base, f"{stem}q_values", write_bytes),
         "seeds": _seed_columns(result),
         "profile": run.dataset and _profile(run.dataset, base, stem),
-        "dataset": {k: _measured(k, v) for k, v in dataset.items() if not isinstance(v, list)},
-        "speed": {SPEED.get(k, k.replace("_", " ")): _measured(k, v) for k, v in summary.items() if k != "guard"},
+        "dataset": {_in_words(k): _measured(k, v) for k, v in dataset.items() if not isinstance(v, list)},
+        "speed": {_in_words(k): _measured(k, summary[k]) for k in (*SPEED, *summary) if k in summary and k != "guard"},
     }
 
 
@@ -132,7 +147,7 @@ def _seed_columns(result: RunSummary) -> dict[str, list[str]]:
         "deepest dip": [fmt.difference(s.dip, score) for s in seeds],
         "recovered at": [fmt.recovery(s.recovered, s.dip is not None) for s in seeds],
         "mean online": [fmt.score(s.auc, score) for s in seeds],
-        "final": [fmt.score(s.final, score) for s in seeds],
+        "final": [fmt.score(s.final, score) + (" (diverged)" if s.diverged else "") for s in seeds],
         "regret": [fmt.plain(s.regret) for s in seeds],
         "best (optimistic)": [fmt.score(s.best, score) for s in seeds],
         "last evaluation": [fmt.steps(s.last) for s in seeds],
@@ -146,7 +161,13 @@ def _profile(profile: Mapping[str, Any], base: Path, stem: str) -> Picture | Non
         figure = plot_profile(dict(profile))
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
-    return picture(figure, base, f"{stem}dataset")
+    return picture(figure, base, f"{stem}dataset", write_bytes)
+
+
+def _in_words(key: str) -> str:
+    """A field's name, such as ``return.quantiles.0.5``, in words; the unit is said with its value."""
+    spaced = re.sub(r"_|(?<!\d)\.|\.(?!\d)", " ", key).replace("bytes", "size")
+    return SPEED.get(key) or re.sub(r"(?<!per) s$", "", spaced)
 
 
 def _measured(key: str, value: Any) -> str:

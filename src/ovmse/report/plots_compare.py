@@ -17,6 +17,7 @@ from ovmse.stats.aggregate import performance_profile
 from ovmse.stats.estimates import Estimate
 
 ACROSS = 3  # tasks beside each other
+NAMED = 34  # characters in a line of a name beside an axis
 THRESHOLDS = 201
 Styles = dict[str, dict[str, Any]]  # method to how it is drawn
 
@@ -28,7 +29,7 @@ def compare_figure(found: Comparison) -> Figure:
     methods' final scores over all of them.
     """
     tasks = len(found.distinct_tasks())
-    heights = (3.3 if tasks == 1 else 0.4 + 2.4 * -(-tasks // ACROSS), 0.9 + 0.3 * len(found.totals))
+    heights = (3.3 if tasks == 1 else 0.4 + 2.4 * -(-tasks // ACROSS), 0.9 + 0.3 * _lines(found, NAMED))
     methods = dict.fromkeys([*(t.method for t in found.totals), *found.methods])
     styles = {method: draw.style_of(i) for i, method in enumerate(methods)}
     with matplotlib.rc_context(draw.THEME):
@@ -48,7 +49,7 @@ def profiles_figure(found: Comparison) -> Figure:
     """
     totals = found.totals
     with matplotlib.rc_context(draw.THEME):
-        figure = Figure(figsize=(9, 3.9 + 0.12 * len(totals)), layout="constrained")
+        figure = Figure(figsize=(9, 3.6 + 0.12 * len(totals) + 0.15 * _lines(found, NAMED // 2)), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
         if not totals:
             _nothing(left)
@@ -75,8 +76,8 @@ def _draw_improvement(ax: Axes, found: Comparison) -> None:
         if total.better is not None:
             _estimate(ax, total.better, i)
     ax.set_title("Probability of improvement", loc="left")
-    ax.set(xlabel=f"chance of a final score above {draw.shortened(totals[0].method, 18)}", xlim=(-0.04, 1.04))
-    _names_axis(ax, [t.method for t in totals[1:]], first=1, most=18)
+    ax.set(xlabel=draw.wrapped(f"chance of a final score above {totals[0].method}", 40), xlim=(-0.04, 1.04))
+    _names_axis(ax, [t.method for t in totals[1:]], first=1, most=NAMED // 2)
 
 
 def _thresholds(found: Comparison) -> np.ndarray:
@@ -118,7 +119,7 @@ def _draw_tasks(figure: SubFigure, found: Comparison, styles: Styles) -> None:
         for i in mine:
             draw_mean(ax, found.runs[i], phase, score, **styles[found.methods[i]])
         draw.score_axis(ax, score)
-        ax.set_title(draw.shortened(task, 34), loc="left")
+        ax.set_title(draw.wrapped(task, NAMED), loc="left")
         draw.progress_axis(ax, X_LABELS[phase], ticks=4)
     for ax in panels[::across]:
         ax.set_ylabel(SCORE_LABELS[score])
@@ -153,14 +154,19 @@ def _estimate(ax: Axes, estimate: Estimate, i: int) -> None:
     ax.plot(estimate.value, i, "D", color=colour, markersize=6, zorder=3)
 
 
-def _names_axis(ax: Axes, names: Sequence[str], first: int = 0, most: int = 34) -> None:
-    ax.set_yticks(range(first, first + len(names)), [draw.shortened(name, most) for name in names])
+def _lines(found: Comparison, most: int) -> int:
+    """The lines that the methods' names take at an axis."""
+    return sum(1 + draw.wrapped(t.method, most).count("\n") for t in found.totals)
+
+
+def _names_axis(ax: Axes, names: Sequence[str], first: int = 0, most: int = NAMED) -> None:
+    ax.set_yticks(range(first, first + len(names)), [draw.wrapped(name, most) for name in names])
     ax.set_ylim(first + len(names) - 0.4, first - 0.6)
     ax.grid(visible=False, axis="y")
 
 
 def _legend(figure: Figure | SubFigure, names: Sequence[str]) -> None:
     """Above everything: the i-th name in the i-th style."""
-    handles = [Line2D([], [], label=name, **draw.style_of(i)) for i, name in enumerate(names)]
+    handles = [Line2D([], [], label=draw.wrapped(name, 100), **draw.style_of(i)) for i, name in enumerate(names)]
     columns = max(1, min(4, 110 // (max(map(len, names)) + 8)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)

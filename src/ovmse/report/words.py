@@ -13,7 +13,8 @@ def reading(run: RunRecord, result: RunSummary) -> str:
     name, final = fmt.SCORE_NAMES[result.score].capitalize(), result.final
     brackets = fmt.interval(final, result.score)
     several = f"IQM over {fmt.seeds(final.n)}" + (f", 95 % interval {brackets}" if brackets else "")
-    spread = f"({several})" if final.n > 1 else "(one seed: no interval)"
+    lost = f"; {result.diverged} of {fmt.seeds(final.n)} diverged" if result.diverged else ""
+    spread = f"({several if final.n > 1 else 'one seed: no interval'}{lost})"
     end = f"{fmt.score(final.value, result.score)} at the end {spread}"
     if result.phase == "offline":
         return f"{name} {end}, after {_budget(result)} offline gradient updates. There was no online phase."
@@ -40,8 +41,11 @@ def _recovery(result: RunSummary) -> str:
         return "No seed ever fell below its score before the handover."
     share = f"All {len(fell)}" if len(back) == len(fell) else f"{len(back)} of {len(fell)}"
     whole = f"{share} seeds that fell came back to their score before the handover"
-    if len(mine) == 1:
-        whole = "It came back to its score before the handover" if back else "It did not come back to that score"
+    if len(fell) == 1:
+        who = "It" if len(mine) == 1 else "The one seed that fell"
+        whole = (
+            f"{who} came back to its score before the handover" if back else f"{who} did not come back to that score"
+        )
     if not back:
         return f"{whole}."
     when = fmt.steps(median_recovery([s.recovered or 0 for s in back]))
@@ -75,6 +79,8 @@ def _handover(result: RunSummary) -> str:
 def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
     """At most three things worth doing next, the most pressing first."""
     final, found = result.final, []
+    if diverged := ", ".join(str(s.seed) for s in result.seeds if s.diverged):
+        found.append(f"Seed {diverged} diverged: try a lower learning rate, or a weaker penalty.")
     if any(s.agree is False for s in result.seeds):
         found.append(
             "Find out why greedy play changed at the handover before reading anything else: "

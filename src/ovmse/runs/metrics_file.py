@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -49,16 +49,21 @@ HANDOVER_FIELDS: Fields = {
 }
 
 
+HALT_FIELDS: Fields = {name: ROW_FIELDS[name] for name in ("phase", "seed", "env_steps", "updates")}
+
+
 @dataclass(frozen=True)
 class Trace:
     """One seed's evaluations in one phase.
 
     columns: field name to float array (K,), in order of progress; NaN where a value was null or missing.
+    lost: how many of the last evaluations had no finite return: 0 unless the seed diverged.
     """
 
     seed: int
     phase: str
     columns: Mapping[str, np.ndarray]
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,15 @@ def load_run(path: Path) -> RunRecord:
     if not rows:
         raise UserError(f"{metrics}: no evaluation yet. Let the run reach its first evaluation, then try again.")
     traces, rewound = _traces(rows)
+    summary = read_summary(path)
+    halted = None if summary else read_json(path / "diagnosis" / "numbers.json", JsonObject)
+    if halted:
+        traces = _halted(traces, _checked(halted, HALT_FIELDS, str(path / "diagnosis" / "numbers.json")))
     return RunRecord(
         path=path,
         config=read_json(path / "config.json", JsonObject) or {},
         versions=read_json(path / "versions.json", JsonObject) or {},
-        summary=read_summary(path) or {},
+        summary=summary or {},
         dataset=read_json(path / "dataset.json", JsonObject),
         handover=_read_handover(path / "handover.json"),
         offline=tuple(t for t in traces if t.phase == "offline"),
@@ -185,14 +194,29 @@ def _traces(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], list[str]]:
 
 def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
     columns = {n: np.array([row[n] for row in rows], float) for n in COLUMNS}
-    return Trace(seed, phase, {n: np.where(np.isfinite(values), values, np.nan) for n, values in columns.items()})
+    columns = {n: np.where(np.isfinite(values), values, np.nan) for n, values in columns.items()}
+    columns["memory_active_share"][np.isnan(columns["lambda"])] = np.nan  # without a weight λ it decides no target
+    return Trace(seed, phase, columns, int(np.isnan(columns["return"])[::-1].cumprod().sum()))
+
+
+def _halted(traces: Sequence[Trace], halt: Mapping[str, Any]) -> list[Trace]:
+    """The traces, that of the seed whose learning came to a halt with an evaluation more, where it did: all missing."""
+    found = {(t.phase, t.seed): t for t in traces}
+    key = halt["phase"], halt["seed"]
+    last = _trace(*key, [dict.fromkeys(COLUMNS) | {name: halt[name] for name in ("env_steps", "updates")}])
+    if key in found:
+        columns = {n: np.append(values, last.columns[n]) for n, values in found[key].columns.items()}
+        last = replace(last, columns=columns, lost=found[key].lost + 1)
+    return [t for _, t in sorted((found | {key: last}).items())]
 
 
 def _unfinished(traces: Sequence[Trace]) -> list[str]:
-    """Sentences on seeds that have fewer evaluations than the others."""
+    """Sentences on seeds that diverged or have fewer evaluations than the others."""
     notes = []
     for phase in PROGRESS:
         mine = [t for t in traces if t.phase == phase]
+        if diverged := ", ".join(str(t.seed) for t in mine if t.lost):
+            notes.append(f"Seed {diverged} diverged in the {phase} phase, and counts as worst from then on.")
         left_out = sorted({t.seed for t in mine} - {t.seed for t in counted(mine)})
         if left_out:
             names = ", ".join(map(str, left_out))
@@ -204,11 +228,11 @@ def _unfinished(traces: Sequence[Trace]) -> list[str]:
 
 
 def counted(traces: Iterable[Trace]) -> tuple[Trace, ...]:
-    """The traces that enter averages: those that lack at most the last evaluation that another seed has."""
+    """The traces that enter averages: those that lack at most the last evaluation that another seed has or diverged."""
     traces = tuple(traces)
-    most = max((len(t.columns["updates"]) for t in traces), default=0)
+    most = max((len(t.columns["updates"]) - (t.lost > 0) for t in traces), default=0)
     least = min(most, max(2, most - 1))
-    return tuple(t for t in traces if len(t.columns["updates"]) >= least)
+    return tuple(t for t in traces if len(t.columns["updates"]) >= least or t.lost)
 
 
 def series(traces: Iterable[Trace], name: str) -> list[tuple[int, np.ndarray, np.ndarray]]:

@@ -127,6 +127,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may hold halves of characters
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, in a folder that is made where it is missing."""
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

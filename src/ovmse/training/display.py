@@ -82,7 +82,9 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
     parts = [f"win rate {_percent(mean('win_rate'))}"] if rows[0]["win_rate"] is not None else []
     parts.append(f"return {_number(mean('return'))}")
-    names = {"q_tot": "Q_tot", "lambda": "λ", "epsilon": "ε", "memory_active_share": "memory wins"}
+    names = {"q_tot": "Q_tot", "lambda": "λ", "epsilon": "ε"}
+    if mean("lambda") is not None:  # without a weight λ, the memory decides no target
+        names["memory_active_share"] = "memory wins"
     parts += [f"{label} {_number(mean(name))}" for name, label in names.items() if mean(name) is not None]
     return ", ".join(parts)
 

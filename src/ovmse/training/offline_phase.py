@@ -2,10 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
+from ovmse.config import Config
 from ovmse.learning.lengths import lengths_of
 from ovmse.learning.parallel import SeedBatches, over_seeds
-from ovmse.learning.phases import Phase, learn_offline
+from ovmse.learning.phases import Phase, SeedState, learn_offline
+from ovmse.learning.replay import Replay
+from ovmse.methods.method import Method
 from ovmse.system.clock import Chunk
 from ovmse.training.loop import PhaseLoop
 from ovmse.training.run import Run, updates_of
@@ -16,9 +20,11 @@ def offline_phase(run: Run) -> PhaseLoop:
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
     assert run.data is not None
     lengths = lengths_of(run.data)
-    learn = over_seeds(
-        lambda state, data, updates: learn_offline(config, spec, method, state, data, updates, lengths), config.seeds
-    )
+
+    def learn_some(config: Config, method: Method, state: SeedState, data: Replay, updates: Array) -> SeedState:
+        return learn_offline(config, spec, method, state, data, updates, lengths)
+
+    learn = over_seeds(learn_some, config.seeds, settings=(config, method))
 
     def done(states: SeedBatches) -> int:
         return int(updates_of(run, states)[0])

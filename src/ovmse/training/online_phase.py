@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ovmse.config import Config
 from ovmse.learning import finiteness
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds
 from ovmse.learning.phases import Phase, SeedState, learn_online
 from ovmse.learning.play import Actor
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout
+from ovmse.methods.method import Method
 from ovmse.system.clock import Chunk
 from ovmse.training import online_log
 from ovmse.training.loop import PhaseLoop
@@ -26,7 +28,9 @@ def online_phase(run: Run) -> PhaseLoop:
     """The phase, counted in environment steps; a seed that has got to a mark waits for the others."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
 
-    def learn_some(state: SeedState, played: Rollout, data: Replay | None, mark: Array) -> SeedState:
+    def learn_some(
+        config: Config, method: Method, state: SeedState, played: Rollout, data: Replay | None, mark: Array
+    ) -> SeedState:
         # a seed that waits is a loop of no turn, where a branch would copy the replay
         goes_on = any_over_seeds((state.env_steps < mark) & finiteness.is_well(state.sums.halt))
         one_turn = goes_on.astype(jnp.int32)
@@ -34,7 +38,7 @@ def online_phase(run: Run) -> PhaseLoop:
             0, one_turn, lambda _, state: learn_online(config, spec, method, state, played, data), state
         )
 
-    learn = over_seeds(learn_some, config.seeds)
+    learn = over_seeds(learn_some, config.seeds, settings=(config, method))
     played_turns: list[Turn] = []
 
     def play_and_learn(place: int, state: Any, mark: int) -> Any:

@@ -47,7 +47,7 @@ def write(tuning: Tuning, plans: Sequence[SearchSpec], found: Sequence[MethodRes
     files.write_json(tuning.out / "tuning.json", record)
     files.write_text(tuning.out / "tuning.md", markdown(tuning, plans, found))
     if any(curve is not None for curve in curves):
-        draw.save(figure(found, curves), tuning.out / "eop")
+        draw.save(figure(found, curves), tuning.out / "eop", files.write_bytes)
 
 
 def expected(found: Sequence[MethodResult]) -> list[np.ndarray | None]:
