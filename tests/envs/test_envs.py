@@ -17,6 +17,7 @@ from support.places import ROOT
 from ovmse import envs
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Observation, StepResult
+from ovmse.envs.guarded import EnvFault, GuardedEnv
 from ovmse.envs.matrix import GAMES, MatrixGame
 
 SIZES = {
@@ -340,6 +341,38 @@ def test_a_module_in_the_current_directory_is_found_and_its_faults_are_said(name
     Path(f"{module}.py").write_text(text)
     with pytest.raises(UserError, match=said):
         envs.make(name.format(module))
+
+
+FAULTY = """import os
+from ovmse.envs.matrix import MatrixGame
+class Raises:
+    def __init__(self):
+        raise KeyError("no such map")
+class Ends:
+    def __init__(self):
+        raise SystemExit(3)
+class Moves:
+    def __init__(self):
+        os.chdir("/")
+        self.spec = MatrixGame("climbing").spec
+    def reset_host(self, seed):
+        os.chdir("/")
+        raise GeneratorExit
+    step_host = reset_host
+"""
+
+
+def test_an_environment_that_fails_leaves_or_ends_everything_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("faulty_envs.py").write_text(FAULTY)
+    for name, told in {"Raises": "KeyError: 'no such map'", "Ends": "SystemExit: 3"}.items():
+        with pytest.raises(UserError, match=f"^faulty_envs:{name} could not be made: {told}"):
+            envs.make(f"faulty_envs:{name}")
+    guarded = GuardedEnv(lambda: envs.make("faulty_envs:Moves"), 10.0)
+    assert Path.cwd() == tmp_path
+    with pytest.raises(EnvFault, match="reset raised GeneratorExit"):
+        guarded.reset_host(0)
+    assert Path.cwd() == tmp_path
 
 
 # check

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_what_a_killed_process_left_is_tidied_away(tmp_path):
     (tmp_path / ".summary.json.77").write_text("{")
     (tmp_path / ".hidden").write_text("mine")
     checkpoints.tidy(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", ".hidden", "config.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "checkpointed", ".hidden", "config.json"}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000001"]
     (tmp_path / "summary.json").write_text("{}")
     checkpoints.tidy(tmp_path)
@@ -240,6 +241,17 @@ def test_an_unfinished_run_without_its_checkpoints_is_refused(tmp_path):
     (tmp_path / checkpoints.FOLDER).rmdir()
     with pytest.raises(UserError, match="checkpoints is missing"):
         checkpoints.check_there(tmp_path)
+
+
+def test_an_unfinished_run_whose_checkpoints_were_removed_is_refused(tmp_path):
+    shutil.rmtree(write(tmp_path))
+    with pytest.raises(UserError, match="checkpoints is empty: the unfinished run"):
+        checkpoints.check_there(tmp_path)
+    write(tmp_path)
+    checkpoints.check_there(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    checkpoints.tidy(tmp_path)
+    assert not (tmp_path / checkpoints.MARK).exists()
 
 
 def test_what_a_checkpoint_says_of_itself_is_in_its_types(tmp_path):

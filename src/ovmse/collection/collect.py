@@ -21,6 +21,7 @@ from ovmse.learning import learner, replay as replays
 from ovmse.learning.play import Actor, CollectFn, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
+from ovmse.runs.metrics_file import checked_rows
 from ovmse.system import files, jax_setup, provenance, pytree_files
 from ovmse.system.clock import Clock
 from ovmse.system.signals import Interrupted
@@ -132,10 +133,10 @@ def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behavi
     The expert is the best one; medium the one whose score is nearest half of the expert's (where nothing was won:
     half-way between the first checkpoint's return and the expert's).
     """
-    rows = files.read_json_lines(run_dir / "metrics.jsonl")
-    score = "win_rate" if spec.has_win and any(row["win_rate"] for row in rows) else "return"
+    rows = checked_rows(run_dir / "metrics.jsonl")
+    score = "win_rate" if spec.has_win and any(row.get("win_rate") for row in rows) else "return"
     kept = sorted((run_dir / "teams").glob("online-*.safetensors"))
-    scores = np.asarray([row[score] for row in rows])
+    scores = np.asarray([row.get(score) for row in rows], float)
     best = int(scores.argmax())
     floor = 0.0 if score == "win_rate" else scores[0]
     if best == 0 or scores[best] <= floor:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
 from ovmse.core.errors import UserError
+from ovmse.system import bounds
 
 PIECE = 2**20
 BLOCK = 512
@@ -33,7 +34,7 @@ class Limits(NamedTuple):
 
     members: int = 100_000
     bytes: int = 2**38
-    ratio: float = 100.0
+    ratio: float = bounds.RATIO
     free: int = 2**24
 
 
@@ -43,7 +44,7 @@ class UnpackBudget:
     def __init__(self, archive: Path, limits: Limits):
         self.archive, self.limits = archive, limits
         packed = archive.stat().st_size
-        self.most = min(limits.bytes, int(packed * limits.ratio) + limits.free)
+        self.most = bounds.stated() or min(limits.bytes, int(packed * limits.ratio) + limits.free)
         self.members = self.bytes = 0
         self.names: dict[str, bool] = {}
 
@@ -56,7 +57,10 @@ class UnpackBudget:
         if self.members > self.limits.members:
             raise refused(self.archive, f"more than {self.limits.members} members")
         if size < 0 or self.bytes + size > self.most:
-            raise refused(self.archive, f"{name!r} brings it to more than {self.most} bytes unpacked")
+            raise refused(
+                self.archive,
+                f"{name!r} brings it to more than {self.most} bytes unpacked; {bounds.VARIABLE} allows more",
+            )
         key = path.as_posix().casefold()  # no other member may have the name, where case is ignored either
         if key in self.names and not (is_folder and self.names[key]):
             raise refused(self.archive, f"{path.as_posix()!r} comes twice")

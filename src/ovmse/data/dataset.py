@@ -7,6 +7,7 @@ N agents, A actions, O observation features, S state features. `docs/datasets.md
 import dataclasses
 import datetime
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,6 +22,7 @@ from ovmse.core.types import EnvSpec, Episode, Flat
 from ovmse.data.schema import KINDS, ROWS, SCHEMA_VERSION, SIZES, STEPS, Metadata, places, shapes, starts
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import digest, in_memory, read_array, read_metadata, write_whole
+from ovmse.system import bounds
 from ovmse.system.files import check_free
 
 
@@ -118,6 +120,8 @@ class Dataset:
         path = find(path_or_name)
         metadata = read_metadata(path)
         expected = shapes(metadata.env, metadata.episodes, metadata.steps)
+        needed = sum(4 * math.prod(shape) for shape in expected.values())
+        bounds.check_whole(path, needed, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
         stored = {field: read_array(path, field, expected[field]) for field in KINDS}
         flat = conform(str(path), metadata.env, cast("Flat", stored))
         returns = episode_returns(flat["reward"], flat["length"])

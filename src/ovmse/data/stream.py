@@ -17,7 +17,8 @@ from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.findings import Finding
 from ovmse.data.schema import KIND_NAMES, KINDS, ROWS, STEPS, Metadata, cuts, places, shapes, starts
-from ovmse.data.zarr_files import broken, chunks, read_metadata
+from ovmse.data.zarr_files import broken, chunks, oversized, read_metadata
+from ovmse.system import bounds
 from ovmse.system.files import check_tree
 
 BLOCK_BYTES = 2**25
@@ -96,6 +97,10 @@ def scan_dataset(path: Path) -> DatasetScan:
             for coordinates, file in chunks(path / name, array):
                 if not file.is_file():  # Zarr would take the fill value for it
                     _leave_out(found, name, array, coordinates, "missing chunk file", file, "the file is not there")
+            for coordinates, file, why in oversized(path / name, array):
+                _leave_out(found, name, array, coordinates, "damaged chunk file", file, f"damaged: {why}")
+        longest = int(np.where(found.sound, length, 0).argmax())
+        bounds.check(path, f"episode {longest}", int(found.sound[longest] * found.held[longest]) * found.step_bytes)
     one = shapes(spec, 1, 1)
     if any(name not in arrays or arrays[name].shape[1:] != one[name][1:] for name in (*ROWS, *STEPS)):
         found.sound[:] = False  # the arrays are not all there, or do not agree on agents, actions and features
@@ -125,8 +130,13 @@ def _whole(path: Path, arrays: dict[str, Any], name: str, findings: list[Finding
     array = arrays.get(name)
     if array is None or array.ndim != 1:
         return np.zeros(0, np.int64)
+    bounds.check(path / name, f"an array of {array.shape[0]:,} episodes", 8 * array.shape[0])
     try:
+        for _, file, declared in oversized(path / name, array):
+            raise ValueError(f"{file.name}: {declared}")
         return np.asarray(array[...]).astype(np.int64)
+    except UserError:
+        raise
     except Exception as error:
         if chunk := next(broken(path / name, array), None):
             _, file, why = chunk

@@ -3,6 +3,7 @@
 Axes: E episodes, M steps, R = M + E rows, N agents, A actions, O and S features (see `docs/datasets.md`).
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -18,7 +19,8 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSION, SIZES, Metadata
-from ovmse.system.files import as_type, atomic_path, check_free, check_tree
+from ovmse.system import bounds
+from ovmse.system.files import atomic_path, check_free, check_tree, typed
 
 CHUNK_BYTES = 2**20
 CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
@@ -132,21 +134,6 @@ def read_metadata(path: Path) -> Metadata:
     return Metadata(env=env, **values)
 
 
-def typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
-    """The values of the named types, out of a JSON object that may hold more."""
-    found = as_type(values, dict[str, Any], where)
-    return {name: as_type(found.get(name, NOTHING), kind, f"{where}: {name}") for name, kind in types.items()}
-
-
-class _Nothing:
-    def __repr__(self) -> str:
-        return "'nothing'"
-
-
-NOTHING = _Nothing()
-"""Stands for a value that is missing: it is of no type that a field can have."""
-
-
 def read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
     """An array of the dataset, every chunk of it present and its checksum right, else `UserError`."""
     directory = path / field
@@ -167,6 +154,8 @@ def read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:
     for coordinates, file in chunks(directory, array):
         if not file.is_file():  # Zarr would take the fill value for it
             raise UserError(f"{file}: chunk {coordinates} of {field} is missing. {again}")
+    for _, file, declared in oversized(directory, array):
+        raise UserError(f"{file}: {field} is damaged: {declared}. {again}")
     try:
         return np.asarray(array[...])
     except Exception as error:
@@ -181,6 +170,32 @@ def chunks(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path]
         raise UserError(f"{directory}: a shape of {list(array.shape)} in {math.prod(grid):.0e} chunks can't be.")
     for coordinates in itertools.product(*map(range, grid)):
         yield coordinates, directory / array.metadata.encode_chunk_key(coordinates)
+
+
+def oversized(directory: Path, array: Any) -> Iterator[tuple[tuple[int, ...], Path, str]]:
+    """The chunks that declare another size than a chunk has: place, file, and why they are not decoded.
+
+    Raises `UserError` where every chunk is too large.
+    """
+    size = array.dtype.itemsize * math.prod(array.chunks)
+    bounds.check(directory, "a chunk", size)
+    for coordinates, file in () if array.shards else chunks(directory, array):
+        with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+            declared = zstd_bytes(opened.read(18))
+            if declared not in (None, size):
+                yield coordinates, file, f"expected {size:,} bytes, it declares {declared:,}"
+
+
+def zstd_bytes(head: bytes) -> int | None:
+    """What a frame of Zstandard, by its first 18 bytes, says that it unpacks to (RFC 8878, 3.1.1.1); -1 where it does
+    not say; None for anything else."""
+    if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 5:
+        return None
+    flags = head[4]
+    single = flags >> 5 & 1
+    width = (single, 2, 4, 8)[flags >> 6]
+    begin = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
+    return int.from_bytes(head[begin : begin + width], "little") + 256 * (width == 2) if width else -1
 
 
 def broken(directory: Path, array: Any, part: slice = slice(None)) -> Iterator[tuple[tuple[int, ...], Path, Exception]]:

@@ -42,8 +42,13 @@ def make(name: str, **settings: Any) -> AnyEnvironment:
     build = load(BUILDERS[prefix] if ours else name, ours)
     checked = check_settings(name, build, settings, skip=1 if ours else 0)
     settings = {key: checked.get(key, value) for key, value in settings.items()}
-    with same_directory():
-        env = build(rest, **settings) if ours else build(**settings)
+    try:
+        with same_directory():
+            env = build(rest, **settings) if ours else build(**settings)
+    except (KeyboardInterrupt, UserError):
+        raise
+    except BaseException as error:  # whatever code of the user's own raises, an exit included
+        raise UserError(f"{name} could not be made: {type(error).__name__}: {error}.") from error
     methods = ("reset_host", "step_host") if hasattr(env, "step_host") else ("reset", "step")
     if missing := [m for m in ("spec", *methods) if not hasattr(env, m)]:
         raise UserError(

@@ -21,9 +21,8 @@ from ovmse.methods.method import Method, learns_values
 from ovmse.methods.overrides import change_method
 from ovmse.ope.fqe import joint_actions, start_values
 from ovmse.ope.settings import Selecting
-from ovmse.runs.metrics_file import PROGRESS
-from ovmse.runs.saved_config import read_config
-from ovmse.system.files import read_json, read_json_lines
+from ovmse.runs.metrics_file import PROGRESS, checked_rows
+from ovmse.runs.saved_config import read_config, read_spec
 from ovmse.training.evaluate_run import FILES, restore_teams
 
 TRUTHS = ("win_rate", "return")
@@ -72,7 +71,7 @@ def candidates(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candid
         raise UserError(f"{run}: {config.method!r} has no offline phase; use --checkpoints last.")
     phase = "online" if last and method.online_target is not None else "offline"
     x = PROGRESS[phase]
-    rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["phase"] == phase]
+    rows = [row for row in checked_rows(run / "metrics.jsonl") if row["phase"] == phase]
     end = max((row[x] for row in rows), default=0)
     teams = {end: run / FILES["last" if last else "offline"]}
     if not teams[end].is_file():
@@ -91,11 +90,11 @@ def candidates(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candid
 
 def check_fits(run: Path, dataset: Dataset, allow_version_mismatch: bool = False) -> None:
     """Raise `UserError` unless a run's environment is the one that the log was played in."""
-    found = read_json(run / "config.json").get("env_spec")
-    if not isinstance(found, dict) or set(found) != set(EnvSpec._fields):
+    found = read_spec(run)
+    if found is None:
         raise UserError(f"{run / 'config.json'} doesn't say which environment the run was in (env_spec).")
     try:
-        dataset.check_env(EnvSpec(**found), allow_version_mismatch)
+        dataset.check_env(found, allow_version_mismatch)
     except UserError as error:
         raise UserError(f"{run} can't be judged by this dataset. {error}") from error
 

@@ -11,12 +11,13 @@ import numpy as np
 from ovmse import methods
 from ovmse.config import Config, LearnerConfig, changed_flags, describe
 from ovmse.core.errors import UserError, number_of
-from ovmse.core.types import EnvSpec
 from ovmse.methods.overrides import change_method
 from ovmse.ope.candidates import Candidate, restore
 from ovmse.ope.results import Agreed, Row, Selected
 from ovmse.ope.settings import Selecting
 from ovmse.render import format as fmt
+from ovmse.runs.metrics_file import checked_rows
+from ovmse.runs.saved_config import read_described, read_spec
 from ovmse.system import files, pytree_files
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -107,13 +108,13 @@ def keep_chosen(selected: Selected) -> None:
     if one.phase != "offline":
         return
     out.mkdir()
-    config = files.read_json(one.run / "config.json")
-    spec = EnvSpec(**config["env_spec"])
+    config, spec = read_described(one.run) or {}, read_spec(one.run)
+    assert spec is not None  # `check_fits` has compared it
     config |= {"seeds": 1, "seed": one.seed, "pretrained": None, "out": None}
     files.write_json(out / "config.json", config | {"chosen_from": str(one.file)})
     rows = [
         row
-        for row in files.read_json_lines(one.run / "metrics.jsonl")
+        for row in checked_rows(one.run / "metrics.jsonl")
         if row["phase"] == "offline" and row["seed"] == one.seed and row["updates"] <= one.place
     ]
     files.write_json_lines(out / "metrics.jsonl", rows)

@@ -1,5 +1,6 @@
 """The report: one self-contained HTML page for one run, or for several with a comparison on top."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ def _in_words(key: str) -> str:
 
 def _measured(key: str, value: Any) -> str:
     """A value with the unit that its name states: bytes, or seconds (``_s``, but not ``per_s``)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return fmt.plain(value)
     if "bytes" in key.rsplit(".", 1)[-1].split("_"):
         return fmt.size(value)

@@ -12,15 +12,20 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import msgspec
 
 from ovmse import config
 from ovmse.config import Config
-from ovmse.core.errors import Unwritable, UserError
+from ovmse.core.errors import Unwritable, UserError, number_of
+from ovmse.runs.metrics_file import checked_rows
 from ovmse.system import files
 from ovmse.system.clock import SavedClock
 
 FOLDER, SUMS, ABOUT, ROWS = "checkpoints", "SHA256SUMS", "about.json", "metrics.jsonl"
+MARK = "checkpointed"
+"""Says that an unfinished run has written a checkpoint, beside the directory of them, which may be lost."""
 HANDOVER = "-handover"
 """Ends the name of the checkpoint that is written at the handover and kept beside the newest ones."""
 FORMAT = 3
@@ -31,12 +36,15 @@ SMALL = 256_000_000
 HALF_CHECKPOINT = re.compile(r"\.\d{6,}(-handover)?\.\d+")
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
 class About(TypedDict):
     """What `about.json` says of a checkpoint: where the run is, which run it is, and what it ran on."""
 
     phase: Literal["offline", "online"]
-    rows_in_use: list[int]
-    experience: list[int]
+    rows_in_use: list[Count]
+    experience: list[Count]
     clock: SavedClock
     ran_on: dict[str, Any]
     run: dict[str, Any]
@@ -94,6 +102,7 @@ def write(
             files.write_json_lines(part / ROWS, rows)
             lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(part.iterdir())]
             (part / SUMS).write_text("".join(lines))
+        os.close(files.regular(out / MARK, os.O_WRONLY | os.O_CREAT))  # from here on, to have none is a loss
         files.sync(out)
     except OSError as error:
         there = names(folder) if folder.is_dir() else []
@@ -197,6 +206,7 @@ def tidy(out: Path) -> None:
         if HALF_CHECKPOINT.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
     if has_ended(out):
+        (out / MARK).unlink(missing_ok=True)
         kept = files.read_json(out / "summary.json", dict[str, Any]).get("checkpoint")
         for path in [path for path in names(out / FOLDER) if path.name != kept] if kept else [out / FOLDER]:
             shutil.rmtree(path, ignore_errors=True)
@@ -253,9 +263,11 @@ def check_there(out: Path) -> None:
             f"{out} kept no checkpoint when it ended, so it can't be trained for longer: its last one was large (see "
             f"--keep-checkpoint) or was removed. Its offline phase can be taken over: ovmse train --pretrained {out}"
         )
-    if not (out / FOLDER).is_dir():
+    lost = (out / MARK).exists() and not names(out / FOLDER)
+    if lost or not (out / FOLDER).is_dir():
+        gone = "empty" if lost and (out / FOLDER).is_dir() else "missing"
         raise UserError(
-            f"{out / FOLDER} is missing: the unfinished run in {out} can't go on without it, and would lose its "
+            f"{out / FOLDER} is {gone}: the unfinished run in {out} can't go on without it, and would lose its "
             "metrics if it began anew. Put it back, or begin again in another directory."
         )
 
@@ -266,6 +278,14 @@ def check_own(saved: Saved, described: dict[str, Any]) -> None:
         goes_further(saved.about["run"], described)
     except UserError as error:
         raise UserError(f"{saved.path} is another run's checkpoint: {error}. Put this run's own there.") from error
+
+
+def check_content(saved: Saved, seeds: int) -> None:
+    """Raise `UserError` unless a checkpoint's rows can be used, and what it counts of each seed is there for all."""
+    checked_rows(saved.path / ROWS)
+    held, experience = saved.about["rows_in_use"], saved.about["experience"]
+    if len(held) != seeds * (saved.about["phase"] == "online") or len(experience) not in (0, seeds):
+        raise UserError(f"{saved.path} is damaged: {ABOUT} is not of {number_of(seeds, 'seed')}.")
 
 
 def check_same(saved: Saved, now: dict[str, Any], allow: bool, say: Callable[[str], None]) -> None:

@@ -100,7 +100,7 @@ def load_run(path: Path) -> RunRecord:
     if not rows:
         raise UserError(f"{metrics}: no evaluation yet. Let the run reach its first evaluation, then try again.")
     traces, rewound = _traces(rows)
-    summary = read_json(path / "summary.json", JsonObject)
+    summary = read_summary(path)
     halted = None if summary else read_json(path / "diagnosis" / "numbers.json", JsonObject)
     if halted:
         traces = _halted(traces, _checked(halted, HALT_FIELDS, str(path / "diagnosis" / "numbers.json")))
@@ -115,6 +115,24 @@ def load_run(path: Path) -> RunRecord:
         online=tuple(t for t in traces if t.phase == "online"),
         notes=(*notes, *rewound, *_unfinished(traces)),
     )
+
+
+class Verdict(TypedDict):
+    """What the guard says of a seed at the end: whether its online team is below its offline one."""
+
+    seed: int
+    below: bool
+
+
+class _Summary(TypedDict, total=False):
+    guard: list[Verdict]
+
+
+def read_summary(run: Path) -> JsonObject | None:
+    """A run's summary.json; None where there is none. Raises `UserError` where it is damaged."""
+    found: JsonObject | None = read_json(run / "summary.json", JsonObject)
+    as_type(found or {}, _Summary, run / "summary.json")
+    return found
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -139,13 +157,21 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, notes
 
 
+def checked_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl as they are written. Raises `UserError` where one can't be used."""
+    rows = numbered_json_lines(path)
+    for i, row in rows.items():
+        _checked(as_type(row, JsonObject, f"{path}, line {i}"), ROW_FIELDS, f"{path}, line {i}")
+    return list(rows.values())
+
+
 def _checked(found: JsonObject, fields: Fields, where: str) -> JsonObject:
     """The object with each field in its type, None for one that is missing and may be. Raises `UserError`."""
     values = {}
     for name, (kind, in_words) in fields.items():
         try:
             values[name] = msgspec.convert(found.get(name), kind)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeError) as error:
             raise UserError(f"{where}: {name} must be {in_words}; got {found.get(name)!r}.") from error
     return found | values
 

@@ -1,11 +1,13 @@
 """The configuration that a run was started with, read back from its directory."""
 
 from pathlib import Path
+from typing import Any, TypedDict, get_type_hints
 
 from ovmse.config import Config
 from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec
 from ovmse.runs import trusted_code
-from ovmse.system.files import as_type, check_tree, read_json
+from ovmse.system.files import as_type, check_tree, read_json, typed
 
 NEWER = {
     "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
@@ -21,6 +23,35 @@ def need_runs(runs: tuple[Path, ...]) -> None:
     for run in runs:
         if not run.is_dir():
             raise UserError(f"{run} is not there; a run's directory is what `ovmse train` writes.")
+
+
+class Networks(TypedDict, total=False):
+    """What `config.json` says of a method's networks."""
+
+    parts: dict[str, Any]
+
+
+class Described(TypedDict, total=False):
+    """What is read of `config.json` beside the configuration: which environment it was, and which networks."""
+
+    env_spec: dict[str, Any]
+    method_value: Networks
+    learner: dict[str, Any]
+
+
+def read_described(run: Path) -> dict[str, Any] | None:
+    """All that a run's `config.json` says; None where there is none. Raises `UserError` where it is damaged."""
+    found: dict[str, Any] | None = read_json(run / "config.json", dict[str, Any] | None)
+    as_type(found or {}, Described, run / "config.json")
+    return found
+
+
+def read_spec(run: Path) -> EnvSpec | None:
+    """The environment that a run was in; None where it doesn't say. Raises `UserError` where that is damaged."""
+    found = (read_described(run) or {}).get("env_spec")
+    return (
+        None if found is None else EnvSpec(**typed(f"{run / 'config.json'}: env_spec", get_type_hints(EnvSpec), found))
+    )
 
 
 def read_config(run: Path, trusted: bool = False) -> Config:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 
 from ovmse.core.errors import UserError
 
+DEEPEST = 50
 JSON_NAMES = {"object": "a JSON object", "array": "a list"}
 """What msgspec's names of types are called in messages, where that differs."""
 
@@ -98,6 +100,11 @@ def replacing(path: Path, check: Callable[[Path], None] = lambda path: None) -> 
         check(path)
         temporary.replace(path)
         sync(path.parent)
+    except KeyboardInterrupt:
+        for _ in range(5):  # Zarr's thread goes on writing for a moment
+            shutil.rmtree(temporary, ignore_errors=True)
+            time.sleep(0.05)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -117,7 +124,7 @@ def sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may hold halves of characters
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -152,7 +159,7 @@ def read_json(path: Path, kind: Any = Any) -> Any:
     """The JSON of a file as a type (see `as_type`); None if there is no such file. Raises `UserError` otherwise."""
     try:
         with open(path, encoding="utf-8", opener=regular) as file:
-            value = json.loads(file.read())  # by Python, since msgspec refuses NaN
+            value = parse_json(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UserError:
@@ -184,12 +191,45 @@ def numbered_json_lines(path: Path, cut_off: Callable[[int], None] | None = None
     rows = {}
     for number, line in filled.items():
         try:
-            rows[number] = json.loads(line)
+            rows[number] = parse_json(line)
         except (ValueError, RecursionError) as error:
             if cut_off is None or number != max(filled):
                 raise UserError(f"{path}, line {number}: not valid JSON ({error}). Repair or remove it.") from error
             cut_off(number)
     return rows
+
+
+def parse_json(text: str) -> Any:
+    """JSON as Python reads it, NaN included, which msgspec refuses.
+
+    Raises `ValueError` for what has no one meaning or would break what reads it: a field that comes twice, a whole
+    number beyond 64 bits, and what is nested deeper than `DEEPEST`.
+    """
+    value = json.loads(text, object_pairs_hook=_fields, parse_int=_whole)
+    layer = [value]
+    for _ in range(DEEPEST):
+        layer = [inner for outer in layer if isinstance(outer, dict | list) for inner in _inside(outer)]
+        if not layer:
+            return value
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r} comes twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"the number {digits[:20]}… is too large")
+    return int(digits)
 
 
 def as_type(value: Any, kind: Any, where: object) -> Any:
@@ -202,6 +242,23 @@ def as_type(value: Any, kind: Any, where: object) -> Any:
         return msgspec.convert(value, kind, dec_hook=lambda other, text: other(text))  # a `Path` of its text
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_in_words(str(error), value)}.") from error
+    except UnicodeError as error:
+        raise UserError(f"{where}: a text holds half of a character: {error}.") from error
+
+
+def typed(where: str, types: dict[str, Any], values: Any) -> dict[str, Any]:
+    """The values of the named types, out of a JSON object that may hold more."""
+    found = as_type(values, dict[str, Any], where)
+    return {name: as_type(found.get(name, NOTHING), kind, f"{where}: {name}") for name, kind in types.items()}
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "'nothing'"
+
+
+NOTHING = _Nothing()
+"""Stands for a value that is missing: it is of no type that a field can have."""
 
 
 def _in_words(said: str, value: Any) -> str:
@@ -211,7 +268,9 @@ def _in_words(said: str, value: Any) -> str:
     match = re.fullmatch("Expected `(.+)`, got `.+`", said)
     if match is None:
         return field + said
-    for name in re.findall(r"[^.\[\]`]+", place):
+    for name in re.findall(r"\.\.\.|[^.\[\]`]+", place):
+        if name == "...":  # one of an object's fields, any of them
+            return field + said
         value = value[int(name) if isinstance(value, list) else name]
     expected = " or ".join(JSON_NAMES.get(name, name) for name in match[1].split(" | "))
     return f"{field}expected {expected}, got {type(value).__name__ if isinstance(value, dict | list) else repr(value)}"

@@ -21,6 +21,8 @@ from ovmse.learning.play import make_collect
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
+from ovmse.runs.metrics_file import read_summary
+from ovmse.runs.saved_config import read_spec
 from ovmse.system import files, jax_setup, pytree_files
 from ovmse.training import metrics
 from ovmse.training.display import Display
@@ -43,9 +45,7 @@ def evaluate_run(
     check_seed("--seed", seed)
     config = replace(config, evaluate_episodes=episodes)
     env = envs.make(config.env, **parse_settings(config.env_settings))
-    made = files.read_json(run / "config.json").get("env_spec", env.spec._asdict())
-    if made["version"] != env.spec.version and not config.allow_version_mismatch:
-        raise UserError(f"{run} was trained in {made['name']} ({made['version']}); installed is {env.spec.version}.")
+    check_env(run, config, env.spec)
     method = change_method(methods.find(config.method), config.change)
     names, team = choose_teams(run, config, env.spec, method, teams)
     guide = restore_teams(run / FILES["offline"], config, env.spec, method.parts) if method.uses_offline_team else None
@@ -63,6 +63,13 @@ def evaluate_run(
     ]
     files.write_json(run / "evaluation.json", rows)
     return rows
+
+
+def check_env(run: Path, config: Config, spec: EnvSpec) -> None:
+    """Raise `UserError` where a run was trained in another version of the environment, unless that is allowed."""
+    made = read_spec(run) or spec
+    if made.version != spec.version and not config.allow_version_mismatch:
+        raise UserError(f"{run} was trained in {made.name} ({made.version}); installed is {spec.version}.")
 
 
 def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams: Which) -> tuple[list[str], Team]:
@@ -84,7 +91,7 @@ def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams
 
 def safe_names(run: Path) -> list[str]:
     """For each seed the team that the guard would deploy. Raises `UserError` where no guard left a verdict."""
-    verdicts = (files.read_json(run / "summary.json") or {}).get("guard")
+    verdicts = (read_summary(run) or {}).get("guard")
     if verdicts is None:
         raise UserError(
             f"{run} has no verdict of a guard in summary.json: train with --guard-margin, let the run end, or choose "

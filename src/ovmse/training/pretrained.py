@@ -1,5 +1,6 @@
 """An earlier run's offline phase in place of one's own (`--pretrained`): what must fit, and how it is taken over."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from ovmse.learning import learner
 from ovmse.learning.parallel import SeedBatches, join, over_seeds, padded_seeds, split
 from ovmse.learning.phases import SeedState, begin
 from ovmse.methods.method import Method
+from ovmse.runs.metrics_file import checked_rows
+from ovmse.runs.saved_config import read_described
 from ovmse.system import files, pytree_files
 from ovmse.training.run import Run
 
@@ -21,7 +24,7 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
     """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own."""
     config, state = run.task.config, join(states)
     assert config.pretrained is not None
-    rows = [row for row in files.read_json_lines(config.pretrained / "metrics.jsonl") if row["phase"] == "offline"]
+    rows = offline_rows(config.pretrained)
     there = sorted({row["seed"] for row in rows})
     wanted = [config.seed + i for i in range(config.seeds)]
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), state.learner.team)
@@ -42,6 +45,11 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
     return begin_anew(list(zip(split(team, config.seeds), states, split(updates, config.seeds), strict=True)))
 
 
+def offline_rows(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's offline phase. Raises `UserError` where one can't be used."""
+    return [row for row in checked_rows(run / "metrics.jsonl") if row["phase"] == "offline"]
+
+
 def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     """Raise `UserError` unless the run to take over has an offline phase of these seeds, in this environment, with
     these networks."""
@@ -51,8 +59,8 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
         raise UserError(f"the method {config.method!r} has no offline phase that --pretrained could stand for.")
     if other.is_dir():
         files.check_tree(other)
-    found = files.read_json(other / "config.json")
-    if not isinstance(found, dict) or not (other / "offline.safetensors").is_file():
+    found = read_described(other)
+    if found is None or not (other / "offline.safetensors").is_file():
         raise UserError(f"{other} holds no finished offline phase (config.json and offline.safetensors).")
     if (name := found.get("env_spec", {}).get("name")) != spec.name:
         raise UserError(f"{other} was trained in {name!r}; this run is in {spec.name!r}.")
@@ -61,7 +69,7 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     ours = networks_of(describe(config.learner), describe(method.parts))
     if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
         raise UserError(f"{other} has other networks: {'; '.join(differ)}.")
-    there = {row["seed"] for row in files.read_json_lines(other / "metrics.jsonl") if row["phase"] == "offline"}
+    there = {row["seed"] for row in offline_rows(other)}
     if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
         raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
 
@@ -69,4 +77,4 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
 def networks_of(learner: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """The parts of the networks and their sizes; the mixer is the method's where the described learner names none."""
     sizes = {name: learner.get(name) for name in ("hidden", "embedding", "hyper")}
-    return {**parts, **sizes, "mixer": learner.get("mixer") or parts["mixer"]}
+    return {**parts, **sizes, "mixer": learner.get("mixer") or parts.get("mixer")}

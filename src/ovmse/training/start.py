@@ -44,6 +44,7 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     run = make_run(task, out, described, display, stop)
     if saved is not None:
         checkpoints.check_own(saved, described)
+        checkpoints.check_content(saved, config.seeds)
         check_phase(saved, described)
         checkpoints.check_same(saved, run.ran_on, inexact, display.say)
         checkpoints.drop_damaged(out, saved)

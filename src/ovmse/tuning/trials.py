@@ -15,7 +15,7 @@ from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
 from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Inexact, is_unfinished
-from ovmse.runs.metrics_file import load_run
+from ovmse.runs.metrics_file import checked_rows, load_run
 from ovmse.system import files
 from ovmse.training.display import Display
 from ovmse.training.setup import setup
@@ -168,9 +168,9 @@ def spent(out: Path) -> tuple[int, int, float]:
     """(gradient updates, online environment steps, seconds) up to a run's last evaluation, all seeds together."""
     if not (out / "metrics.jsonl").is_file():
         return 0, 0, 0.0
-    last = {row["seed"]: row for row in files.read_json_lines(out / "metrics.jsonl")}.values()
+    last = {row["seed"]: row for row in checked_rows(out / "metrics.jsonl")}.values()
     updates, env_steps = (sum(row[name] for row in last) for name in ("updates", "env_steps"))
-    return updates, env_steps, max((row["wall_s"] for row in last), default=0.0)
+    return updates, env_steps, max((row.get("wall_s") or 0.0 for row in last), default=0.0)
 
 
 def recorded(plan: SearchSpec, number: int) -> Trial | None:

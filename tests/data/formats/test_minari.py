@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ovmse.data.formats.minari import reader
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, complete_episode
 
 minari = pytest.importorskip("minari")
+h5py = pytest.importorskip("h5py")
 from gymnasium.spaces import Box, Dict, Discrete  # noqa: E402
 from minari.data_collector import EpisodeBuffer  # noqa: E402
 
@@ -220,3 +222,50 @@ def test_damaged_files_are_refused_or_harmless(tmp_path, form):
         file.write_bytes(whole)
     assert refusals > 20
     assert len(list(reader.read(path).episodes)) == 2
+
+
+def _virtual(file, other):
+    layout = h5py.VirtualLayout(shape=(2,), dtype="f8")
+    layout[:] = h5py.VirtualSource(other, "rewards", shape=(2,))
+    file.create_virtual_dataset("rewards", layout)
+
+
+ELSEWHERE = {
+    "external link": (lambda f, other: f.__setitem__("rewards", h5py.ExternalLink(other, "rewards")), "got a link"),
+    "soft link": (lambda f, other: f.__setitem__("rewards", h5py.SoftLink("/other")), "got a link"),
+    "virtual": (_virtual, "they are kept in others"),
+    "external": (lambda f, other: f.create_dataset("rewards", (2,), "f8", external=[(other, 0, 16)]),
+                 "they are kept in others"),
+    "a group that holds itself": (lambda f, other: f.__setitem__("rewards", f), "one that holds itself"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_values_of_hdf5_are_in_the_file_itself(tmp_path, monkeypatch, case):
+    monkeypatch.setattr("ovmse.data.formats.minari.opening.MOST_ARRAYS", 100)
+    create, words = ELSEWHERE[case]
+    path = write(tmp_path, buffers(np.random.default_rng(0), UNEQUAL, [2], False), *spaces(UNEQUAL, False))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["rewards"] = [1.0, 2.0]
+    with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_0"]["rewards"]
+        create(file["episode_0"], str(tmp_path / "other.h5"))
+    refused(path, words)
+
+
+def test_a_box_that_memory_does_not_hold_is_not_made(tmp_path):
+    path = write(tmp_path, buffers(np.random.default_rng(0), UNEQUAL, [2], False), *spaces(UNEQUAL, False))
+    file = path / "data" / "metadata.json"
+    told = json.loads(file.read_text())
+    told["observation_space"] = re.sub(r'"shape": \[\d+\]', '"shape": [10000000000]', told["observation_space"])
+    file.write_text(json.dumps(told))
+    refused(path, "observation_space: a box would unpack to 160,000,000,000 bytes", "OVMSE_UNPACK_BYTES")
+
+
+@pytest.mark.parametrize("form", ["hdf5", "parquet"])
+def test_an_episode_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, form):
+    agents = {"a": (8, 2), "b": (8, 2)}
+    made = buffers(np.random.default_rng(0), agents, [2000], False)
+    path = write(tmp_path, made, *spaces(agents, False), form)
+    monkeypatch.setenv("OVMSE_UNPACK_BYTES", "1000")
+    refused(path, "would unpack to", "OVMSE_UNPACK_BYTES")

@@ -13,7 +13,7 @@ from support.vault_logs import A, N, O, experience, flashbax_read, flashbax_writ
 
 from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.vault import opening, reader, writer
+from ovmse.data.formats.vault import reader, writer
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, complete_episode
 
 ts = pytest.importorskip("tensorstore")
@@ -223,14 +223,15 @@ def test_an_array_must_be_what_metadata_tells(tmp_path):
 def test_refuses_what_would_take_too_much_memory(tmp_path, monkeypatch):
     tree = experience(np.random.default_rng(0), [40])
     path = by_hand(tmp_path / "v", tree)
-    monkeypatch.setattr(opening, "CHUNK_LIMIT", 1000)
-    with pytest.raises(UserError, match="expected chunks of up to 1,000 bytes"):
+    monkeypatch.setenv("OVMSE_UNPACK_BYTES", "1000")
+    with pytest.raises(UserError, match="a chunk would unpack to .* expected at most 1,000"):
         reader.read(path)
     monkeypatch.undo()
     monkeypatch.setattr(reader, "BLOCK_BYTES", 200)
-    monkeypatch.setattr(reader, "EPISODE_LIMIT", 400)
+    source = reader.read(path)
+    monkeypatch.setenv("OVMSE_UNPACK_BYTES", "400")
     with pytest.raises(UserError, match="no episode ends within"):
-        list(reader.read(path).episodes)
+        list(source.episodes)
 
 
 def test_masks_and_the_stated_number_of_actions_must_agree(tmp_path):

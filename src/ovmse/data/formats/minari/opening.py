@@ -5,6 +5,7 @@ code the name points to. So the spaces have to be stated, and the environment's 
 """
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +17,10 @@ from ovmse.data.formats.episodes import MOST_ACTIONS, check_actions
 from ovmse.data.formats.pymarl.opening import check_own, check_stored, open_file
 from ovmse.data.formats.reading import AGAIN, decoding, optional
 from ovmse.data.formats.table.columns import natural
+from ovmse.data.formats.table.files import parquet_bytes
+from ovmse.system import bounds
 
-LARGEST_ARRAY = 2**30
+MOST_ARRAYS = 100_000
 DISCRETE_ONLY = "Only teams with a Dict of agents and Discrete actions are supported."
 
 
@@ -61,6 +64,9 @@ def open_dataset(path: Path) -> Opened:
             f"{data}: written by Minari {version}; the installed Minari {minari.__version__} reads "
             f"{', '.join(sorted(minari.supported_dataset_versions))}. Install another version of it."
         )
+    for name in ("observation_space", "action_space"):
+        with decoding(f"{data}: Minari cannot open it"):
+            bounds.check(f"{data / 'metadata.json'}: {name}", "a box", _box_bytes(json.loads(metadata[name])))
     with decoding(f"{data}: Minari cannot open it"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the spaces of others look like is not the user's concern
         storage = minari.dataset.minari_storage.MinariStorage.read(data)
@@ -86,6 +92,16 @@ def _metadata(data: Path) -> dict[str, Any]:
     if metadata["data_format"] not in ("hdf5", "arrow", "parquet"):
         raise UserError(f"{file}: data_format: expected hdf5, arrow or parquet, got {metadata['data_format']!r}.")
     return metadata
+
+
+def _box_bytes(described: Any) -> int:
+    """The bytes of the bounds of the largest box in a space as Minari describes it, which it makes at once."""
+    inner = list(
+        described.values() if isinstance(described, dict) else described if isinstance(described, list) else ()
+    )
+    own = described.get("shape") if isinstance(described, dict) else None
+    is_shape = isinstance(own, list) and all(isinstance(size, int) for size in own)
+    return max([16 * math.prod(map(abs, own or ())) if is_shape else 0, *map(_box_bytes, inner)])
 
 
 def _agents(data: Path, seen: Any, acting: Any) -> tuple[AgentSpaces, ...]:
@@ -131,6 +147,8 @@ def episode(opened: Opened, index: int) -> dict[str, Any]:
             _check_hdf5(opened.path / "main_data.hdf5", f"episode_{index}")
         elif opened.metadata["data_format"] == "arrow":
             _check_arrow(opened.path / str(index))
+        else:
+            _check_parquet(opened.path / str(index))
         found = next(iter(opened.storage.get_episodes([index])))
         stated = next(iter(opened.storage.get_episode_metadata([index]))).get("total_steps")
         steps = len(found["rewards"])
@@ -144,8 +162,11 @@ def _check_hdf5(file: Path, group: str) -> None:
     import h5py
 
     with open_file(file) as opened:
-        stack = [(group, opened)]
+        stack, size, count = [(group, opened)], 0, 0
         while stack:
+            count += 1
+            if count > MOST_ARRAYS:
+                raise UserError(f"{file}: {group}: more than {MOST_ARRAYS:,} arrays, or one that holds itself. {AGAIN}")
             name, parent = stack.pop()
             where = f"{file}: {name}"
             found = check_own(where, parent, name.rpartition("/")[2])
@@ -154,10 +175,19 @@ def _check_hdf5(file: Path, group: str) -> None:
                 continue
             if not isinstance(found, h5py.Dataset) or found.shape is None:
                 raise UserError(f"{where}: expected an array in this file. {AGAIN}")
-            if found.dtype.itemsize * int(np.prod(found.shape, dtype=object)) > LARGEST_ARRAY:
-                raise UserError(f"{where}: expected up to {LARGEST_ARRAY:,} bytes per episode, got {found.shape}.")
+            size += found.dtype.itemsize * math.prod(found.shape)
+            bounds.check(f"{file}: {group}", "the episode", size)
             if found.shape:
                 check_stored(where, found)
+
+
+def _check_parquet(folder: Path) -> None:
+    """Raise `UserError` where an episode's files would unpack to too much."""
+    from pyarrow import parquet
+
+    for file in sorted(folder.rglob("*.parquet")):
+        with parquet.ParquetFile(file) as opened:
+            bounds.check(file, "the episode", parquet_bytes(opened)[1])
 
 
 def _check_arrow(folder: Path) -> None:

@@ -15,9 +15,9 @@ from ovmse.core.errors import UserError
 from ovmse.data.formats import reading
 from ovmse.data.formats.pickles import RECIPE_HINT
 from ovmse.data.formats.reading import AGAIN
+from ovmse.system import bounds
 
-WHOLE_BYTES = 2**28
-LARGEST_ROW = 2**30
+EPISODE_BYTES = 24  # that are held for each one: its length, where it begins, whether it was won
 
 
 class NpzMember(NamedTuple):
@@ -92,8 +92,7 @@ class Reader:
 
     def __init__(self, archive: zipfile.ZipFile, member: NpzMember) -> None:
         self.member = member
-        if member.row_bytes > LARGEST_ROW:
-            raise UserError(f"{member.where}: one entry of shape {member.shape[1:]} has {member.row_bytes} bytes.")
+        bounds.check(member.where, f"one entry of shape {member.shape[1:]}", member.row_bytes)
         with decoding(member.file, member.name):
             self._stream = archive.open(f"{member.name}.npy")
             self._stream.read(member.header_bytes)
@@ -117,10 +116,8 @@ class Reader:
     def _fortran(self) -> np.ndarray:
         """All of an array in Fortran order, whose rows are spread over the file."""
         member = self.member
-        if member.row_bytes * member.shape[0] > WHOLE_BYTES:
-            raise UserError(
-                f"{member.where}: in Fortran order it cannot be read in parts: save np.ascontiguousarray of it."
-            )
+        advice = "in Fortran order it cannot be read in parts: save np.ascontiguousarray of it. The whole array"
+        bounds.check(member.where, advice, member.row_bytes * member.shape[0])
         return self._read(member.row_bytes * member.shape[0]).reshape(member.shape, order="F")
 
     def _read(self, size: int) -> np.ndarray:
@@ -132,8 +129,7 @@ class Reader:
 
 
 def load(archive: zipfile.ZipFile, member: NpzMember) -> np.ndarray:
-    """A small array, whole."""
-    if member.row_bytes * member.shape[0] > WHOLE_BYTES:
-        raise UserError(f"{member.where}: expected one value per episode, got shape {member.shape}.")
+    """An array of one value per episode, whole."""
+    bounds.check(member.where, f"an array of {member.shape[0]:,} episodes", EPISODE_BYTES * member.shape[0])
     with Reader(archive, member) as reader:
         return reader.take(member.shape[0])

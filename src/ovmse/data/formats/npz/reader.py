@@ -19,6 +19,7 @@ from ovmse.data.formats.npz.opening import NpzLog, open_log
 from ovmse.data.formats.reading import bounded, settled_actions, spans
 from ovmse.data.raw_episode import RawEpisode, Source
 from ovmse.data.schema import ROWS, cuts
+from ovmse.system import bounds
 
 BLOCK_BYTES = 2**24
 FEW = 12  # names of a sentence
@@ -106,6 +107,9 @@ def _flat(log: NpzLog, length: np.ndarray, readers: dict[str, Reader]) -> Iterat
     steps = int(length.sum())
     ahead = {role: _surplus(log, role, steps) for role in readers}
     row_bytes = max(reader.member.row_bytes for reader in readers.values())
+    longest = int(length.argmax())
+    together = sum(reader.member.row_bytes for reader in readers.values())
+    bounds.check(log.file, f"episode {longest}", (int(length[longest]) + 1) * together)
     for first, last in itertools.pairwise(cuts((length + 1) * row_bytes, BLOCK_BYTES)):
         own = length[first:last]
         count = int(own.sum())
@@ -131,6 +135,7 @@ def _surplus(log: NpzLog, role: str, steps: int) -> int:
 def _padded(log: NpzLog, length: np.ndarray | None, readers: dict[str, Reader]) -> Iterator[tuple[int, Parts]]:
     steps = log.arrays["action"].shape[1]
     row_bytes = sum(reader.member.row_bytes for reader in readers.values())
+    bounds.check(log.file, "an episode", row_bytes)
     for first, end in spans(log.episodes, BLOCK_BYTES // max(1, row_bytes)):
         block = {role: reader.take(end - first) for role, reader in readers.items()}
         valid = _valid(log, first, block.pop("valid").reshape(end - first, steps)) if "valid" in block else None

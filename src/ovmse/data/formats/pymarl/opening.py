@@ -12,11 +12,11 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.formats.reading import AGAIN, DISCRETE_ONLY, KIND_WORDS, Layout, axis_sizes, decoding, optional, spans
+from ovmse.system import bounds
 
 BLOCK_BYTES = 2**25
-CHUNK_LIMIT = 2**28
-EPISODE_LIMIT = 2**30
 CACHE_BYTES = 2**23
+LENGTH_BYTES = 40  # of `Lengths` and what it is made from, for each episode
 ORIGIN, WON, UNMARKED = "ovmse", "ovmse_won", "ovmse_unmarked"  # attributes of files that this library wrote
 ATTRIBUTE_BYTES = 60_000  # what HDF5 keeps beside a group: 64 KiB
 
@@ -109,8 +109,8 @@ def datasets(path: Path, file: Any) -> Hdf5Part:
         part = Hdf5Part(path, sets, _sizes(path, sets), sorted(names - {key.name for key in (*KEYS.values(), ONE_HOT)}))
         for field, values in sets.items():
             check_stored(f"{path}: {KEYS[field].name}", values)
-    if (needed := part.episode_bytes) > EPISODE_LIMIT:
-        raise UserError(f"{path}: expected up to {EPISODE_LIMIT:,} bytes for an episode, the arrays take {needed:,}.")
+    bounds.check(path, "an episode", part.episode_bytes)
+    bounds.check(path, f"a file of {part.sizes['E']:,} episodes", LENGTH_BYTES * part.sizes["E"])
     return part
 
 
@@ -168,8 +168,7 @@ def check_stored(where: str, values: Any) -> None:
             raise UserError(f"{where}: expected {expected:,} bytes in the file, got {stored:,}. {AGAIN}")
         return
     size = math.prod(values.chunks) * values.dtype.itemsize
-    if size > CHUNK_LIMIT:
-        raise UserError(f"{where}: expected chunks of up to {CHUNK_LIMIT:,} bytes, got {values.chunks} values.")
+    bounds.check(where, f"a chunk of {values.chunks} values", size)
     grid = [range(0, extent, chunk) for extent, chunk in zip(values.shape, values.chunks, strict=True)]
     found: list[Any] = []
     values.id.chunk_iter(found.append)

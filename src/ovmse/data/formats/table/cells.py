@@ -99,11 +99,13 @@ class Cells:
     def _ids(self, column: str) -> np.ndarray:
         import pyarrow.types as types
 
-        values = self._column(column)
-        if types.is_integer(values.type) or types.is_floating(values.type):
+        values = self.data.column(column)
+        is_coded = types.is_dictionary(values.type)
+        kind = values.type.value_type if is_coded else values.type
+        if types.is_integer(kind) or types.is_floating(kind):
             return self._whole(column)
-        coded = values.dictionary_encode()
-        texts = np.array([*coded.dictionary.to_pylist(), ""], object)
+        coded = values if is_coded else values.dictionary_encode()
+        texts = np.array([*(text or "" for text in coded.dictionary.to_pylist()), ""], object)
         ids = texts[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
         self._refuse(ids == "", column, "a name or a number", "nothing")
         return ids

@@ -4,7 +4,7 @@ Every error names the file and, for text, the line. Parquet pages with a checksu
 """
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.data.formats.reading import decoding, files, optional
 from ovmse.data.formats.table.csv_files import Dialect, check_names, csv_batches, csv_dialect, id_types
+from ovmse.system import bounds
 
 BLOCK_BYTES = 2**24
 BUFFER_BYTES = 2**18
@@ -147,15 +148,33 @@ def _rows(schema: Any, columns: list[str]) -> int:
     return max(1, min(2**17, BLOCK_BYTES // max(1, width)))
 
 
-def _parquet(file: Path) -> Any:
+def parquet_bytes(opened: Any, columns: Collection[str] | None = None) -> tuple[int, int]:
+    """The bytes of the largest row group of a file: stored, and unpacked, by what its footer says."""
+    sizes = [(0, 0)]
+    for i in range(opened.metadata.num_row_groups):
+        group = opened.metadata.row_group(i)
+        parts = [group.column(j) for j in range(group.num_columns)]
+        parts = [part for part in parts if columns is None or part.path_in_schema.partition(".")[0] in columns]
+        unpacked = sum(max(part.total_uncompressed_size, 8 * part.num_values) for part in parts)
+        sizes.append((unpacked, sum(part.total_compressed_size for part in parts)))
+    return max(sizes)[::-1]
+
+
+def _parquet(file: Path, texts: Sequence[str] = ()) -> Any:
     from pyarrow import parquet
 
     # Without a buffer size, or with pre_buffer, whole column chunks are held in memory.
-    return parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
+    return parquet.ParquetFile(
+        file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True, read_dictionary=list(texts)
+    )
 
 
 def _parquet_batches(file: Path, columns: list[str]) -> Iterator[Any]:
-    with _parquet(file) as opened:
+    with _parquet(file) as plain:
+        stored, needed = parquet_bytes(plain, columns)
+        bounds.check_whole(file, needed, stored)
+        texts = [name for name in columns if _kind(plain.schema_arrow.field(name).type) == "text"]
+    with _parquet(file, texts) as opened:  # a long text that comes often is held once
         yield from opened.iter_batches(_rows(opened.schema_arrow, columns), columns=columns, use_threads=False)
 
 

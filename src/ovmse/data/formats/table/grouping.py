@@ -14,6 +14,7 @@ from ovmse.data.formats.table.cells import Rows
 from ovmse.data.formats.table.columns import natural
 from ovmse.data.formats.table.files import Row, Table
 from ovmse.data.raw_episode import RawEpisode
+from ovmse.system import bounds
 
 MOST_PLACES = 64  # per row, where agents may be absent
 
@@ -66,6 +67,8 @@ def _whole_episodes(blocks: Iterable[tuple[int, Rows]], table: Table) -> Iterato
             yield _joined([*waiting, {role: values[:cut] for role, values in rows.items()}])
             waiting = []
         waiting.append({role: values[cut:] for role, values in rows.items()})
+        size = sum(values.nbytes for part in waiting for values in part.values())
+        bounds.check(table.place(waiting[0]["row"][0]), f"episode {waiting[0]['episode'][0]}", size)
     if waiting:
         yield _joined(waiting)
 

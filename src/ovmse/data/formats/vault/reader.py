@@ -24,8 +24,8 @@ from ovmse.data.formats.vault.opening import (
     step_bytes,
 )
 from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+from ovmse.system import bounds
 
-EPISODE_LIMIT = 2**30
 FLAGS = ("terminal", "truncated")
 
 
@@ -136,10 +136,11 @@ def _blocks(vault: Vault, stream: int) -> Iterator[tuple[int, list[int], np.ndar
         if stops:
             yield start, stops, terminal[: stops[-1]]
             start, rows = start + stops[-1], usual
-        elif rows < EPISODE_LIMIT // BLOCK_BYTES * usual:
+        elif 2 * rows * step_bytes(vault.stores) <= bounds.limit():
             rows *= 2
         else:
             raise UserError(
                 f"{vault.path}: no episode ends within {rows:,} time steps from {start} on: "
-                "terminals. and truncations. mark no end that all agents share."
+                "terminals. and truncations. mark no end that all agents share. If episodes are longer, set "
+                f"{bounds.VARIABLE} to the bytes that one may have."
             )
