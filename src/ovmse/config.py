@@ -9,9 +9,6 @@ from typing import Any, Literal, get_args
 from ovmse.core.errors import UserError, check_known, check_positive, check_seed, check_share, option
 from ovmse.core.literals import MixerName
 
-MOST = 2**31 - 1
-"""The largest whole number that a setting may be: arrays count by 32 bits."""
-
 
 def check_numbers(settings: Any, shares: Collection[str] = ()) -> None:
     """Check the numbers among the fields of a dataclass of settings, each by its name on the command line.
@@ -26,8 +23,6 @@ def check_numbers(settings: Any, shares: Collection[str] = ()) -> None:
             continue
         check = check_share if one.name in shares else check_seed if one.name == "seed" else check_positive
         check(name, value)
-        if isinstance(value, int) and value > MOST:
-            raise UserError(f"{name} must be at most {MOST}; got {value}.")
 
 
 @dataclass(frozen=True)

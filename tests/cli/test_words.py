@@ -2,17 +2,21 @@
 
 import dataclasses
 import io
+import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
-from ovmse.cli.main import COMMANDS, main
+from ovmse.cli.main import COMMANDS, Plain, main
 from ovmse.collection.settings import Collecting
 from ovmse.config import Config, LearnerConfig
-from ovmse.core.errors import option
+from ovmse.core.errors import option, typed_command
 from ovmse.ope.settings import Selecting
+from ovmse.system import jax_setup
+from ovmse.system.progress import Terminal, printable
 from ovmse.tuning.settings import Tuning
 
 
@@ -49,6 +53,7 @@ def test_a_number_out_of_range_gives_one_line_that_names_the_option_as_typed(com
 def test_a_seed_below_0_is_refused(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert refusal(capsys, *words.split(), "--seed", "-1") == "error: --seed must be 0 or more; got -1."
+    assert refusal(capsys, *words.split(), "--seed", str(2**70)).startswith("error: --seed must be at most 2147483647;")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,3 +121,47 @@ def test_an_error_box_has_colours_only_on_a_terminal_that_is_to_have_them(no_col
 def test_an_environment_that_is_not_there_is_named_before_the_data(capsys):
     said = refusal(capsys, "train", "--env", "smacx:3m")
     assert said.startswith("error: unknown environment 'smacx:3m'. Did you mean 'smax:3m'") and "--data" not in said
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "--out", ""], ["train", "--out="], ["inspect", ""], ["import", "x", "--out", ""]]
+)
+def test_a_path_of_no_letters_is_refused_and_not_the_current_directory(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refusal(capsys, *words).startswith("error: an empty word")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "new\nline", "it's", "$(touch z)`x`;&", "\x1b[31m\\n1", "-rf", "\udcff", "ü"])
+def test_a_command_to_type_next_names_its_path_on_one_line_as_a_shell_reads_it(name):
+    typed = typed_command("train", "--resume", Path(name))
+    assert printable(typed) == typed and "\n" not in typed
+    read = subprocess.run(["bash", "-c", typed.replace("ovmse", "printf '%s\\0'", 1)], capture_output=True, check=True)
+    assert [Path(os.fsdecode(word)) for word in read.stdout.split(b"\0")[:-1]] == [
+        Path("train"),
+        Path("--resume"),
+        Path(name),
+    ]
+
+
+def test_warnings_are_one_line_each_and_the_compilation_cache_is_named_once(capsys):
+    show = Plain(Terminal(stderr=True))
+    for cause in ("jit_a': ZstdError: x", "jit_b': OSError: y"):
+        show(
+            UserWarning(f"Error reading persistent compilation cache entry for '{cause}"),
+            UserWarning,
+            "compiler.py",
+            782,
+        )
+    show("other", UserWarning, "x.py", 1)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("warning: a compiled program that was kept can't be used") and "ZstdError: x" in first
+    assert second == "warning: other"
+
+
+def test_where_no_compiled_program_can_be_kept_one_warning_says_so(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OVMSE_COMPILATION_CACHE", str(tmp_path / "file" / "x"))
+    with pytest.warns(UserWarning, match="can't be kept in .*file/x .Not a directory.") as found:
+        jax_setup.use()
+    assert len(found) == 1

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import tyro
 
+from ovmse.core.errors import typed_command
 from ovmse.runs.saved_config import need_runs
 from ovmse.system.progress import Terminal, say
 
@@ -27,4 +28,4 @@ def compare(
     need_runs(runs)
     console = Terminal()
     where = run(list(runs), out, console, reference, labels)
-    say(console, f"Written: {where}\nNext: ovmse report {' '.join(map(str, runs))}")
+    say(console, f"Written: {where}\nNext: {typed_command('report', *runs)}")

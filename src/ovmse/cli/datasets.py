@@ -4,13 +4,13 @@ import json as jsonlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import tyro
 
 from ovmse.cli.options import Data, Name, parse_subcommand
 from ovmse.cli.say import say_made
+from ovmse.core.errors import typed_command
 from ovmse.data.exporting import Format as ExportFormat
 from ovmse.system.progress import Terminal, say
 
@@ -49,7 +49,7 @@ def make_dataset(
 
     console = Terminal()
     made = make(name, out, Display(console), trust_code)
-    say(console, f"{made}\nNext: ovmse inspect {quote(str(made.dataset.path))}")
+    say(console, f"{made}\nNext: {typed_command('inspect', made.dataset.path)}")
 
 
 def get_dataset(name: Name, out: Path | None = None) -> None:
@@ -108,7 +108,7 @@ def export_dataset(data: Data, out: Path, format: ExportFormat = "auto") -> None
     console = Terminal()
     for text in run(data, out, format):
         say(console, f"not carried over: {text}")
-    say(console, f"Written: {out}\nNext: ovmse import {quote(str(out))} --out AGAIN reads it back")
+    say(console, f"Written: {out}\nNext: {typed_command('import', out)} --out AGAIN reads it back")
 
 
 DATASETS: dict[str, Callable[..., Any]] = {

@@ -5,7 +5,7 @@ from typing import Literal
 from rich.table import Table
 
 from ovmse.cli.options import Run
-from ovmse.core.errors import number_of
+from ovmse.core.errors import number_of, typed_command
 from ovmse.system.progress import Terminal, say
 
 
@@ -38,4 +38,4 @@ def evaluate(
         won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
         table.add_row(str(row["seed"]), row["team"], won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
     console.print(table)
-    say(console, f"Written: {run / 'evaluation.json'}\nNext: ovmse report {run}")
+    say(console, f"Written: {run / 'evaluation.json'}\nNext: {typed_command('report', run)}")

@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +33,37 @@ COMMANDS = {
 }
 """Where each command is, and what it does. Only the one that is asked for is imported."""
 
+EMPTY = re.compile(r"--[\w.-]+=")
+"""An option that is given nothing, which as a path would be the current directory."""
+
+
+class Plain:
+    """Shows a warning as one plain line, without the code that raised it; of the compilation cache's only the first."""
+
+    CACHE = re.compile(r"Error (?:read|writ)ing persistent compilation cache entry for '.*?': (.*)", re.DOTALL)
+
+    def __init__(self, console: Terminal):
+        self.console, self.said = console, False
+
+    def __call__(self, message: Warning | str, *place: object, **more: object) -> None:
+        text = str(message)
+        if found := self.CACHE.fullmatch(text):
+            if self.said:
+                return
+            self.said = True
+            text = f"a compiled program that was kept can't be used, or none can be kept ({found[1]}): compiled anew. "
+            text += "The directory of them (OVMSE_COMPILATION_CACHE, or ~/.cache/ovmse/compiled) can be removed."
+        say(self.console, f"warning: {text}")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
     errors = Terminal(stderr=True)
     try:
-        run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = Plain(errors)
+            run(arguments)
     except (UserError, OSError) as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
@@ -60,6 +86,10 @@ def run(arguments: list[str]) -> None:
         stubs = {name: _stub(summary) for name, (_, summary) in COMMANDS.items()}
         parse_subcommand(stubs, "ovmse", DESCRIPTION, [name, *rest], ("--version",))
         return
+    if empty := [word for word in rest if not word or EMPTY.fullmatch(word)]:
+        raise UserError(
+            f"an empty word among the options ({empty[0] or repr('')}): is a variable of the shell not set?"
+        )
     place, _, attribute = COMMANDS[name][0].partition(":")
     command: Callable[..., Any] = getattr(importlib.import_module(f"ovmse.cli.{place}"), attribute)
     if name == "datasets":

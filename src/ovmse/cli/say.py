@@ -1,11 +1,10 @@
 """What several commands say at their end."""
 
 from pathlib import Path
-from shlex import quote
 
 from rich.console import Console
 
-from ovmse.core.errors import number_of
+from ovmse.core.errors import number_of, typed_command
 from ovmse.data.schema import Metadata
 from ovmse.system.progress import say
 
@@ -15,4 +14,4 @@ def say_made(console: Console, found: Metadata, path: Path, out: Path) -> None:
     won = "" if found.win_rate is None else f", win rate {100 * found.win_rate:.1f} %"
     size = f"{number_of(found.episodes, 'episode')}, {number_of(found.steps, 'step')}"
     say(console, f"{size}, return {found.return_mean:.2f}{won}: {path}")
-    say(console, f"Next: ovmse inspect {quote(str(out))}")
+    say(console, f"Next: {typed_command('inspect', out)}")

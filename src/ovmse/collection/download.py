@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from ovmse.collection.public import DOWNLOADS, Download
 from ovmse.collection.unpack import Limits, unpack
-from ovmse.core.errors import UserError, check_known
+from ovmse.core.errors import UserError, check_known, typed_command
 from ovmse.data.dataset import root
 from ovmse.system.files import check_free
 from ovmse.system.progress import ProgressBar, Terminal
@@ -173,5 +173,5 @@ def next_commands(name: str, found: Download, target: Path) -> list[str]:
     commands = []
     for path in vaults or [target]:
         out = name if path == target else f"{name}-{path.name.lower()}"  # of several vaults, the last folder's name
-        commands.append(f"ovmse import {path} --format {found.format} --out {root() / out}")
+        commands.append(typed_command("import", path, "--format", found.format, "--out", root() / out))
     return commands

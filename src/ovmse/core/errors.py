@@ -1,7 +1,12 @@
 """The one error that bad input raises, and the helpers that word it."""
 
 import difflib
+import os
+import shlex
 from collections.abc import Collection, Iterable
+
+MOST = 2**31 - 1
+"""The largest whole number that a setting may be: arrays count by 32 bits."""
 
 
 class UserError(ValueError):
@@ -39,6 +44,26 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def typed_command(*words: object) -> str:
+    """A command of ovmse as it is typed into a shell, on one line, whatever the words hold.
+
+    A path that begins like an option is written as one in the current directory.
+    """
+    return " ".join(map(_quoted, ("ovmse", *words)))
+
+
+def _quoted(word: object) -> str:
+    text = f"./{word}" if isinstance(word, os.PathLike) and str(word).startswith("-") else str(word)
+    if text.isprintable():
+        return shlex.quote(text)
+    letters = (c if c.isprintable() else _escape(c) for c in text.replace("\\", "\\\\").replace("'", "\\'"))
+    return f"$'{''.join(letters)}'"
+
+
+def _escape(letter: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+
+
 def number_of(n: int, noun: str) -> str:
     """A count with its noun, such as ``1 episode`` or ``2,000 episodes``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
@@ -51,12 +76,20 @@ def check_share(name: str, value: float | int) -> None:
 
 
 def check_seed(name: str, value: float | int) -> None:
-    """Raise `UserError` unless `value` is 0 or more."""
+    """Raise `UserError` unless `value` is 0 or more, and a whole number of 32 bits."""
     if value < 0:
         raise UserError(f"{name} must be 0 or more; got {value}.")
+    check_most(name, value)
 
 
 def check_positive(name: str, value: float | int) -> None:
-    """Raise `UserError` unless `value` is finite and greater than 0."""
+    """Raise `UserError` unless `value` is finite and greater than 0, and where it is a whole number, one of 32 bits."""
     if not 0.0 < value < float("inf"):
         raise UserError(f"{name} must be greater than 0; got {value}.")
+    check_most(name, value)
+
+
+def check_most(name: str, value: float | int) -> None:
+    """Raise `UserError` for a whole number that arrays can't count to."""
+    if isinstance(value, int) and value > MOST:
+        raise UserError(f"{name} must be at most {MOST}; got {value}.")

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ovmse.core.errors import UserError, check_known, unknown
+from ovmse.core.errors import UserError, check_known, typed_command, unknown
 from ovmse.core.types import EnvSpec, Episode, Flat
 from ovmse.data.schema import KINDS, ROWS, SCHEMA_VERSION, SIZES, STEPS, Metadata, places, shapes, starts
 from ovmse.data.validation import conform
@@ -242,7 +242,9 @@ def find(path_or_name: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise UserError(f"{path}: expected a dataset's directory, got a file. A log becomes one by ovmse import {path}")
+        raise UserError(
+            f"{path}: expected a dataset's directory, got a file. A log becomes one by {typed_command('import', path)}"
+        )
     if (here := root() / path).is_dir() and path.name:
         return here
     if (names := shipped()) and (name := str(path_or_name)) in names:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 
-from ovmse.core.errors import UserError, check_known, number_of, unknown
+from ovmse.core.errors import UserError, check_known, number_of, typed_command, unknown
 from ovmse.core.types import EnvSpec
 from ovmse.data.formats import episodes
 from ovmse.data.raw_episode import ImportRules, RawEpisode, Source
@@ -141,7 +141,7 @@ def detect(path: Path) -> str:
     from ovmse.data.formats.table import files
 
     if (path / "zarr.json").is_file():
-        raise UserError(f"{path}: is a dataset already. Next: ovmse inspect {path}")
+        raise UserError(f"{path}: is a dataset already. Next: {typed_command('inspect', path)}")
     pickles.refuse(path)
     names = [path.name] if path.is_file() else sorted(entry.name for entry in path.iterdir())
     inside = [name.lower() for name in names]

@@ -1,8 +1,8 @@
 """What is recommended for a dataset: what the rules say of its figures, and the training command that follows."""
 
-import shlex
 from typing import Any, NamedTuple
 
+from ovmse.core.errors import typed_command
 from ovmse.envs import BUILDERS
 from ovmse.inspection.rules import RULES, Figures
 
@@ -58,8 +58,8 @@ def command(env: str, data: str, statements: tuple[Recommendation, ...]) -> str:
     Where `env` names no environment that can be made, as in logs imported without one, a comment says what to do.
     """
     named = _is_name(env)
-    shown = shlex.quote(env) if named else "YOUR_ENVIRONMENT"
-    train = f"ovmse train --method ovmse --env {shown} --data {shlex.quote(data)}"
+    shown = env if named else "YOUR_ENVIRONMENT"
+    train = typed_command("train", "--method", "ovmse", "--env", shown, "--data", data)
     changes = [f'--change "{change}"' for statement in statements for change in statement.changes]
     return ("" if named else NAMELESS) + " \\\n  ".join([train, *changes])
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt
 
 from ovmse import methods
 from ovmse.config import Config
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, typed_command
 from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
@@ -75,7 +75,9 @@ def candidates(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candid
     end = max((row[x] for row in rows), default=0)
     teams = {end: run / FILES["last" if last else "offline"]}
     if not teams[end].is_file():
-        raise UserError(f"{teams[end]} is missing: the run did not get there. ovmse train --resume {run}")
+        raise UserError(
+            f"{teams[end]} is missing: the run did not get there. {typed_command('train', '--resume', run)}"
+        )
     if selecting.checkpoints == "all":
         kept = (run / "teams").glob("offline-*.safetensors")
         teams = {int(path.stem.partition("-")[2]): path for path in kept} | teams

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from shlex import quote
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 
 from ovmse import methods
 from ovmse.config import Config, LearnerConfig, changed_flags, describe
-from ovmse.core.errors import UserError, number_of
+from ovmse.core.errors import UserError, number_of, typed_command
 from ovmse.methods.overrides import change_method
 from ovmse.ope.candidates import Candidate, restore
 from ovmse.ope.results import Agreed, Row, Selected
@@ -126,14 +125,14 @@ def next_command(selecting: Selecting, selected: Selected) -> str:
     """The command that trains the first team on, online; or plays it, where it has been online."""
     one = selected.rows[0].candidate
     if one.phase != "offline":
-        return f"ovmse evaluate {quote(str(one.run))}"
+        return typed_command("evaluate", one.run)
     method, changes = online_of(one)
-    words = ["ovmse", "train", "--method", method, "--data", str(selecting.data)]
-    words += ["--pretrained", str(selected.out / "chosen"), "--seed", str(one.seed)]
+    words: list[object] = ["train", "--method", method, "--data", selecting.data]
+    words += ["--pretrained", selected.out / "chosen", "--seed", str(one.seed)]
     words += changed_flags(one.config, Config(), NOT_CARRIED_ON)
     words += changed_flags(one.config.learner, LearnerConfig(), ())
     words += [word for change in changes for word in ("--change", change)]
-    return " ".join(map(quote, words))
+    return typed_command(*words)
 
 
 def online_of(one: Candidate) -> tuple[str, list[str]]:

@@ -18,7 +18,7 @@ import msgspec
 
 from ovmse import config
 from ovmse.config import Config
-from ovmse.core.errors import Unwritable, UserError, number_of
+from ovmse.core.errors import Unwritable, UserError, number_of, typed_command
 from ovmse.runs.metrics_file import checked_rows
 from ovmse.system import files
 from ovmse.system.clock import SavedClock
@@ -109,7 +109,7 @@ def write(
         last = f"the last checkpoint, {there[-1]}, is intact" if there else "no checkpoint was written before"
         raise Unwritable(
             f"{final} can't be written: {error.strerror or error}; {last}. When that is mended, go on with: "
-            f"ovmse train --resume {out}"
+            + typed_command("train", "--resume", out)
         ) from error
     prune(folder, keep)
     return final
@@ -261,7 +261,8 @@ def check_there(out: Path) -> None:
     if has_ended(out) and not names(out / FOLDER):
         raise UserError(
             f"{out} kept no checkpoint when it ended, so it can't be trained for longer: its last one was large (see "
-            f"--keep-checkpoint) or was removed. Its offline phase can be taken over: ovmse train --pretrained {out}"
+            f"--keep-checkpoint) or was removed. Its offline phase can be taken over: "
+            + typed_command("train", "--pretrained", out)
         )
     lost = (out / MARK).exists() and not names(out / FOLDER)
     if lost or not (out / FOLDER).is_dir():

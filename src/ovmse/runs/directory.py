@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ovmse.core.errors import Unwritable, UserError
+from ovmse.core.errors import Unwritable, UserError, typed_command
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def writable(out: Path) -> Iterator[None]:
     except OSError as error:
         raise Unwritable(
             f"{error.filename or out} can't be used: {error.strerror or error}. When that is mended, go on with: "
-            f"ovmse train --resume {out}"
+            + typed_command("train", "--resume", out)
         ) from error
 
 

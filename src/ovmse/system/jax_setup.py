@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import tempfile
+import warnings
 from pathlib import Path
 
 import jax
@@ -12,8 +14,8 @@ from ovmse.core.errors import UserError
 def use() -> None:
     """Set JAX up once: each core of a CPU a device, and compiled programs kept in the user's cache directory.
 
-    ``OVMSE_COMPILATION_CACHE`` names another directory, or is ``off``. Raises `UserError` where JAX computes in double
-    precision.
+    ``OVMSE_COMPILATION_CACHE`` names another directory, or is ``off``. Where nothing can be written there, a warning
+    says so, and nothing is kept. Raises `UserError` where JAX computes in double precision.
     """
     if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise UserError("ovmse computes in single precision: unset JAX_ENABLE_X64 (jax_enable_x64), which is on.")
@@ -23,5 +25,16 @@ def use() -> None:
     where = os.environ.get("OVMSE_COMPILATION_CACHE", "")
     if where != "off":
         base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-        jax.config.update("jax_compilation_cache_dir", where or str(base / "ovmse" / "compiled"))
+        where = where or str(base / "ovmse" / "compiled")
+        try:
+            Path(where).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=where).close()
+        except OSError as error:
+            warnings.warn(
+                f"compiled programs can't be kept in {where} ({error.strerror}): each process compiles its own. "
+                "OVMSE_COMPILATION_CACHE names another directory.",
+                stacklevel=2,
+            )
+            return
+        jax.config.update("jax_compilation_cache_dir", where)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ovmse.core.errors import typed_command
+
 
 class Interrupted(Exception):
     """The run was stopped; what `out` holds can be gone on with, in the way that `how` says.
@@ -15,7 +17,7 @@ class Interrupted(Exception):
 
     def __init__(self, out: Path, how: str = "", code: int = 130, at_once: bool = False):
         saved = "stopped at once; what was saved before is" if at_once else "stopped; the run is saved"
-        super().__init__(f"{saved} in {out}. Go on with: {how or f'ovmse train --resume {out}'}")
+        super().__init__(f"{saved} in {out}. Go on with: {how or typed_command('train', '--resume', out)}")
         self.out, self.code = out, code
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmse.config import Config, differences
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, typed_command
 from ovmse.learning.phases import Phase
 from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Saved
@@ -32,11 +32,11 @@ def goes_on(described: dict[str, Any], out: Path, resume: bool) -> bool:
     Raises `UserError` where it can do neither.
     """
     ended = checkpoints.has_ended(out)
-    for_longer = f"ovmse train --resume {out} --online-env-steps N (more than before)"
+    for_longer = f"{typed_command('train', '--resume', out)} --online-env-steps N (more than before)"
     if ended and not (resume and checkpoints.is_run(out)):
         raise UserError(
-            f"{out} is in use: it holds a run that has ended (ovmse report {out}). Choose another --out, or train that "
-            f"run for longer: {for_longer}"
+            f"{out} is in use: it holds a run that has ended ({typed_command('report', out)}). Choose another --out, "
+            f"or train that run for longer: {for_longer}"
         )
     if not checkpoints.is_run(out):
         if resume:
@@ -46,7 +46,7 @@ def goes_on(described: dict[str, Any], out: Path, resume: bool) -> bool:
     if not resume and (differ := differences(there, described | {"out": str(out)})):
         raise UserError(
             f"{out} is in use: it holds an unfinished run with other settings: {'; '.join(differ)}. Choose another "
-            f"--out, or go on with that run: ovmse train --resume {out}"
+            f"--out, or go on with that run: {typed_command('train', '--resume', out)}"
         )
     try:
         further = checkpoints.goes_further(there, described)

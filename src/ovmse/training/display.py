@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ovmse.core.errors import typed_command
 from ovmse.system.clock import Clock
 from ovmse.system.progress import ProgressBar, duration
 
@@ -67,10 +68,11 @@ class Display(ProgressBar):
         self.say(f"{duration(speed['wall_s'])} in all, {speed['compile_s']:.0f} s of it compiling. Written: {out}")
         if below := [str(seed["seed"]) for seed in speed.get("guard", ()) if seed["below"]]:
             ended = f"guard: ended below the offline policy: seed {', '.join(below)}"
-            self.say(f"{ended}. ovmse evaluate {out} --teams safe")
-        self.say(f"Next: ovmse report {out}")
+            self.say(f"{ended}. {typed_command('evaluate', out)} --teams safe")
+        self.say(f"Next: {typed_command('report', out)}")
         if speed.get("checkpoint"):
-            self.say(f"      ovmse train --resume {out} {LONGER[rows[-1]['phase']]} (to train it for longer)")
+            longer = LONGER[rows[-1]["phase"]]
+            self.say(f"      {typed_command('train', '--resume', out)} {longer} (to train it for longer)")
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

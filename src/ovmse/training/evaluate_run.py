@@ -10,7 +10,7 @@ import numpy as np
 
 from ovmse import envs, methods
 from ovmse.config import Config
-from ovmse.core.errors import UserError, check_positive, check_seed, number_of
+from ovmse.core.errors import UserError, check_positive, check_seed, number_of, typed_command
 from ovmse.core.networks import Parts, Team
 from ovmse.core.types import EnvSpec
 from ovmse.envs.settings import parse_settings
@@ -82,7 +82,8 @@ def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams
     for name in dict.fromkeys(names):
         if not (path := run / FILES[name]).exists():
             raise UserError(
-                f"{path} is missing: the run did not get there. Was it interrupted? ovmse train --resume {run}"
+                f"{path} is missing: the run did not get there. Was it interrupted? "
+                + typed_command("train", "--resume", run)
             )
         found[name] = restore_teams(path, config, spec, method.parts if name == "offline" else method.parts_online)
     picked = [jax.tree.map(lambda x: x[i], found[name]) for i, name in enumerate(names)]  # noqa: B023

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmse.config import Config
+from ovmse.core.errors import typed_command
 from ovmse.core.networks import Team
 from ovmse.learning.parallel import SeedBatches, over_seeds
 from ovmse.learning.phases import Phase, handover
@@ -130,5 +131,5 @@ def finish(run: Run, states: SeedBatches) -> Result:
     found = files.read_json(run.out / "handover.json")
     run.display.finish(run.out, run.rows, summary)
     if kept:
-        run.display.say(f"      ovmse inspect {kept[0]} (what was played online, to learn from next time)")
+        run.display.say(f"      {typed_command('inspect', kept[0])} (what was played online, to learn from next time)")
     return Result(run.out, run.rows, found, last)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ovmse.config import Config, LearnerConfig, changed_flags
-from ovmse.core.errors import number_of
+from ovmse.core.errors import number_of, typed_command
 from ovmse.render import draw, format as fmt
 from ovmse.stats.estimates import Curve
 from ovmse.stats.expected import expected_best
@@ -80,13 +80,13 @@ def command(tuning: Tuning, one: MethodResult) -> str:
     """The command that trains a method with its best settings, on seeds that the search has not seen."""
     config, best = tuning.trial(one.method), one.best
     seed = 0 if tuning.seed >= REPORTED_SEEDS else tuning.seed + tuning.seeds
-    words = ["ovmse", "train", *changed_flags(config, Config(), ("seed", "seeds", "learner", "change"))]
+    words = ["train", *changed_flags(config, Config(), ("seed", "seeds", "learner", "change"))]
     words += changed_flags(
         config.learner, LearnerConfig(), [p.removeprefix("learner.") for p in (best.settings if best else ())]
     )
     words += [word for change in tuning.change for word in ("--change", change)]
     words += ["--seed", str(seed), "--seeds", str(REPORTED_SEEDS), *(flags_of(best) if best else [])]
-    return " ".join(map(quote, words))
+    return typed_command(*words)
 
 
 def cells(one: MethodResult) -> list[str]:
