@@ -209,6 +209,24 @@ def test_a_truncated_answer_in_chunks(offer, tmp_path):
         Handler.protocol_version = "HTTP/1.0"
 
 
+def test_a_redirect_to_what_is_no_address(offer, tmp_path):
+    offer(b"", status=302, headers={"Location": "https://[::1/"})
+    assert "can't be reached" in refused(tmp_path / "out")
+
+
+def test_a_chunk_of_less_than_nothing(offer, tmp_path):
+    offer(b"-5\r\n" + make_zip(), headers={"Transfer-Encoding": "chunked"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Handler, "protocol_version", "HTTP/1.1")
+        assert "broke off" in refused(tmp_path / "out")
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\u00b2", "-5", "many"])
+def test_a_length_that_is_no_number(offer, tmp_path, length):
+    offer(make_zip(), headers={"Content-Length": length})
+    assert tree(fetch(tmp_path / "out")) == FILES
+
+
 def test_another_size_than_is_known(offer, server, tmp_path):
     body = make_zip()
     offer(body, bytes=len(body) + 1)

@@ -1,6 +1,7 @@
 """What is printed: nothing that data hold steers a terminal, and no terminal is needed for work to go on."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -36,3 +37,12 @@ def test_no_traceback_whatever_the_output_is(redirect, encoding):
     command = f"PYTHONIOENCODING={encoding} {sys.executable} -m ovmse datasets {redirect}"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr and "Error" not in done.stderr
+
+
+def test_work_goes_on_when_its_terminal_is_closed():
+    keyboard, screen = os.openpty()
+    with open(screen, "w") as file:  # noqa: PTH123
+        console = Terminal(file=file)
+        os.close(keyboard)
+        say(console, "nobody sees this")
+        say(console, "nor that")

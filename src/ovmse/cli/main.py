@@ -57,7 +57,7 @@ class Plain:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run a command. Returns 0, 2 on bad input, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
     arguments = sys.argv[1:] if arguments is None else arguments
     errors = Terminal(stderr=True)
     try:

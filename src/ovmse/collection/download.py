@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import http.client
+import re
 import shutil
 import ssl
 import urllib.error
@@ -122,12 +123,14 @@ def fetch(found: Download, archive: Path, opener: urllib.request.OpenerDirector,
                 needed = f"{2 * expected} bytes are needed, {free} are free"
                 raise UserError(f"{folder}: {needed}. Make room, or choose --out.")
             count, seen = save(answer, archive, expected, bar)
+    except UserError:
+        raise
     except urllib.error.HTTPError as error:
         error.close()
         raise UserError(f"{url}: the server answered {error.code} {error.reason}. {by_hand}") from error
     except http.client.IncompleteRead as error:
         raise UserError(f"{url}: the answer broke off early. {by_hand}") from error
-    except UNANSWERED as error:
+    except (*UNANSWERED, ValueError) as error:  # of an address or a length that the server made up
         why = getattr(error, "reason", None) or error
         raise UserError(f"{url}: the server can't be reached, or broke off: {why}. {by_hand}") from error
     if expected is not None and count != expected:
@@ -143,7 +146,7 @@ def fetch(found: Download, archive: Path, opener: urllib.request.OpenerDirector,
 
 def expected_bytes(found: Download, header: str | None) -> int | None:
     """The size that is known, else the one that the server states; both must agree."""
-    stated = int(header) if header and header.isdigit() else None
+    stated = int(header) if header and re.fullmatch("[0-9]{1,18}", header) else None
     if stated is not None and found.bytes is not None and stated != found.bytes:
         raise UserError(
             f"{found.url}: expected {found.bytes} bytes, the server offers {stated}: this is another file than the "

@@ -1,5 +1,6 @@
 """What a user sees of work under way: lines that stay, and the progress of what may take long."""
 
+import errno
 import os
 import re
 import time
@@ -26,8 +27,16 @@ class Terminal(Console):
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text, self.encoding), style, control)
 
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self.on_broken_pipe()
+
     def on_broken_pipe(self) -> None:
-        """The reader is gone, as after ``| head``."""
+        """The reader is gone, as after ``| head``, or the terminal was closed."""
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.file.fileno())

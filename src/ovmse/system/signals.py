@@ -1,4 +1,5 @@
-"""Asked to stop, by Ctrl-C or a scheduler's SIGTERM: once to stop where a run can go on, twice to stop at once."""
+"""Asked to stop, by Ctrl-C, a scheduler's SIGTERM or a terminal that closes: once to stop where a run can go on, twice
+to stop at once."""
 
 import signal
 import threading
@@ -22,8 +23,8 @@ class Interrupted(Exception):
 
 
 class Stop:
-    """While entered, the first Ctrl-C or SIGTERM sets `asked` to its number and calls `tell`; a second one works as
-    usual."""
+    """While entered, the first Ctrl-C, SIGTERM or SIGHUP sets `asked` to its number and calls `tell`; a second one
+    works as usual, but SIGHUP, which shells and the system send both. Where it is ignored (nohup) it stays so."""
 
     def __init__(self, tell: Callable[[], None]):
         self.asked, self._tell = 0, tell
@@ -36,7 +37,9 @@ class Stop:
     def __enter__(self) -> "Stop":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            asked_by = (signal.SIGINT, signal.SIGTERM) if ignored else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            self._previous = {number: signal.signal(number, self._ask) for number in asked_by}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,4 +53,6 @@ class Stop:
     def _ask(self, number: int, frame: Any) -> None:
         self.asked = number
         self._restore()
+        if number == signal.SIGHUP:
+            signal.signal(number, signal.SIG_IGN)
         self._tell()

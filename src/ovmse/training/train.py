@@ -60,7 +60,7 @@ def train(
     Raises:
         UserError: on bad input, before anything is written; where learning came to a halt; where a file can't be
             written.
-        Interrupted: after Ctrl-C or SIGTERM, with the run saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with the run saved.
     """
     out = config.out or directory.next_free(f"{config.env}-{config.method}")
     config = schedules_as_begun(replace(config, out=out), out) if resume else replace(config, out=out)
