@@ -19,7 +19,7 @@ from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import Environment
 from ovmse.learning import learner, phases, replay as replays
-from ovmse.learning.lengths import lengths_of
+from ovmse.learning.lengths import lengths_of, lengths_within
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, padded_seeds, shared, split
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout, Teams, collect
@@ -92,7 +92,7 @@ def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, 
 
     Every round first stores one episode, as a round begins by storing what was played.
     """
-    mixed = data if method.mixes_data else None
+    mixed, lengths = data if method.mixes_data else None, lengths_within(spec.episode_limit, data)
     begin = over_seeds(
         lambda state, mixed, data: fill(
             spec, method, phases.handover(config, spec, method, state, mixed), data, replay_episodes
@@ -101,7 +101,7 @@ def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, 
     )
 
     def learn(state: Any, played: Rollout, mixed: Replay | None) -> tuple[Any, Any]:
-        done = phases.learn_online(config, spec, method, without_sums(state), played, mixed)
+        done = phases.learn_online(config, spec, method, without_sums(state), played, mixed, lengths)
         return done, done.sums
 
     program = kept(learn, config.seeds, begin(fresh_offline(config, spec), mixed, data))

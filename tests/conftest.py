@@ -35,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="module")
 def one_length():
     """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
-    from ovmse.learning import phases
+    from ovmse.training import online_phase
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "lengths_within", lambda limit: [limit])
+        patch.setattr(online_phase, "lengths_within", lambda limit, data: [limit])
         yield

@@ -45,25 +45,27 @@ def test_collect_records_what_it_says(folder: Path) -> None:
     assert 0 < found.win_rate < 1
 
 
-@pytest.mark.parametrize("quality", ["random", "medium", "expert", "medium-replay"])
-def test_every_quality_can_be_collected(quality: str, tmp_path: Path) -> None:
-    size = [
-        "--episodes",
-        "20",
-        "--behaviour-env-steps",
-        "1600",
-        "--evaluate-every-env-steps",
-        "400",
-        "--td-lambda",
-        "0",
-    ]
-    assert main(["collect", "--env", "matrix:two_step", "--quality", quality, *size, "--out", str(tmp_path / "d")]) == 0
-    dataset = Dataset.open(tmp_path / "d")
-    assert dataset.metadata.quality == quality
-    if quality == "expert":  # it explores with ε = 0.05 per agent and step, and else wins
-        assert dataset.metadata.win_rate > 0.6
-    if quality == "random":
-        assert len(np.unique(dataset.action, axis=0)) == 4
+def test_every_quality_can_be_collected_also_from_one_run(tmp_path: Path) -> None:
+    training = ["--behaviour-env-steps", "1600", "--evaluate-every-env-steps", "400", "--td-lambda", "0"]
+    learning = ["--updates-per-collect", "4", "--batch-episodes", "16", "--change", "explore.epsilon=linear(0.5,0.05)"]
+    common = ["collect", "--env", "matrix:two_step", "--episodes", "20", *training, *learning]
+    also = ["--also", "expert", "medium-replay", "random"]
+    assert main([*common, "--quality", "medium", "--out", str(tmp_path / "d"), *also]) == 0
+    names = {"medium": "d", "expert": "d-expert", "medium-replay": "d-medium-replay", "random": "d-random"}
+    found = {quality: Dataset.open(tmp_path / name) for quality, name in names.items()}
+    for quality, dataset in found.items():
+        assert dataset.metadata.quality == dataset.metadata.recipe["quality"] == quality
+        assert dataset.metadata.recipe["change"] == ["explore.epsilon=linear(0.5,0.05)"]
+    assert found["expert"].metadata.win_rate > 0.6  # it explores with ε = 0.05 per agent and step, and else wins
+    assert "in 256 fresh episodes" in found["expert"].metadata.behaviour
+    assert len(np.unique(found["random"].action, axis=0)) == 4
+    assert main([*common, "--quality", "expert", "--out", str(tmp_path / "alone")]) == 0
+    assert Dataset.open(tmp_path / "alone").metadata.checksum == found["expert"].metadata.checksum
+
+
+def test_a_quality_is_collected_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["collect", "--quality", "medium", "--also", "medium", "--out", str(tmp_path / "d")]) == 2
+    assert "each quality can be collected once" in capsys.readouterr().err
 
 
 def test_a_run_writes_all_that_its_docs_name(folder: Path) -> None:

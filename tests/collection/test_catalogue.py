@@ -295,7 +295,7 @@ def test_a_mix_is_made_again_from_parts_that_were_moved(folder, tmp_path, random
 
 def test_medium_replay_needs_the_whole_replay():
     says = message(dataclasses.replace, MEDIUM, quality="medium-replay", replay_env_steps=799)
-    assert "at least behaviour-env-steps, 800; got 799" in says
+    assert "at least --behaviour-env-steps, 800; got 799" in says
     assert "replay-env-steps must be greater than 0" in message(dataclasses.replace, MEDIUM, replay_env_steps=0)
     assert behaviour_config(dataclasses.replace(MEDIUM, replay_env_steps=100)).replay_env_steps == 100
     assert behaviour_config(MEDIUM).replay_env_steps == 1600

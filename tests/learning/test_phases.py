@@ -80,6 +80,8 @@ def test_episodes_are_computed_at_a_few_lengths(data):
         within = lengths_within(limit)
         assert within[-1] == limit and within == sorted(set(within)) and within[0] >= 1
     assert lengths_of(data) == [3, 6]  # half of the episodes have at most 3 steps, the longest has 6
+    assert lengths_within(100, data) == [3, 6, 9, 14, 100] and lengths_within(10, data) == [3, 6, 9, 10]
+    assert lengths_within(5, data) == [3, 5]
 
 
 @given(batch=st.integers(1, 300), n_agents=st.integers(1, 30))
@@ -144,7 +146,7 @@ def test_new_episodes_remember_the_frozen_team_and_not_the_learning_one():
     state = online_state(random_team(0), frozen, method)
     rng = np.random.default_rng(5)
     played = stack([random_episode(rng, n, padding=5.0) for n in (2, 6, 3)])
-    run = eqx.filter_jit(lambda s, p: phases.learn_online(CONFIG, SPEC, method, s, p, None))
+    run = eqx.filter_jit(lambda s, p: phases.learn_online(CONFIG, SPEC, method, s, p, None, [T]))
     for _ in range(2):
         state = run(state._replace(sums=phases.zero_sums()), Rollout(played, jnp.array([True, False, True])))
     assert not eqx.tree_equal(state.learner.team, frozen)

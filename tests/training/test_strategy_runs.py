@@ -137,7 +137,7 @@ def test_nothing_is_learned_before_the_warm_up_is_over():
     )
     episodes = [random_episode(np.random.default_rng(n), n) for n in (2, 4)]
     played = Rollout(stack(episodes), jnp.zeros(2, bool))
-    run = eqx.filter_jit(lambda s: phases.learn_online(config, SPEC, method, s, played, None))
+    run = eqx.filter_jit(lambda s: phases.learn_online(config, SPEC, method, s, played, None, [T]))
     before = state.learner.team
     for turn in range(1, 6):  # 6 steps each: 20 of them are the warm-up
         state = run(state._replace(sums=phases.zero_sums()))

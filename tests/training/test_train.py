@@ -21,7 +21,7 @@ from ovmse.runs import checkpoints
 from ovmse.runs.saved_config import read_config
 from ovmse.system import pytree_files
 from ovmse.system.signals import Interrupted
-from ovmse.training import memory
+from ovmse.training import memory, online_phase
 from ovmse.training.loop import PhaseLoop
 from ovmse.training.train import train
 
@@ -37,7 +37,7 @@ def two_step_data(tmp_path_factory):
 def one_length():
     """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "lengths_within", lambda limit: [limit])
+        patch.setattr(online_phase, "lengths_within", lambda limit, data: [limit])
         yield
 
 

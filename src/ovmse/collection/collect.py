@@ -1,5 +1,6 @@
 """Collect a dataset: train a behaviour team with the library's own online QMIX, and record how it plays."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,14 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ovmse import envs, methods
-from ovmse.collection.settings import BEHAVIOUR_METHOD, PATHS, Collecting
+from ovmse.collection.settings import BEHAVIOUR_METHOD, PATHS, Collecting, Quality
 from ovmse.config import Config
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, number_of
 from ovmse.core.networks import Team
-from ovmse.core.types import Flat
+from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.dataset import Dataset, joined, pack
+from ovmse.envs.protocol import AnyEnvironment
 from ovmse.envs.settings import parse_settings
 from ovmse.learning import learner, replay as replays
+from ovmse.learning.evaluation import evaluate
+from ovmse.learning.parallel import SeedBatches, split
 from ovmse.learning.play import Actor, CollectFn, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
@@ -29,6 +33,9 @@ from ovmse.training.display import Display
 from ovmse.training.setup import setup
 from ovmse.training.train import run_phases
 
+FRESH_EPISODES = 256
+"""Episodes on which a chosen team's score is told: those that it was chosen by flatter it."""
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -39,14 +46,30 @@ class Behaviour:
     score: float
 
 
-def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Trained:
+    """The behaviour's run. replay: all that it played; medium, expert: the teams to record; score: what they are judged
+    by, in words."""
+
+    replay: Replay
+    medium: Behaviour
+    expert: Behaviour
+    score: str
+
+
+def collect(collecting: Collecting, display: Display | None = None, also: Sequence[Quality] = ()) -> Dataset:
     """Train the behaviour team, choose the checkpoint of the wanted quality, play, and write the dataset.
 
-    Raises `UserError` on bad input, before anything is trained.
+    also: further qualities, cut from the same run of the behaviour team into directories beside, ``OUT-QUALITY``.
+    Returns the dataset of `collecting` itself. Raises `UserError` on bad input, before anything is trained.
     """
     jax_setup.use()
     display = display or Display()
-    files.check_free(collecting.out.resolve())
+    every = [collecting, *(replace(collecting, quality=x, out=beside(collecting.out, x)) for x in also)]
+    if len({each.quality for each in every}) < len(every):
+        raise UserError(f"each quality can be collected once: got {', '.join(each.quality for each in every)}.")
+    for each in every:
+        files.check_free(each.out.resolve())
     try:
         collecting.out.resolve().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -56,28 +79,73 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
         envs.check(env, episodes=1)
     config = behaviour_config(collecting)
     collect_episodes = make_collect(config, env, methods.find(BEHAVIOUR_METHOD))
+    trained = None
+    if any(each.quality != "random" for each in every):
+        trained = train_behaviour(collecting, config, env, collect_episodes, display)
+    written = [write(each, config, env.spec, collect_episodes, trained, display) for each in every]
+    for each, dataset in zip(every[1:], written[1:], strict=True):
+        display.say(f"{each.quality}: {number_of(len(dataset.length), 'episode')} in {each.out}")
+    return written[0]
 
+
+def beside(out: Path, quality: Quality) -> Path:
+    """Where a further quality goes."""
+    return out.with_name(f"{out.name}-{quality}")
+
+
+def train_behaviour(
+    collecting: Collecting, config: Config, env: AnyEnvironment, collect_episodes: CollectFn, display: Display
+) -> Trained:
+    """Train the behaviour team, choose its medium and its expert checkpoint, and judge them on fresh episodes."""
+    with TemporaryDirectory() as scratch:
+        try:
+            run, [state] = run_phases(
+                setup(replace(config, out=collecting.behaviour or Path(scratch) / "run")), display
+            )
+        except Interrupted:
+            raise KeyboardInterrupt from None  # a dataset is collected in one go
+        medium, expert, score = choose(run.out, config, env.spec, state.learner.team)
+    keys = split(jax.random.fold_in(jax.random.key(config.seed), 1)[None], 1)
+    medium, expert = (judged(config, collect_episodes, each, score, keys) for each in (medium, expert))
+    found = Trained(
+        state.replay, medium, expert, f"greedy {score.replace('_', ' ')} in {FRESH_EPISODES} fresh episodes"
+    )
+    display.say(
+        f"expert: {expert.score:.3g} at {expert.env_steps} env steps; "
+        f"medium: {medium.score:.3g} at {medium.env_steps} ({found.score})"
+    )
+    return found
+
+
+def judged(
+    config: Config, collect_episodes: CollectFn, behaviour: Behaviour, score: str, keys: SeedBatches
+) -> Behaviour:
+    """The behaviour with its score on fresh episodes."""
+    scores = evaluate(
+        replace(config, evaluate_episodes=FRESH_EPISODES), collect_episodes, [Teams(behaviour.team)], keys
+    )
+    return replace(behaviour, score=float((scores.won if score == "win_rate" else scores.returns).mean()))
+
+
+def write(
+    collecting: Collecting,
+    config: Config,
+    spec: EnvSpec,
+    collect_episodes: CollectFn,
+    trained: Trained | None,
+    display: Display,
+) -> Dataset:
+    """Play with the teams of the wanted quality, or take what was played, and write the dataset."""
     if collecting.quality == "random":
-        fresh = learner.init(config.learner, env.spec, jax.random.key(collecting.seed)).team
+        fresh = learner.init(config.learner, spec, jax.random.key(collecting.seed)).team
         one_seed = jax.tree.map(lambda x: x[None], fresh)
         parts = record(collect_episodes, one_seed, collecting, 0, collecting.episodes, 1.0, display)
         text = "uniformly random legal actions"
     else:
-        with TemporaryDirectory() as scratch:
-            try:
-                run, [state] = run_phases(
-                    setup(replace(config, out=collecting.behaviour or Path(scratch) / "run")), display
-                )
-            except Interrupted:
-                raise KeyboardInterrupt from None  # a dataset is collected in one go
-            medium, expert, score = choose(run.out, config, env.spec, state.learner.team)
-        greedy = f"greedy {score.replace('_', ' ')}"
-        display.say(
-            f"expert: {expert.score:.3g} at {expert.env_steps} env steps; "
-            f"medium: {medium.score:.3g} at {medium.env_steps} ({greedy})"
-        )
+        assert trained is not None
+        medium, expert = trained.medium, trained.expert
         if collecting.quality == "medium-replay":
-            parts = [replayed(state.replay, medium.env_steps, collecting.episodes)]
+            parts = [replayed(trained.replay, medium.env_steps, collecting.episodes)]
             text = f"all that the learner played until {medium.env_steps} env steps, exploring as it learned"
         else:
             teams = {"medium": [medium], "expert": [expert], "mixed": [medium, expert]}[collecting.quality]
@@ -87,13 +155,13 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
                 for i, (behaviour, count) in enumerate(zip(teams, counts, strict=True))
                 for part in record(collect_episodes, behaviour.team, collecting, i, count, collecting.epsilon, display)
             ]
-            text = "; ".join(f"after {b.env_steps} env steps, {greedy} {b.score:.4g}" for b in teams)
+            text = "; ".join(f"after {b.env_steps} env steps, {trained.score} {b.score:.4g}" for b in teams)
             text += f"; recorded with ε-greedy exploration at ε = {collecting.epsilon}"
         text = f"online QMIX ({BEHAVIOUR_METHOD}, seed {collecting.seed}): {text}"
 
     return Dataset.write(
         collecting.out,
-        spec=env.spec,
+        spec=spec,
         **joined(parts),
         behaviour=text,
         quality=collecting.quality,
@@ -108,8 +176,8 @@ def collect(collecting: Collecting, display: Display | None = None) -> Dataset:
 def recipe(collecting: Collecting) -> dict[str, Any]:
     """What `ovmse datasets make` needs to collect the same again, as JSON: all settings but the paths, and what ran."""
     kept = {name: value for name, value in asdict(collecting).items() if name not in PATHS}
-    versions = provenance.dataset_versions()
-    return {"made_by": "collect", **kept, "env_settings": list(collecting.env_settings), "versions": versions}
+    kept |= {name: list(value) for name, value in kept.items() if isinstance(value, tuple)}
+    return {"made_by": "collect", **kept, "versions": provenance.dataset_versions()}
 
 
 def behaviour_config(collecting: Collecting) -> Config:
@@ -119,6 +187,10 @@ def behaviour_config(collecting: Collecting) -> Config:
         env_settings=collecting.env_settings,
         method=BEHAVIOUR_METHOD,
         learner=collecting.learner,
+        change=collecting.change,
+        episodes_per_collect=collecting.episodes_per_collect,
+        updates_per_collect=collecting.updates_per_collect,
+        batch_episodes=collecting.batch_episodes,
         seed=collecting.seed,
         online_env_steps=collecting.behaviour_env_steps,
         evaluate_every_env_steps=collecting.evaluate_every_env_steps,

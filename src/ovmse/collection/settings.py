@@ -38,6 +38,14 @@ class Collecting:
     replay_env_steps: int | None = None
     """environment steps that the behaviour's replay holds, if its episodes last 8 steps or more; by default all that it
     plays, however short the episodes; medium-replay needs all"""
+    episodes_per_collect: int = 8
+    """episodes that the behaviour team plays side by side between two rounds of updates"""
+    updates_per_collect: int = 8
+    """its gradient updates after each round of collecting"""
+    batch_episodes: int = 32
+    """episodes in its training batch"""
+    change: tuple[str, ...] = ()
+    """a change to how it learns, QMIX from scratch, such as explore.epsilon=linear(1.0,0.05,0.3); may be repeated"""
     env_settings: tuple[str, ...] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)

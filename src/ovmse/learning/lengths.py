@@ -9,14 +9,23 @@ from ovmse.learning.replay import Replay
 
 LENGTHS = (0.2, 0.3, 0.45, 0.67, 1.0)  # of the limit; each more takes seconds to compile
 
+LONGER = (1.5, 2.25)  # than the dataset's longest episode
+
 QUANTILES = (0.5, 0.85, 1.0)  # of a dataset's lengths
 
 GROUP_ROWS = 96  # agents computed at once on a CPU; more than that leave a core's cache
 
 
-def lengths_within(limit: int) -> list[int]:
-    """The few lengths at which episodes of unknown lengths are computed; a group takes the shortest that holds it."""
-    return sorted({math.ceil(limit * share) for share in LENGTHS})
+def lengths_within(limit: int, data: Replay | None = None) -> list[int]:
+    """The few lengths at which episodes yet to be played are computed; a group takes the shortest that holds it.
+
+    They are shares of the limit, or where there is a dataset its own lengths, and steps from there to the limit.
+    """
+    if data is None:
+        return sorted({math.ceil(limit * share) for share in LENGTHS})
+    seen = lengths_of(data)
+    longer = [math.ceil(seen[-1] * factor) for factor in LONGER]
+    return sorted({min(limit, length) for length in (*seen, *longer, limit)})
 
 
 def lengths_of(data: Replay) -> list[int]:

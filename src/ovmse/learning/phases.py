@@ -17,7 +17,6 @@ from ovmse.core.types import EnvSpec
 from ovmse.learning import finiteness, learner as learning, replay as replays
 from ovmse.learning.finiteness import Halt
 from ovmse.learning.learner import Learner, Metrics, Objective
-from ovmse.learning.lengths import lengths_within
 from ovmse.learning.parallel import batched
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout
@@ -155,12 +154,21 @@ def handover(config: Config, spec: EnvSpec, method: Method, state: SeedState, da
 
 
 def learn_online(
-    config: Config, spec: EnvSpec, method: Method, state: SeedState, played: Rollout, data: Replay | None
+    config: Config,
+    spec: EnvSpec,
+    method: Method,
+    state: SeedState,
+    played: Rollout,
+    data: Replay | None,
+    lengths: list[int],
 ) -> SeedState:
-    """Store new episodes with what is remembered of them, then do the updates that they are worth."""
+    """Store new episodes with what is remembered of them, then do the updates that they are worth.
+
+    lengths: those at which episodes are computed, the limit among them.
+    """
     state = store(method, state, played)
-    progress, lengths = progress_of(config, state.env_steps), lengths_within(spec.episode_limit)
-    objective, replay = online_objective(method, progress), state.replay
+    progress, replay = progress_of(config, state.env_steps), state.replay
+    objective = online_objective(method, progress)
     assert replay is not None
     key, k_updates = jax.random.split(state.key)
     keys = jax.random.split(k_updates, config.updates_per_collect)

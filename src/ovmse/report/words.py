@@ -102,7 +102,10 @@ def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
     elif result.dip is not None and result.dip.value > 0.1 * max(abs(final.value), 1e-9):
         found.append("To make the dip shallower, lower the exploration rate or let the memory weight fall more slowly.")
     if _still_rising(run, result):
-        found.append("The score was still rising at the end: a longer online phase may pay off.")
+        found.append(
+            "The score was still rising at the end: a longer online phase may pay off "
+            "(`ovmse train --resume RUN --online-env-steps N`)."
+        )
     if final.n < 5:
         found.append(f"Run more seeds before comparing: {final.n} of the usual 5 or more.")
     found.append("Play fresh episodes with `ovmse evaluate`, or put runs side by side with `ovmse compare`.")

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from ovmse.config import Config
 from ovmse.learning import finiteness
+from ovmse.learning.lengths import lengths_within
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds
 from ovmse.learning.phases import Phase, SeedState, learn_online
 from ovmse.learning.play import Actor
@@ -27,6 +28,7 @@ TURNS_AHEAD = 4  # turns of play and learning that are handed to the devices at 
 def online_phase(run: Run) -> PhaseLoop:
     """The phase, counted in environment steps; a seed that has got to a mark waits for the others."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
+    lengths = lengths_within(spec.episode_limit, run.data)
 
     def learn_some(
         config: Config, method: Method, state: SeedState, played: Rollout, data: Replay | None, mark: Array
@@ -35,7 +37,7 @@ def online_phase(run: Run) -> PhaseLoop:
         goes_on = any_over_seeds((state.env_steps < mark) & finiteness.is_well(state.sums.halt))
         one_turn = goes_on.astype(jnp.int32)
         return jax.lax.fori_loop(
-            0, one_turn, lambda _, state: learn_online(config, spec, method, state, played, data), state
+            0, one_turn, lambda _, state: learn_online(config, spec, method, state, played, data, lengths), state
         )
 
     learn = over_seeds(learn_some, config.seeds, settings=(config, method))

@@ -1,0 +1,25 @@
+"""The tables of docs/results.md that are made of studies/results/ are what those hold."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("tables", ROOT / "studies" / "tables.py")
+tables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tables)
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_a_table_holds_what_was_measured(name):
+    assert (ROOT / "studies" / "results" / f"{name}.jsonl").is_file()
+    assert tables.made(name) in (ROOT / "docs" / "results.md").read_text()
+
+
+def test_a_cell_that_was_not_run_says_so_and_one_that_failed_says_why():
+    lines = [
+        {"game": "climbing", "method": "ovmse", "largest_q_tot": 5.25, "final_return": [11.0, -30.0]},
+        {"game": "two_step", "method": "ovmse", "error": "learning was halted"},
+    ]
+    assert "| `ovmse` | not run | 5.2 (11, -30) | learning was halted |" in tables.long_episodes(lines)
