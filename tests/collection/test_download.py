@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import urllib.request
 import zipfile
 from io import StringIO
 from pathlib import Path
@@ -209,15 +210,14 @@ def test_a_truncated_answer_in_chunks(offer, tmp_path):
         Handler.protocol_version = "HTTP/1.0"
 
 
-def test_a_redirect_to_what_is_no_address(offer, tmp_path):
-    offer(b"", status=302, headers={"Location": "https://[::1/"})
-    assert "can't be reached" in refused(tmp_path / "out")
+@pytest.mark.parametrize("place", [(urllib.request.OpenerDirector, "open"), (download, "save")])
+def test_an_address_or_a_length_that_python_cannot_read(offer, tmp_path, monkeypatch, place):
+    def read(*_, **__):
+        raise ValueError("Invalid IPv6 URL")
 
-
-def test_a_chunk_of_less_than_nothing(offer, tmp_path, monkeypatch):
     offer(make_zip())
-    monkeypatch.setattr(download, "save", lambda *_: int("as http.client says of such a length"))
-    assert "broke off" in refused(tmp_path / "out")
+    monkeypatch.setattr(*place, read)
+    assert "broke off: Invalid IPv6 URL" in refused(tmp_path / "out")
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "\u00b2", "-5", "many"])
