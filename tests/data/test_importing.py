@@ -146,6 +146,14 @@ def test_a_vault_goes_beside_another(tmp_path):
     assert [path.name for path in sorted((tmp_path / "3m.vlt").iterdir())] == ["Good", "Poor"]
 
 
+def test_a_vault_whose_export_was_killed_is_exported_by_the_same_command(tmp_path):
+    pytest.importorskip("tensorstore")
+    main(["datasets", "mix", "smax-3m-medium", "--episodes", "2", "--out", str(tmp_path / "data")])
+    (tmp_path / "x.vlt" / ".Mix.123").mkdir(parents=True)
+    words = ["datasets", "export", str(tmp_path / "data"), "--out", str(tmp_path / "x.vlt")]
+    assert [main(words), main(words)] == [0, 2]
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".arrow", ".h5", ".vlt"])
 def test_out_and_in_again_on_the_command_line(tmp_path, ending, capsys):
     for package in ("pyarrow", "h5py", "tensorstore"):

@@ -29,7 +29,8 @@ def export_dataset(data: str | Path | Dataset, out: str | Path, format: Format =
     if found is None:
         raise UserError(f"{out}: cannot tell the format. Use one of the endings {', '.join(ENDINGS)}, or --format.")
     check_known("format", found, WRITERS)
-    if path.exists():
+    killed = found == "vault" and path.is_dir() and all(part.name.startswith(".") for part in path.iterdir())
+    if path.exists() and not killed:  # such an export leaves NAME.vlt with what it had half written
         raise UserError(f"{out}: exists already. Choose another place, or remove it first.")
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
     if found == "vault" and path.suffix.lower() == VAULT and not vaults:
