@@ -21,9 +21,9 @@ LIKELY = 1e-3  # keys are fixed, so a test that passes once passes always
 compiled = {f: jax.jit(jax.vmap(f, in_axes=(0, None, None, None))) for f in EXPLORERS}
 
 
-def draws(function, q, avail, epsilon, seed=0):
-    """Joint actions [DRAWS, N] of one step under different keys."""
-    keys = jax.random.split(jax.random.key(seed), DRAWS)
+def draws(function, q, avail, epsilon, seed=0, count=DRAWS):
+    """Joint actions [count, N] of one step under different keys."""
+    keys = jax.random.split(jax.random.key(seed), count)
     args = jnp.asarray(q, jnp.float32), jnp.asarray(avail), jnp.float32(epsilon)
     return np.asarray(compiled[function](keys, *args))
 
@@ -40,9 +40,9 @@ def test_illegal_actions_are_never_chosen(function, seed):
     avail = random_avail(rng, (4, 5))
     q = np.where(avail, -1e6, 1e6) * rng.random((4, 5))  # illegal actions look best
     for epsilon in (0.5, 1.0):
-        assert avail[np.arange(4), draws(function, q, avail, epsilon, seed)].all()
+        assert avail[np.arange(4), draws(function, q, avail, epsilon, seed, 1000)].all()
     best = np.where(avail, q, -np.inf).argmax(-1)
-    np.testing.assert_array_equal(draws(function, q, avail, 0.0), np.broadcast_to(best, (DRAWS, 4)))
+    np.testing.assert_array_equal(draws(function, q, avail, 0.0, count=1000), np.broadcast_to(best, (1000, 4)))
 
 
 def test_greedy_takes_the_best_legal_action():

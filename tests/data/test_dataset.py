@@ -94,6 +94,7 @@ def copy(sound, tmp_path):
     has_win=st.booleans(),
     seed=st.integers(0, 99),
 )
+@pytest.mark.slow
 def test_round_trip(tmp_path_factory, n_agents, n_actions, obs_size, state_size, lengths, has_win, seed):
     spec = EnvSpec("toy", "1", {}, n_agents, n_actions, obs_size, state_size, 7, has_win)
     flat = make_flat(spec, lengths, seed)

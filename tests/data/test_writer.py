@@ -53,6 +53,7 @@ def message(function, *args, **kwargs) -> str:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=8))
+@pytest.mark.slow
 def test_what_is_added_is_what_is_read(tmp_path_factory, seeds):
     path = tmp_path_factory.mktemp("writer") / "play"
     episodes = [episode(seed) for seed in seeds]

@@ -79,12 +79,14 @@ def test_everything_is_written(written):
     [("smax:3m", True), ("my.game:Team", True), ("pettingzoo:a.b", True), ("log.csv", False), ("smax:", False),
      ("C:/log file", False), ("my log:x y", False), ("a b:c", False)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_the_command_names_only_environments_that_can_be_made(env, known):
     lines = command(env, "it's/my log", ()).splitlines()
     assert shlex.split(lines[-1])[-4:] == ["--env", env if known else "YOUR_ENVIRONMENT", "--data", "it's/my log"]
     assert [line.startswith("# to train, name the environment") for line in lines[:-1]] == [True] * (not known)
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_and_escapes_everything(written):
     page = (written[1] / "index.html").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
@@ -94,6 +96,7 @@ def test_the_page_needs_nothing_and_escapes_everything(written):
         assert part in page
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_tables_findings_and_verdict_in_80_columns(written):
     text = written[2]
     before_command = text[: text.index("Next:")]
@@ -103,12 +106,14 @@ def test_the_terminal_shows_tables_findings_and_verdict_in_80_columns(written):
     assert "--change" in text[text.index("Next:") :] and "Written:" in text
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_the_report_and_the_fit_can_be_left_out(dataset, written):
     assert diagnose(dataset.path).profile == written[0].profile
     quick = diagnose(dataset.path, clone=False)
     assert quick.profile["clone"] is None and any("not measured" in s.sentence for s in quick.verdict)
 
 
+@pytest.mark.slow
 def test_wrong_arguments_are_refused(dataset, tmp_path):
     data = str(dataset.path)
     with pytest.raises(UserError, match="must end in .png, .svg, .pdf; got"):
@@ -120,6 +125,7 @@ def test_wrong_arguments_are_refused(dataset, tmp_path):
         inspect(data, tmp_path / "out", action_names=["a"], clone=False)
 
 
+@pytest.mark.slow
 def test_nothing_readable_still_makes_a_page(dataset, tmp_path):
     """Rows of NaN in every episode: no profile, but findings on the page and in the numbers."""
     shutil.copytree(dataset.path, tmp_path / "play")

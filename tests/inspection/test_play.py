@@ -150,6 +150,7 @@ def clones():
     return {p.__name__: clone_of(play(p)) for p in (scripted, two_habits, sober_and_drunk, deterministic, uniform)}
 
 
+@pytest.mark.slow
 def test_the_entropy_of_a_known_policy(clones):
     """ε-greedy with ε = 0.2 on four actions: the greedy one has 0.85, each other one 0.05."""
     found = clone.figures(clones["scripted"], 2)

@@ -68,6 +68,7 @@ def test_what_is_an_argument_and_what_stays():
     assert not set(found) & {*shapes, *others, "1.offline_share.start"}  # the last is a 0
 
 
+@pytest.mark.slow
 def test_one_program_serves_all_numbers_and_each_has_its_own_result(tmp_path):
     rng = np.random.default_rng(0)
     episodes = [random_episode(rng, n) for n in (3, 5, 4, 6)]

@@ -57,6 +57,7 @@ def test_a_gap_is_never_negative_and_a_calibrated_one_never_smaller(seed, mixer)
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.slow
 def test_what_lies_below_the_return_is_not_pushed_down(mixer):
     """With returns above every value, only the logged joint action's value has a slope left: −1 for each agent."""
     weights, q, avail, action = drawn(0, mixer)

@@ -121,6 +121,7 @@ def test_rows_written_again_after_a_resume_replace_the_old_ones(tmp_path: Path) 
     assert run.notes == ("2 evaluations were written again after a resume; the later ones count.",)
 
 
+@pytest.mark.slow
 def test_page_states_the_numbers(report: Path) -> None:
     text = parse(report).text
     result = summarise_run(load_run(report.parent))
@@ -134,6 +135,7 @@ def test_page_states_the_numbers(report: Path) -> None:
         assert fmt.steps(seed.last) in text
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_from_elsewhere(report: Path) -> None:
     page, source = parse(report), report.read_text()
     for reference in [*page.references, *re.findall(r"url\((#[^)]+)\)", source)]:
@@ -143,6 +145,7 @@ def test_page_needs_nothing_from_elsewhere(report: Path) -> None:
     assert "<script" not in source and "@import" not in source and "@font-face" not in source
 
 
+@pytest.mark.slow
 def test_page_is_readable_without_seeing_it(report: Path) -> None:
     source = report.read_text()
     assert source.count("<svg ") == source.count('role="img" aria-label="') == 3
@@ -150,6 +153,7 @@ def test_page_is_readable_without_seeing_it(report: Path) -> None:
     assert '<html lang="en">' in source and 'scope="col"' in source and 'scope="row"' in source
 
 
+@pytest.mark.slow
 def test_numbers_are_named_in_words(report: Path, tmp_path: Path) -> None:
     run = shutil.copytree(report.parent, tmp_path / "run", ignore=shutil.ignore_patterns("figures", "report.html"))
     summary = {"evaluation_s": 12.5, "predicted_program_bytes": 2**21, "state_sha256": "0123" * 16, "own_s": 3.0}
@@ -170,11 +174,13 @@ def test_numbers_are_named_in_words(report: Path, tmp_path: Path) -> None:
     assert before.startswith('class="pairs"') and "table.pairs td { text-align: left; overflow-wrap: anywhere" in source
 
 
+@pytest.mark.slow
 def test_pictures_follow_the_scheme_of_the_page(report: Path) -> None:
     for drawn in report.read_text().split("<svg ")[1:]:
         assert not re.search("#fff|white", drawn.partition("</svg>")[0])  # no block of white in dark mode
 
 
+@pytest.mark.slow
 def test_printed_headings_stay_with_what_they_head(report: Path) -> None:
     printed = report.read_text().partition("@media print")[2].partition("</style>")[0]
     assert re.search(r"h2, h3[^{]*{ break-after: avoid", printed) and "overflow: visible" in printed
@@ -213,10 +219,12 @@ def test_one_seed_that_fell_is_one(tmp_path: Path) -> None:
     assert "The one seed that fell did not come back to that score." in reading(run, summarise_run(run))
 
 
+@pytest.mark.slow
 def test_values_are_escaped(report: Path) -> None:
     assert "a &lt;b&gt; &amp; c" in report.read_text()
 
 
+@pytest.mark.slow
 def test_figures_lie_beside_the_page(report: Path) -> None:
     found = {f.name for f in (report.parent / "figures").iterdir()}
     assert found == {f"{n}.{kind}" for n in ("learning", "q_values", "dataset") for kind in ("svg", "png")}

@@ -148,6 +148,7 @@ def log_of(spec):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of sums of numbers near the largest
 @pytest.mark.parametrize("name", ["config.json", "summary.json", "versions.json", "dataset.json", "handover.json"])
+@pytest.mark.slow
 def test_a_runs_json_of_other_types_is_refused_or_shown(sound, tmp_path, monkeypatch, name):
     monkeypatch.setattr(page, "picture", lambda *_: Picture(Markup(""), ()))
     monkeypatch.setattr("ovmse.stats.estimates.bootstrap_interval", lambda *_, **__: None)
@@ -162,6 +163,7 @@ def test_a_runs_json_of_other_types_is_refused_or_shown(sound, tmp_path, monkeyp
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", ["metrics.jsonl", "about.json"])
+@pytest.mark.slow
 def test_rows_and_checkpoints_of_other_types_are_refused(sound, tmp_path, monkeypatch, name):
     monkeypatch.setattr(page, "_page", lambda *_: None)
     monkeypatch.setattr("ovmse.stats.estimates.bootstrap_interval", lambda *_, **__: None)
