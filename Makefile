@@ -13,7 +13,7 @@ demo: $(VENV)/run.done  ## pre-train a team on a shipped dataset, hand it over, 
 test: $(VENV)/test.done  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 
-check: lint  ## before a commit: style, types, contracts and the fast tests, four to five minutes on two cores
+check: lint  ## before a commit: style, types, contracts and the fast tests, two and a half minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15 -m "not slow"
 
 lint: $(VENV)/test.done  ## style, types, spelling, and what may import what
