@@ -48,8 +48,8 @@ def test_a_method_runs_from_end_to_end(name, tmp_path, logged):
     pretrains, goes_online = method.offline_loss is not None, method.online_target is not None
     updates = OFFLINE_UPDATES if pretrains else 0
     rows = [("offline", n) for n in (0, updates)] if pretrains else []
-    warm_up = int(method.warm_up * ENV_STEPS)
-    online = [max(0, n * ENV_STEPS // 4 - warm_up) // 2 for n in range(5)]
+    warm_up = int(method.warm_up * ENV_STEPS)  # rounds of 4 steps, with 2 updates from the one on that completes it
+    online = [2 * sum(step >= warm_up for step in range(4, n * ENV_STEPS // 4 + 1, 4)) for n in range(5)]
     rows += [("online", updates + done) for done in online] if goes_online else []
     assert [(row["phase"], row["updates"]) for row in found.rows] == rows
     assert (found.handover is not None) == (pretrains and goes_online and not method.reinitialise_online)
