@@ -1,10 +1,14 @@
-"""Collecting: what is refused before anything is trained."""
+"""Collecting: what is refused before anything is trained, and what a team is judged by."""
 
+import jax
 import pytest
 
-from ovmse.collection.collect import collect
+from ovmse import envs
+from ovmse.collection.collect import Behaviour, behaviour_config, collect, judged
 from ovmse.collection.settings import Collecting
 from ovmse.core.errors import UserError
+from ovmse.learning import learner
+from ovmse.training import start
 
 ENDLESS = """
 import numpy as np
@@ -27,3 +31,20 @@ def test_an_environment_is_checked_before_anything_is_trained(tmp_path, monkeypa
     with pytest.raises(UserError, match="check of endless: .*the episode goes on after spec.episode_limit = 4 steps"):
         collect(Collecting(env="endless_game:Endless", quality="random", episodes=4, out=tmp_path / "made"))
     assert not (tmp_path / "made").exists()
+
+
+def test_a_team_is_judged_on_episodes_that_neither_chose_it_nor_are_recorded():
+    """Keys of a seed: training's evaluations (`ovmse.training.start`) fold in 1, recordings of two teams 2 and 3."""
+    seen = []
+
+    def collect_episodes(actors, turn, epsilon):
+        seen.append(jax.random.key_data(actors[0].key)[0].tolist())
+        raise KeyboardInterrupt
+
+    config = behaviour_config(Collecting(seed=7))
+    team = learner.init(config.learner, envs.make("matrix:two_step").spec, jax.random.key(0)).team
+    with pytest.raises(KeyboardInterrupt):
+        judged(config, collect_episodes, Behaviour(team, 0, 0.0), "return")
+    keys = start.seed_keys(config)
+    used = [jax.random.fold_in(keys[0], number) for number in (1, 2, 3)]
+    assert seen and seen[0] not in [jax.random.key_data(key).tolist() for key in used]

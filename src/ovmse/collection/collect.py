@@ -21,7 +21,7 @@ from ovmse.envs.protocol import AnyEnvironment
 from ovmse.envs.settings import parse_settings
 from ovmse.learning import learner, replay as replays
 from ovmse.learning.evaluation import evaluate
-from ovmse.learning.parallel import SeedBatches, split
+from ovmse.learning.parallel import split
 from ovmse.learning.play import Actor, CollectFn, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
@@ -35,6 +35,7 @@ from ovmse.training.train import run_phases
 
 FRESH_EPISODES = 256
 """Episodes on which a chosen team's score is told: those that it was chosen by flatter it."""
+FRESH = 4  # folded into the seed's key for them: training evaluates by 1, and recording begins at 2 (two teams at most)
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ def train_behaviour(
         except Interrupted:
             raise KeyboardInterrupt from None  # a dataset is collected in one go
         medium, expert, score = choose(run.out, config, env.spec, state.learner.team)
-    keys = split(jax.random.fold_in(jax.random.key(config.seed), 1)[None], 1)
-    medium, expert = (judged(config, collect_episodes, each, score, keys) for each in (medium, expert))
+    medium, expert = (judged(config, collect_episodes, each, score) for each in (medium, expert))
     found = Trained(
         state.replay, medium, expert, f"greedy {score.replace('_', ' ')} in {FRESH_EPISODES} fresh episodes"
     )
@@ -117,10 +117,9 @@ def train_behaviour(
     return found
 
 
-def judged(
-    config: Config, collect_episodes: CollectFn, behaviour: Behaviour, score: str, keys: SeedBatches
-) -> Behaviour:
-    """The behaviour with its score on fresh episodes."""
+def judged(config: Config, collect_episodes: CollectFn, behaviour: Behaviour, score: str) -> Behaviour:
+    """The behaviour with its score on episodes that nothing was chosen by."""
+    keys = split(jax.random.fold_in(jax.random.key(config.seed), FRESH)[None], 1)
     scores = evaluate(
         replace(config, evaluate_episodes=FRESH_EPISODES), collect_episodes, [Teams(behaviour.team)], keys
     )
