@@ -3,7 +3,7 @@
 python studies/tables.py
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +23,39 @@ SETTINGS = {
 TASKS = ("3m", "two_step, 58 steps of waiting", "simple_spread", "2s3z")
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first column is text, the others are numbers."""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+def table(
+    corner: str,
+    columns: Sequence[str],
+    rows: dict[str, str],
+    cells: dict[tuple[str, str], dict[str, Any]],
+    show: Callable[[dict[str, Any]], str],
+) -> str:
+    """A table in Markdown. rows: each one's name, and what it is called; cells: the lines by column and row."""
+    lines: list[list[str]] = [[corner, *columns], ["---", *("---:" for _ in columns)]]
+    for row, text in rows.items():
+        there = (cells.get((column, row)) for column in columns)
+        lines.append([text, *("not run" if line is None else show(line) for line in there)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def long_episodes(lines: Sequence[dict[str, Any]]) -> str:
     """Of every method and game the largest mean |Q_tot| of any evaluation, and each seed's last return."""
-    found = {(line["game"], line["method"]): line for line in lines}
 
-    def cell(game: str, method: str) -> str:
-        line = found.get((game, method))
-        if line is None:
-            return "not run"
-        return (
-            line.get("error") or f"{line['largest_q_tot']:.1f} ({', '.join(f'{x:.0f}' for x in line['final_return'])})"
-        )
+    def show(line: dict[str, Any]) -> str:
+        returns = ", ".join(f"{x:.0f}" for x in line.get("final_return", ()))
+        return line.get("error") or f"{line['largest_q_tot']:.1f} ({returns})"
 
-    methods = dict.fromkeys(line["method"] for line in lines)
-    return markdown(("method", *GAMES), [(f"`{name}`", *(cell(game, name) for game in GAMES)) for name in methods])
+    methods = {line["method"]: f"`{line['method']}`" for line in lines}
+    return table("method", GAMES, methods, {(line["game"], line["method"]): line for line in lines}, show)
 
 
 def target_refresh(lines: Sequence[dict[str, Any]]) -> str:
     """Of every setting and task the mean online return over all evaluations, and in brackets that of the last two."""
-    found = {(line["task"], line["setting"]): line for line in lines}
 
-    def cell(task: str, setting: str) -> str:
-        line = found.get((task, setting))
-        if line is None:
-            return "not run"
+    def show(line: dict[str, Any]) -> str:
         return f"{np.mean(line['mean_return']):.2f} ({np.mean(line['final_return']):.2f})".replace("-", "−")
 
-    rows = [(text, *(cell(task, setting) for task in TASKS)) for setting, text in SETTINGS.items()]
-    return markdown(("target network", *TASKS), rows)
+    return table("target network", TASKS, SETTINGS, {(line["task"], line["setting"]): line for line in lines}, show)
 
 
 TABLES = {"long_episodes": long_episodes, "target_refresh": target_refresh}

@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from ovmse.core.schedules import is_zero
 
-BUDGETS = ("online_env_steps", "schedule_env_steps", "offline_updates")
+WHOLE = ("online_env_steps", "schedule_env_steps", "offline_updates")
 """Whole numbers that change no shape where they are read."""
 
 Settings = TypeVar("Settings")
@@ -30,7 +30,7 @@ def numbers_of(settings: Any, path: str = "") -> dict[str, np.ndarray]:
         if dataclasses.is_dataclass(part):
             found |= numbers_of(part, f"{path}{name}.")
         elif name in arguments and not (part is None or isinstance(part, bool) or is_zero(part)):
-            found[path + name] = np.asarray(part, np.int32 if name in BUDGETS else np.float32)
+            found[path + name] = np.asarray(part, np.int32 if name in WHOLE else np.float32)
     return found
 
 
@@ -62,7 +62,7 @@ def _arguments(kind: type) -> frozenset[str]:
     if kind.__module__.partition(".")[0] != "ovmse":
         return frozenset()
     hints = get_type_hints(kind)
-    return frozenset(name for name, hint in hints.items() if name in BUDGETS or float in _kinds(hint))
+    return frozenset(name for name, hint in hints.items() if name in WHOLE or float in _kinds(hint))
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

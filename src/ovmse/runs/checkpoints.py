@@ -19,7 +19,7 @@ import msgspec
 from ovmse import config
 from ovmse.config import Config
 from ovmse.core.errors import Unwritable, UserError, number_of, typed_command
-from ovmse.runs.metrics_file import checked_rows
+from ovmse.runs.metrics_file import check_rows
 from ovmse.system import files
 from ovmse.system.clock import SavedClock
 
@@ -283,7 +283,7 @@ def check_own(saved: Saved, described: dict[str, Any]) -> None:
 
 def check_content(saved: Saved, seeds: int) -> None:
     """Raise `UserError` unless a checkpoint's rows can be used, and what it counts of each seed is there for all."""
-    checked_rows(saved.path / ROWS)
+    check_rows(saved.path / ROWS, dict(enumerate(saved.rows, start=1)))
     held, experience = saved.about["rows_in_use"], saved.about["experience"]
     if len(held) != seeds * (saved.about["phase"] == "online") or len(experience) not in (0, seeds):
         raise UserError(f"{saved.path} is damaged: {ABOUT} is not of {number_of(seeds, 'seed')}.")

@@ -160,9 +160,14 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def checked_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl as they are written. Raises `UserError` where one can't be used."""
     rows = numbered_json_lines(path)
+    check_rows(path, rows)
+    return list(rows.values())
+
+
+def check_rows(path: Path, rows: Mapping[int, Any]) -> None:
+    """Raise `UserError` where a row of a metrics.jsonl, by its line, can't be used."""
     for i, row in rows.items():
         _checked(as_type(row, JsonObject, f"{path}, line {i}"), ROW_FIELDS, f"{path}, line {i}")
-    return list(rows.values())
 
 
 def _checked(found: JsonObject, fields: Fields, where: str) -> JsonObject:

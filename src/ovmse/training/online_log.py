@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ovmse.config import Config
-from ovmse.core.types import EnvSpec
+from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.data.raw_episode import RawEpisode
 from ovmse.data.writer import DatasetWriter
@@ -50,7 +50,8 @@ def open_writers(out: Path, config: Config, spec: EnvSpec, kept: Sequence[int] |
         if kept is not None and closed.exists():
             if writers[-1].episodes < kept[i]:
                 writers[-1].keep(0)
-                writers[-1].add(raw_episodes(Dataset.open(closed)))
+                whole = Dataset.open(closed)
+                writers[-1].add([raw_episode(whole.episode(e), whole.won[e], e) for e in range(len(whole.length))])
                 writers[-1].sync()
             shutil.rmtree(closed)
         if kept is not None:
@@ -74,28 +75,18 @@ def keep(writers: Sequence[DatasetWriter], turns: list[Turn]) -> None:
     turns.clear()
 
 
-def raw_episodes(dataset: Dataset) -> list[RawEpisode]:
-    """The episodes of a dataset, to be written anew."""
-    logged = []
-    for e in range(len(dataset.length)):
-        x = dataset.episode(e)
-        obs, action, reward, terminal, state, avail = map(
-            np.asarray, (x.obs, x.action, x.reward, x.terminal, x.state, x.avail)
-        )
-        won = bool(dataset.won[e])
-        logged.append(RawEpisode(obs, action, reward, terminal, state, avail, won, f"online episode {e}"))
-    return logged
-
-
 def episodes_of(played: Rollout) -> list[RawEpisode]:
     """The episodes of a rollout (leading axis: episode), without their padding."""
-    episodes, won = played
-    logged = []
-    for e, length in enumerate(episodes.valid.sum(axis=1)):
-        obs, state, avail = (getattr(episodes, name)[e, : length + 1] for name in ("obs", "state", "avail"))
-        action, reward, terminal = (getattr(episodes, name)[e, :length] for name in ("action", "reward", "terminal"))
-        logged.append(RawEpisode(*(obs, action, reward, terminal, state, avail), bool(won[e]), f"online episode {e}"))
-    return logged
+    each = (jax.tree.map(lambda x: x[e], played) for e in range(len(played.won)))  # noqa: B023
+    return [raw_episode(one.episodes, one.won, e) for e, one in enumerate(each)]
+
+
+def raw_episode(episode: Episode, won: bool | np.bool_, number: int) -> RawEpisode:
+    """An episode as a writer takes it, without its padding."""
+    length = int(episode.valid.sum())
+    obs, state, avail = (np.asarray(x)[: length + 1] for x in (episode.obs, episode.state, episode.avail))
+    action, reward, terminal = (np.asarray(x)[:length] for x in (episode.action, episode.reward, episode.terminal))
+    return RawEpisode(obs, action, reward, terminal, state, avail, bool(won), f"online episode {number}")
 
 
 @contextlib.contextmanager
