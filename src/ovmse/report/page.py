@@ -38,6 +38,7 @@ SPEED = {
     "predicted_learning_bytes": "predicted memory: learning",
     "predicted_compiling_bytes": "predicted memory: compiling",
     "state_sha256": "checksum of the final state (SHA-256)",
+    "checkpoint": "checkpoint kept, to train for longer from",
 }
 
 
