@@ -125,7 +125,7 @@ class Config:
     """keep the last checkpoint when the run ends, however large, so that it can be trained for longer; one of at most
     256 MB is kept in any case"""
     change: tuple[str, ...] = ()
-    """a change to the method, such as explore.epsilon=linear(0.3,0.05) or offline_loss.alpha=5; may be repeated"""
+    """a change to the method, such as explore.epsilon=linear(0.2,0.05) or offline_loss.alpha=5; may be repeated"""
     env_settings: tuple[str, ...] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
     env_seconds: float = 60.0

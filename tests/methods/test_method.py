@@ -73,6 +73,22 @@ def test_exploration_follows_its_schedule(part, function):
     np.testing.assert_array_equal(ours, jax.vmap(lambda k: function(k, q, avail, jnp.float32(0.75)))(keys))
 
 
+@pytest.mark.parametrize("n_agents", [3, 10])
+def test_methods_that_are_compared_let_each_agent_act_at_random_equally_often(n_agents):
+    """The share of an agent's actions that are not greedy; of 50 actions the greedy one is drawn once in 50."""
+    q = jnp.zeros((n_agents, 50)).at[:, 7].set(1.0)
+    inputs = ActionInputs(q, jnp.ones(q.shape, bool), 0, jnp.float32(0.5), None, None, 6)
+    draws = 20_000
+
+    def deviations(explore):
+        return np.asarray(jax.vmap(lambda key: explore(key, inputs))(jax.random.split(KEY, draws))) != 7
+
+    for explore in (METHODS["ovmse"].explore, METHODS["finetune"].explore, Independent(constant(0.06), per_agent=True)):
+        assert deviations(explore).mean() == pytest.approx(0.06 * 0.98, abs=4 * (0.06 / draws / n_agents) ** 0.5)
+    always = deviations(Sequential(constant(0.9), per_agent=True))
+    assert always.sum(axis=1).max() == 1 and always.any(axis=1).mean() > 0.97  # one explorer in every step, never two
+
+
 def test_the_memory_is_the_frozen_teams_q_tot(seen):
     episode, team = seen.episode, random_team(0)
     np.testing.assert_allclose(offline_q_tot(team, episode), values.taken_q_tot(team, episode))

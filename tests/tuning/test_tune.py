@@ -128,7 +128,7 @@ def test_a_constant_schedule_is_moved_as_a_whole(monkeypatch):
 def test_settings_are_put_in_place():
     settings = {"explore.epsilon.start": 0.2, "offline_loss.form": "joint", "learner.learning_rate": 0.001}
     method, learner = spaces.put(OVMSE, LEARNER, settings)
-    assert method.explore.epsilon == linear(0.2, 0.05) and method.offline_loss.form == "joint"
+    assert method.explore.epsilon == linear(0.2, 0.02) and method.offline_loss.form == "joint"
     assert learner == replace(LEARNER, learning_rate=0.001)
     assert flags_of(tried(1, 0.0, settings)) == [
         "--change", "explore.epsilon.start=0.2", "--change", "offline_loss.form=joint", "--learning-rate", "0.001",
@@ -232,7 +232,7 @@ class Runs:
             raise trouble
         method = change_method(ovmse.methods.find(config.method), config.change)
         (config.out / "offline.safetensors").touch()
-        score, rows = float(method.explore.epsilon.start), []
+        score, rows = float(method.explore.epsilon.start) + 0.2, []
         for seed in range(config.seed, config.seed + config.seeds):
             rows += [row("offline", seed, config.offline_updates, 0, 0.1)]
             if method.online_target is not None:
@@ -288,7 +288,7 @@ def test_the_score_is_what_the_report_says(tmp_path, data, runs):
 
 
 def test_the_default_wins_where_nothing_is_better(tmp_path, data, runs):
-    [found] = tune(search(tmp_path / "s", data, ("ovmse",), space=("explore.epsilon.start=uniform(0.01,0.2)",)))
+    [found] = tune(search(tmp_path / "s", data, ("ovmse",), space=("explore.epsilon.start=uniform(0.01,0.09)",)))
     assert found.best.number == 0 and found.best.settings == {}
     assert "| the defaults |" in (tmp_path / "s" / "tuning.md").read_text()
 

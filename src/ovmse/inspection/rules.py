@@ -273,24 +273,24 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "exploration": (
         Rule(
             lambda f: f.good and not f.broad,
-            "Explore little at first: ε from 0.1 to 0.02.",
+            "Explore little at first: ε of each agent from 0.03 to 0.01.",
             "The team starts from good play, and every random action departs from it.",
+            OVMSE,
+            ("explore.epsilon=linear(0.03,0.01)",),
+        ),
+        Rule(
+            lambda f: f.narrow or f.poor,
+            "Explore much at first: ε of each agent from 0.1 to 0.02, the library's default.",
+            "What the data does not show must be found online; one random agent at a time keeps the team playing.",
             OVMSE,
             ("explore.epsilon=linear(0.1,0.02)",),
         ),
         Rule(
-            lambda f: f.narrow or f.poor,
-            "Explore much at first: ε from 0.3 to 0.05, the library's default.",
-            "What the data does not show must be found online; one random agent at a time keeps the team playing.",
-            OVMSE,
-            ("explore.epsilon=linear(0.3,0.05)",),
-        ),
-        Rule(
             always,
-            "Explore moderately at first: ε from 0.2 to 0.05.",
+            "Explore moderately at first: ε of each agent from 0.06 to 0.02.",
             "The data shows alternatives already.",
             OVMSE,
-            ("explore.epsilon=linear(0.2,0.05)",),
+            ("explore.epsilon=linear(0.06,0.02)",),
         ),
     ),
 }

@@ -36,35 +36,48 @@ class EpsilonGreedy(_Exploration):
 
 
 @dataclass(frozen=True)
-class Sequential(_Exploration):
+class _SharedExploration(_Exploration):
+    per_agent: bool = False
+
+    def step_epsilon(self, inputs: ActionInputs) -> Float[Array, ""]:
+        """The ε of a step: that of the schedule, or N times as much, at most 1, where it is each agent's."""
+        epsilon = self.epsilon(inputs.progress)
+        return jnp.minimum(1.0, inputs.q.shape[0] * epsilon) if self.per_agent else epsilon
+
+
+@dataclass(frozen=True)
+class Sequential(_SharedExploration):
     """Sequential Exploration (OVMSE, Zhong et al. 2024): with probability ε one agent acts at random, others greedily.
 
     The agents share a seed per episode, so that each derives without a message whether it is its turn.
 
     Args:
         epsilon: the schedule of ε over the online budget, within [0, 1]; each agent's own rate is ε/N.
+        per_agent: ε is each agent's own rate, as that of `EpsilonGreedy` is: a step has an explorer with probability
+            min(1, Nε), since no more than one agent explores at a time.
 
     Raises:
         UserError: where ε is no schedule, or leaves [0, 1].
     """
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
-        return action_selection.sequential(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
+        return action_selection.sequential(key, inputs.q, inputs.avail, self.step_epsilon(inputs))
 
 
 @dataclass(frozen=True)
-class Independent(_Exploration):
+class Independent(_SharedExploration):
     """Sequential exploration without the shared seed: each agent explores alone, with probability ε/N.
 
     Args:
         epsilon: the schedule of ε over the online budget, within [0, 1].
+        per_agent: ε is each agent's own rate, at most 1/N, as `Sequential` understands it.
 
     Raises:
         UserError: where ε is no schedule, or leaves [0, 1].
     """
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
-        return action_selection.independent(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
+        return action_selection.independent(key, inputs.q, inputs.avail, self.step_epsilon(inputs))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,6 @@ from ovmse.methods.targets import OfflineValueMemory
 OVMSE = Method(
     offline_loss=CQL(alpha=3.0),
     online_target=OfflineValueMemory(weight=linear(1.0, 0.1)),  # y + λ max(0, memory − y)
-    explore=Sequential(epsilon=linear(0.3, 0.05)),
+    explore=Sequential(epsilon=linear(0.1, 0.02), per_agent=True),
     offline_share=constant(0.1),
 )
