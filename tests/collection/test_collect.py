@@ -1,10 +1,11 @@
 """Collecting: what is refused before anything is trained, and what a team is judged by."""
 
 import jax
+import numpy as np
 import pytest
 
 from ovmse import envs
-from ovmse.collection.collect import Behaviour, behaviour_config, collect, judged
+from ovmse.collection.collect import Behaviour, behaviour_config, collect, halfway, judged
 from ovmse.collection.settings import Collecting
 from ovmse.core.errors import UserError
 from ovmse.learning import learner
@@ -48,3 +49,18 @@ def test_a_team_is_judged_on_episodes_that_neither_chose_it_nor_are_recorded():
     keys = start.seed_keys(config)
     used = [jax.random.fold_in(keys[0], number) for number in (1, 2, 3)]
     assert seen and seen[0] not in [jax.random.key_data(key).tolist() for key in used]
+
+
+@pytest.mark.parametrize(
+    ("scores", "level", "expected"),
+    [
+        ([0.0, 0.28, 0.15, 0.06, 0.22, 0.36, 0.43], 0.215, 4),  # 0.28 was luck: the next is below
+        ([0.0, 0.1, 0.2, 0.4, 0.5, 1.0], 0.5, 4),
+        ([0.0, 0.1, 0.45, 0.9, 1.0], 0.5, 2),  # nearer than the first that is above
+        ([0.0, 0.1, 1.0], 0.5, 1),
+        ([0.0, 1.0], 0.5, 1),  # the best one, where there is no other
+        ([0.9, 0.1, 1.0], 0.5, 1),  # never the untrained first
+    ],
+)
+def test_medium_is_where_the_run_comes_to_half_of_the_best_to_stay(scores, level, expected):
+    assert halfway(np.array(scores), level) == expected

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ovmse import envs, methods
 from ovmse.collection.settings import BEHAVIOUR_METHOD, PATHS, Collecting, Quality
@@ -201,8 +202,7 @@ def behaviour_config(collecting: Collecting) -> Config:
 def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behaviour, Behaviour, str]:
     """The medium and the expert checkpoint of a training run.
 
-    The expert is the best one; medium the one whose score is nearest half of the expert's (where nothing was won:
-    half-way between the first checkpoint's return and the expert's).
+    The expert is the best one; medium is the one at which the run comes to half of the expert's score (`halfway`).
     """
     rows = checked_rows(run_dir / "metrics.jsonl")
     score = "win_rate" if spec.has_win and any(row.get("win_rate") for row in rows) else "return"
@@ -215,13 +215,25 @@ def choose(run_dir: Path, config: Config, spec: Any, like: Team) -> tuple[Behavi
             f"after {config.online_env_steps} environment steps the behaviour team is no better than at first "
             f"({score} {scores[best]:.3g}); give it more --behaviour-env-steps."
         )
-    half = 1 + int(np.abs(scores[1 : best + 1] - (floor + scores[best]) / 2).argmin())  # 0 has played nothing yet
+    half = halfway(scores[: best + 1], (floor + scores[best]) / 2)
     one_seed = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), like)
 
     def behaviour(i: int) -> Behaviour:
         return Behaviour(pytree_files.restore(kept[i], one_seed), rows[i]["env_steps"], float(scores[i]))
 
     return behaviour(half), behaviour(best), score
+
+
+def halfway(scores: Float[np.ndarray, " K"], level: float) -> int:
+    """The checkpoint nearest to a level as a run comes to stay there: up to the best one, but for the untrained first.
+
+    That is the first one that reaches the level as the next one does, too, or the one before it. A single high score of
+    a team that has hardly learned is luck, and would leave medium-replay next to nothing.
+    """
+    reached = np.append(scores >= level, True)
+    stays = 1 + int((reached[1:-1] & reached[2:]).argmax())
+    before = max(1, stays - 1)
+    return before if abs(scores[before] - level) < abs(scores[stays] - level) else stays
 
 
 def record(
