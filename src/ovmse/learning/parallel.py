@@ -17,7 +17,7 @@ from ovmse.learning.numbers import numbers_of, with_numbers
 
 AXIS = "seeds"
 # On a CPU the matrix products are library calls, so that LLVM's costlier passes make nothing but compilation slower:
-# at level 1 SMAX compiles in a third of the time, and updates are as fast.
+# at level 1 SMAX compiles in a third of the time, and updates are as fast. Who asks JAX for level 0 gets that.
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 SeedBatches = list[Any]
@@ -109,7 +109,8 @@ def over_seeds(
         mapped = jax.shard_map(local, mesh=_mesh(seeds), in_specs=specs, out_specs=along, check_vma=False)
         return mapped(states, beside, *shared)
 
-    donated, options = (() if keep else (0,)), (None if batched() else CPU_OPTIONS)
+    donated = () if keep else (0,)
+    options = None if batched() or jax.config.read("jax_disable_most_optimizations") else CPU_OPTIONS
     compiled = jax.jit(program, donate_argnums=donated, compiler_options=options)
     numbers = numbers_of(settings)
 
