@@ -21,24 +21,16 @@ from ovmse.runs import checkpoints
 from ovmse.runs.saved_config import read_config
 from ovmse.system import pytree_files
 from ovmse.system.signals import Interrupted
-from ovmse.training import memory, online_phase
+from ovmse.training import memory
 from ovmse.training.loop import PhaseLoop
 from ovmse.training.train import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
 
 
 @pytest.fixture(scope="module")
 def two_step_data(tmp_path_factory):
     return write_two_step(tmp_path_factory.mktemp("data") / "two-step")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_length():
-    """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online_phase, "lengths_within", lambda limit, data: [limit])
-        yield
 
 
 @pytest.fixture(scope="module")
