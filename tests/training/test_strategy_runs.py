@@ -1,6 +1,7 @@
 """Strategies in whole runs: priorities, warm-up, guides and fresh networks, taken over, stopped, resumed and judged."""
 
 import dataclasses
+import json
 
 import equinox as eqx
 import hypothesis.strategies as st
@@ -183,6 +184,16 @@ def test_one_offline_phase_serves_all_strategies_with_its_networks(tmp_path, log
     with pytest.raises(UserError, match="other networks: critics 1 there, 2 here; ratio False there, True here"):
         train(brief(tmp_path / "no", "balanced", data=log, pretrained=first.out))
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("method", ["pex", "jsrl"])
+def test_a_run_that_takes_over_an_offline_phase_ends_as_one_with_its_own(method, tmp_path, log):
+    alone = train(brief(tmp_path / "alone", method, data=log, seeds=2))
+    offline = train(brief(tmp_path / "offline", method, data=log, seeds=2, change=("online_target=None",)))
+    found = train(brief(tmp_path / "taken", method, data=log, seeds=2, pretrained=offline.out))
+    assert_same_rows(found.rows, alone.rows, rel=0.0)
+    ends = [json.loads((run.out / "summary.json").read_text())["state_sha256"] for run in (found, alone)]
+    assert ends[0] == ends[1]
 
 
 # Pairs

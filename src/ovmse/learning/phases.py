@@ -111,6 +111,11 @@ def learn_offline(
     return jax.lax.fori_loop(0, updates, one, state)
 
 
+def key_after(key: PRNGKeyArray, updates: Int[Array, ""]) -> PRNGKeyArray:
+    """The random state that so many offline updates leave: each splits it once (see `learn_offline`)."""
+    return jax.lax.fori_loop(0, updates, lambda i, key: jax.random.split(key)[0], key)
+
+
 def remember_data(method: Method, spec: EnvSpec, team: Team, data: Replay) -> Float[Array, " R"]:
     """What a team remembers beside each row of the dataset, computed once at the handover."""
     assert method.memory is not None

@@ -141,6 +141,11 @@ FUNCTIONS = (
     "priority",
 )
 """The fields of a method that are functions."""
+ONLINE = (
+    "online_target", "online_loss", "explore", "acting_utilities", "offline_share", "memory", "priority", "warm_up",
+    "reinitialise_online", "online_parts",
+)  # fmt: skip
+"""The fields of a method that are first read after the offline phase."""
 OBJECTIVE = ("offline_loss", "online_loss", "next_value", "parts")
 """The fields that make an offline objective; the others make a strategy."""
 

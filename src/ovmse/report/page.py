@@ -24,6 +24,7 @@ from ovmse.system.progress import duration
 
 SPEED = {
     "wall_s": "wall-clock time",
+    "cpu_s": "processor time",
     "compile_s": "compilation",
     "evaluation_s": "evaluation, compilation included",
     "offline_s": "offline phase, compilation included",

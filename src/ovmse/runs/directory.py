@@ -35,6 +35,11 @@ def create(out: Path) -> Path:
 
 def next_free(name: str, parent: Path = Path("runs")) -> Path:
     """``runs/NAME``, or with the next number after it where that is in use."""
-    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
     endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
-    return next(path for ending in endings if not (path := parent / f"{stem}{ending}").exists())
+    return next(path for ending in endings if not (path := parent / f"{slug(name)}{ending}").exists())
+
+
+def slug(name: str) -> str:
+    """A name as a directory can have it: other letters than these of all scripts, digits, ``-``, ``_``, ``.`` are
+    ``-``."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

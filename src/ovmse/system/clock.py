@@ -1,4 +1,4 @@
-"""Wall time, compile time and memory of a process."""
+"""Wall time, processor time, compile time and memory of a process."""
 
 import resource
 import sys
@@ -25,21 +25,28 @@ class SavedClock(TypedDict, total=False):
     """What a clock leaves in a checkpoint; what it lacks is none."""
 
     before: float
+    before_cpu: float
     spent: dict[str, Chunk]
 
 
 @dataclass
 class Clock:
-    """Wall time, compile time and work done, by kind of work."""
+    """Wall time, processor time, compile time and work done, the latter two by kind of work."""
 
     before: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    before_cpu: float = 0.0
+    started_cpu: float = field(default_factory=time.process_time)
     spent: dict[str, Chunk] = field(default_factory=dict)
     before_compiling: dict[str, float] = field(default_factory=dict)
 
     def elapsed(self) -> float:
         """Seconds since the run began, earlier parts of a resumed run included."""
         return self.before + time.monotonic() - self.started
+
+    def elapsed_cpu(self) -> float:
+        """Seconds that the cores have worked for this process since then, all threads together."""
+        return self.before_cpu + time.process_time() - self.started_cpu
 
     @contextmanager
     def measure(self, kind: str) -> Iterator[Chunk]:
@@ -53,11 +60,12 @@ class Clock:
 
     def saved(self) -> dict[str, Any]:
         """The clock as JSON, for a run that will be resumed."""
-        return {"before": self.elapsed(), "spent": {kind: vars(chunk) for kind, chunk in self.spent.items()}}
+        spent = {kind: vars(chunk) for kind, chunk in self.spent.items()}
+        return {"before": self.elapsed(), "before_cpu": self.elapsed_cpu(), "spent": spent}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from a saved clock."""
-        self.before = saved.get("before", 0.0)
+        self.before, self.before_cpu = saved.get("before", 0.0), saved.get("before_cpu", 0.0)
         self.spent = {kind: Chunk(**chunk) for kind, chunk in saved.get("spent", {}).items()}
         self.before_compiling = {kind: chunk.compiling for kind, chunk in self.spent.items()}
 
@@ -71,6 +79,7 @@ class Clock:
 
         return {
             "wall_s": round(self.elapsed(), 3),
+            "cpu_s": round(self.elapsed_cpu(), 3),
             "compile_s": round(sum(c.compiling for c in self.spent.values()), 3),
             **{f"{kind}_s": round(chunk.seconds, 3) for kind, chunk in self.spent.items()},
             "offline_updates_per_s": rate("offline", "updates"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from ovmse.core.errors import UserError
+from ovmse.system.cores import usable_cores
 
 
 def use() -> None:
@@ -19,9 +20,8 @@ def use() -> None:
     """
     if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise UserError("ovmse computes in single precision: unset JAX_ENABLE_X64 (jax_enable_x64), which is on.")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # after JAX's first computation it is too late, and nothing changes
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", len(usable_cores()))
     where = os.environ.get("OVMSE_COMPILATION_CACHE", "")
     if where != "off":
         base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()

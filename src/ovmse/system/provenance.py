@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ovmse.system.cores import usable_cores
+
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "jaxmarl", "pettingzoo", "mpe2", "zarr", "numpy")
 """What a run's bits may depend on, where it is installed."""
@@ -67,7 +69,7 @@ def dataset_versions() -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or ""),
+        "cores": str(len(usable_cores())),
         "device": devices(),
         "git_revision": git_revision(),
     }

@@ -12,7 +12,7 @@ from ovmse.core.networks import PLAIN, Team
 from ovmse.core.types import EnvSpec
 from ovmse.learning import learner
 from ovmse.learning.parallel import SeedBatches, join, over_seeds, padded_seeds, split
-from ovmse.learning.phases import SeedState, begin
+from ovmse.learning.phases import SeedState, begin, key_after
 from ovmse.methods.method import Method
 from ovmse.runs.metrics_file import checked_rows
 from ovmse.runs.saved_config import read_described
@@ -21,7 +21,10 @@ from ovmse.training.run import Run
 
 
 def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
-    """The teams and metrics of an earlier run's offline phase, in place of a phase of one's own."""
+    """The teams, metrics and random states of an earlier run's offline phase, in place of a phase of one's own.
+
+    The online phase is then bit for bit that of a run with the same offline phase of its own.
+    """
     config, state = run.task.config, join(states)
     assert config.pretrained is not None
     rows = offline_rows(config.pretrained)
@@ -39,7 +42,7 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
     updates = np.full_like(state.learner.updates, max(row["updates"] for row in rows))
 
     def start(team: Team, state: SeedState, updates: jax.Array) -> SeedState:
-        return begin(learner.restart(config.learner, team)._replace(updates=updates), state.key)
+        return begin(learner.restart(config.learner, team)._replace(updates=updates), key_after(state.key, updates))
 
     begin_anew = over_seeds(lambda x: start(*x), config.seeds, keep=True)  # one program, so that no arrays are shared
     return begin_anew(list(zip(split(team, config.seeds), states, split(updates, config.seeds), strict=True)))

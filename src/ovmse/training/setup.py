@@ -1,5 +1,7 @@
 """From a configuration to a checked task: everything found and held against each other before anything is written."""
 
+from collections.abc import Callable
+
 from ovmse import envs, methods
 from ovmse.config import Config
 from ovmse.core.errors import UserError
@@ -13,9 +15,10 @@ from ovmse.training.pretrained import check_pretrained
 from ovmse.training.run import Task
 
 
-def setup(config: Config) -> Task:
+def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open) -> Task:
     """Find everything that a configuration names and check that it fits together, before anything is written.
 
+    open_dataset: reads the dataset by its name or directory; whoever checks many runs may keep what was read.
     Raises `UserError` naming what does not.
     """
     jax_setup.use()
@@ -25,7 +28,7 @@ def setup(config: Config) -> Task:
     if method.uses_data:
         if config.data is None:
             raise UserError(f"the method {config.method!r} learns from data: give --data (such as smax-3m-medium).")
-        dataset = Dataset.open(config.data)
+        dataset = open_dataset(config.data)
         dataset.check_env(env.spec, config.allow_version_mismatch)
     if config.keep_experience and method.online_target is None:
         raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")

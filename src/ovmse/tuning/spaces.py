@@ -13,14 +13,8 @@ from typing import Any, Literal
 from ovmse.config import LearnerConfig
 from ovmse.core.errors import UserError
 from ovmse.core.schedules import Number, Schedule
-from ovmse.methods.method import Method
+from ovmse.methods.method import ONLINE, Method
 from ovmse.methods.overrides import change_method
-
-ONLINE = (
-    "online_target", "online_loss", "explore", "acting_utilities", "offline_share", "memory", "priority", "warm_up",
-    "reinitialise_online", "online_parts",
-)  # fmt: skip
-"""The fields of a `Method` that are first read after the offline phase."""
 
 
 @dataclass(frozen=True)

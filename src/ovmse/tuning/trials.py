@@ -15,6 +15,7 @@ from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
 from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Inexact, is_unfinished
+from ovmse.runs.directory import slug
 from ovmse.runs.metrics_file import checked_rows, load_run
 from ovmse.system import files
 from ovmse.training.display import Display
@@ -96,8 +97,7 @@ def plan(tuning: Tuning, name: str) -> SearchSpec:
         )
     setup(tuning.trial(name))
     measure = tuning.score if value.online_target is not None else "final"
-    folder = tuning.out / "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-    return SearchSpec(name, value, space, measure, folder)
+    return SearchSpec(name, value, space, measure, tuning.out / slug(name))
 
 
 def place(plan: SearchSpec, number: int) -> Path:
