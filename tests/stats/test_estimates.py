@@ -112,3 +112,21 @@ def test_seeds_with_other_steps_are_interpolated_on_what_both_cover() -> None:
 def test_a_long_grid_is_thinned_and_keeps_its_ends() -> None:
     grid = estimates.common_grid([np.arange(1000.0), np.arange(900.0)])
     assert (grid.size, grid[0], grid[-1]) == (estimates.MAX_GRID, 0.0, 899.0)
+
+
+def test_the_first_tenth_by_hand() -> None:
+    # at 0, 50, 100, 200 … of 1,000 steps; the first 100 have areas 50 · 0.5 and 50 · 0.3, the mean 0.4
+    steps, scores = np.array([0.0, 50.0, 100.0, 200.0, 1000.0]), np.array([0.6, 0.4, 0.2, 0.8, 0.8])
+    assert estimates.first_tenth_change(0.6, steps, scores, 1000.0) == pytest.approx(0.4 - 0.6)
+    # of 600 steps the tenth ends between two evaluations, at 60 with 0.36: 50 · 0.5 + 10 · 0.38
+    assert estimates.first_tenth_change(0.6, steps, scores, 600.0) == pytest.approx(28.8 / 60 - 0.6)
+    assert estimates.mean_within(steps, scores, 800.0, 1000.0) == pytest.approx(0.8)
+    assert estimates.mean_within(steps[:2], scores[:2], 800.0, 1000.0) == pytest.approx(0.4)  # as it was at the end
+
+
+def test_the_first_tenth_is_not_deepened_by_noise_as_the_dip_is() -> None:
+    rng = np.random.default_rng(0)
+    steps = np.linspace(0.0, 1000.0, 401)
+    noisy = 0.5 + 0.1 * rng.normal(size=(200, 401))  # nothing ever fell
+    assert abs(np.mean([estimates.first_tenth_change(0.5, steps, one, 1000.0) for one in noisy])) < 0.005
+    assert np.mean([estimates.dip(0.5, one) for one in noisy]) > 0.25

@@ -18,8 +18,9 @@ class SeedSummary:
     counts: whether the seed enters the averages. diverged: whether it ended without a finite score; `final` is then the
     worst there is (see `as_ended`). agree, difference: the handover check's verdict and the
     largest difference of a return. recovered: environment steps, None if never or not applicable.
-    regret: score units times environment steps. best: the highest evaluation; as a maximum over noisy evaluations it is
-    optimistic, and nothing is ranked by it.
+    first_tenth: the mean over the first tenth of the online budget minus `before`. last_fifth: the mean over the last
+    fifth of it. regret: score units times environment steps. best: the highest evaluation; as a maximum over noisy
+    evaluations it is optimistic, and nothing is ranked by it.
     last: position of the last evaluation (environment steps, or gradient updates without an online phase).
     """
 
@@ -30,9 +31,11 @@ class SeedSummary:
     after: float | None
     agree: bool | None
     difference: float | None
+    first_tenth: float | None
     dip: float | None
     recovered: float | None
     auc: float | None
+    last_fifth: float | None
     regret: float | None
     final: float
     best: float
@@ -55,12 +58,18 @@ class RunSummary:
     reference: float
     seeds: tuple[SeedSummary, ...]
     before: estimates.Estimate | None
+    first_tenth: estimates.Estimate | None
     dip: estimates.Estimate | None
     recovered: float | None
     auc: estimates.Estimate | None
+    last_fifth: estimates.Estimate | None
     regret: estimates.Estimate | None
     final: estimates.Estimate
     best: estimates.Estimate
+
+
+ESTIMATED = ("before", "first_tenth", "dip", "auc", "last_fifth", "regret", "final", "best")
+"""The numbers of a seed of which a run has the interquartile mean."""
 
 
 def summarise_run(run: RunRecord, score: str | None = None, reference: float | None = None) -> RunSummary:
@@ -90,7 +99,7 @@ def summarise_run(run: RunRecord, score: str | None = None, reference: float | N
         seeds=seeds,
         recovered=estimates.median_recovery([s.recovered for s in mine if s.dip is not None]),
         # final and best are never None: every trace here has a finite score
-        **{name: estimated(name) for name in ("before", "dip", "auc", "regret", "final", "best")},
+        **{name: estimated(name) for name in ESTIMATED},
     )
 
 
@@ -150,6 +159,8 @@ def _judge_seed(run: RunRecord, trace: Trace, score: str, reference: float, coun
     past = series((t for t in run.offline if t.seed == trace.seed), score)
     if online and before is None and past:
         before = float(past[0][2][-1])
+    told = run.config.get("online_env_steps")
+    budget = float(told) if isinstance(told, int | float) else float(steps[-1])
     return SeedSummary(
         seed=trace.seed,
         counts=counts,
@@ -158,9 +169,11 @@ def _judge_seed(run: RunRecord, trace: Trace, score: str, reference: float, coun
         after=record.get(f"{score}_after") if online else None,
         agree=record.get("agree"),
         difference=record.get("max_abs_return_difference"),
+        first_tenth=None if before is None else estimates.first_tenth_change(before, steps, scores, budget),
         dip=estimates.dip(before, scores) if before is not None else None,
         recovered=estimates.recovered_at(before, steps, scores) if before is not None else None,
         auc=estimates.area_under_curve(steps, scores) if online else None,
+        last_fifth=estimates.mean_within(steps, scores, 0.8 * budget, budget) if online else None,
         regret=estimates.regret(reference, steps, scores) if online else None,
         final=float(scores[-1]),
         best=float(scores.max()),

@@ -57,6 +57,17 @@ def with_interval(estimate: Estimate | None, name: str) -> str:
     return score(estimate.value, name) + (f" [{brackets}]" if brackets else "")
 
 
+def change(estimate: Estimate | None, name: str) -> str:
+    """A change of a score, with its interval; percentage points for win rates."""
+    if estimate is None:
+        return "–"
+    text = difference(estimate.value, name)
+    if estimate.low is not None and estimate.high is not None:
+        low, high = (difference(x, name).partition(" ")[0] for x in (estimate.low, estimate.high))
+        text += f" [{low} to {high}]"
+    return text.replace("-", "−")
+
+
 def steps(value: float | int | None) -> str:
     """A whole count with separators."""
     return "–" if value is None else f"{value:,.0f}"

@@ -1,15 +1,10 @@
 """Several runs in one table and a few figures, judged by the same score."""
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from ovmse.analysis.comparison import Comparison, compare_runs
 from ovmse.core.errors import UserError
@@ -17,48 +12,25 @@ from ovmse.render import format as fmt
 from ovmse.render.draw import save
 from ovmse.report import marl_eval
 from ovmse.report.plots_compare import compare_figure, profiles_figure
+from ovmse.report.table import Column, Table, print_table, write_csv
 from ovmse.runs.metrics_file import load_run
 from ovmse.system import files
 
 BEST = "best (optimistic)"
 CAPTION = (
-    "[95 % interval]. Dip: deepest. Recovered: at environment steps. Mean: area under the online curve. "
+    "[95 % interval]. First tenth: mean over the first tenth of the online budget, minus before. Recovered: at "
+    "environment steps. Mean: area under the online curve. "
     "Regret: what is missing to 100 % (returns: to the best seen in these runs; or to the reference given), summed "
     "over online environment steps. "
     "Beats first: chance that a seed of the run ends above a seed of the first run in the same environment. "
-    f"{BEST.capitalize()}: the highest evaluation; not for ranking."
+    f"{BEST.capitalize()}: the highest evaluation; not for ranking. Dip: how far the lowest one fell below before; the "
+    "minimum of noisy numbers, so too deep."
 )
 TOTAL_CAPTION = (
     "Final scores over all environments [95 % interval, stratified bootstrap]. IQM: interquartile mean of all runs. "
     "Median, mean: of the environments' means. Optimality gap: what is missing to 1 on average. "
     "Beats first: chance that a run ends above one of the first method, averaged over environments."
 )
-
-
-class Column(NamedTuple):
-    """A column: its heading (empty: only in the CSV file), its name there (empty: only shown), and its values by row.
-
-    show: how an estimate is written as text; without it the values are plain ones.
-    """
-
-    heading: str
-    name: str
-    values: Sequence[Any]
-    show: Callable[[Any], str] | None = None
-
-
-class Table(NamedTuple):
-    """A table of a comparison, its columns in order."""
-
-    file: str
-    title: str
-    caption: str
-    columns: Sequence[Column]
-
-    def texts(self) -> dict[str, list[str]]:
-        """Heading to one text per row."""
-        shown = [column for column in self.columns if column.heading]
-        return {column.heading: list(map(column.show or str, column.values)) for column in shown}
 
 
 def compare(
@@ -87,8 +59,8 @@ def compare(
     files.check_tree(folder)
     tables, notes = tables_of(found), [*found.notes, *marl_eval.unfit(found)]
     for table in tables:
-        _print(table, console)
-        _write_csv(folder / table.file, table.columns)
+        print_table(table, console, without=(BEST, "dip"))
+        write_csv(folder / table.file, table.columns)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     files.write_text(folder / "compare.md", _markdown(tables, notes))
@@ -115,6 +87,7 @@ def _runs(found: Comparison) -> Table:
         Column("", "seeds", [r.final.n for r in results]),
         Column("", "diverged", [r.diverged for r in results]),
         Column("before", "before", [r.before for r in results], span),
+        Column("first tenth", "first_tenth_change", [r.first_tenth for r in results], partial(fmt.change, name=score)),
         Column("dip", "dip", [r.dip for r in results], lambda dip: fmt.difference(dip and dip.value, score)),
         Column("recovered", "", [fmt.recovery(r.recovered, r.dip is not None) for r in results]),
         Column("", "recovered_env_steps", [r.recovered for r in results]),
@@ -146,50 +119,9 @@ def _totals(found: Comparison) -> Table:
     return Table("total.csv", "Over all environments", TOTAL_CAPTION, columns)
 
 
-def _print(table: Table, console: Console) -> None:
-    """Without the best evaluation: room for what counts, since a narrow terminal drops the last column."""
-    style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
-    shown = RichTable(title=table.title, title_justify="left", **style)
-    columns = {heading: texts for heading, texts in table.texts().items() if heading != BEST}
-    widths = _widths([[heading, *texts] for heading, texts in columns.items()], console.width)
-    for heading, width in zip(columns, widths, strict=True):
-        shown.add_column(heading, justify="right" if shown.columns else "left", overflow="fold", width=width)
-    for row in zip(*columns.values(), strict=True):
-        shown.add_row(*map(escape, row))
-    console.print(shown)
-    caption, _, _ = table.caption.partition(f" {BEST.capitalize()}")
-    console.print(f"{caption}\n", highlight=False, markup=False)
-
-
-def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """How wide each column of texts is, in a table of so many characters: room for whole words before whole texts."""
-    widths = [max(len(word) for text in texts for word in text.split() or [""]) for texts in columns]
-    wanted = [max(map(len, texts)) for texts in columns]
-    left = room - 2 * (len(columns) - 1) - sum(widths)  # without the two spaces between columns
-    for _ in range(left):
-        widest = max(range(len(columns)), key=lambda i: wanted[i] - widths[i])
-        widths[widest] += widths[widest] < wanted[widest]
-    for _ in range(-left):
-        widths[widths.index(max(widths))] -= 1
-    return widths
-
-
 def _markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
     parts = []
     for table in tables:
         texts = table.texts()
         parts.append(f"{fmt.markdown(texts, zip(*texts.values(), strict=True), numbers=True)}\n\n{table.caption}\n")
     return "\n".join(parts) + "".join(f"\n- {note}" for note in notes) + ("\n" if notes else "")
-
-
-def _write_csv(path: Path, columns: Sequence[Column]) -> None:
-    """Full precision: an estimate is three columns (value, low, high), an empty cell means none."""
-    cells: dict[str, Sequence[Any]] = {}
-    for column in columns:
-        if column.show:
-            for part, field in (("", "value"), ("_low", "low"), ("_high", "high")):
-                cells[column.name + part] = [getattr(value, field, None) for value in column.values]
-        elif column.name:
-            cells[column.name] = column.values
-    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([cells, *zip(*cells.values(), strict=True)])

@@ -107,6 +107,27 @@ def area_under_curve(steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, "
     return float(np.trapezoid(scores, steps) / span) if span > 0 else float(scores[-1])
 
 
+def mean_within(steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"], start: float, end: float) -> float:
+    """Mean score between two positions, by the trapezoid rule.
+
+    Scores are read by linear interpolation at both ends; beyond the first and the last evaluation they stay as there.
+    """
+    inside = (steps > start) & (steps < end)
+    grid = np.concatenate([[start], steps[inside], [end]])
+    return area_under_curve(grid, np.interp(grid, steps, scores))
+
+
+def first_tenth_change(
+    before: float, steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"], budget: float
+) -> float:
+    """Mean score over the first tenth of the online budget minus the score before the handover; below 0 after a drop.
+
+    budget: environment steps of the whole online phase. Unlike the deepest dip, a minimum of noisy evaluations, it is
+    not biased by their noise, and more evaluations don't deepen it.
+    """
+    return mean_within(steps, scores, 0.0, 0.1 * budget) - before
+
+
 def regret(reference: float, steps: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]) -> float:
     """Cumulative regret: reference - score, integrated over environment steps by the trapezoid rule.
 
