@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": ("inspect:inspect", "Check every step of a dataset, and say what to expect of it."),
     "train": ("train:train_command", "Pre-train a team on a dataset, hand it over, fine-tune it online."),
     "tune": ("tune:tune_command", "Search good settings for several methods, on an equal budget."),
+    "sweep": ("sweep:sweep", "Run a grid of training runs, one on each core, and put them in one table."),
     "evaluate": ("evaluate:evaluate", "Play greedily with a run's teams, on fresh episodes."),
     "report": ("report:report", "Write one page on one or several runs; it opens without a network."),
     "compare": ("compare:compare", "Put several runs in one table and two figures."),

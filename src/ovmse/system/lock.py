@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -38,6 +39,20 @@ def held(folder: Path, say: Callable[[str], None] = lambda text: None) -> Iterat
             (folder / NAME).unlink()
         with contextlib.suppress(OSError):
             file.close()
+
+
+def wait_until_free(folder: Path, say: Callable[[str], None], seconds: float = 0.2) -> None:
+    """Wait as long as another process holds the lock of a directory; `say` tells whose it is."""
+    said = False
+    while (folder / NAME).exists():
+        try:
+            with held(folder):
+                return
+        except Unwritable as error:
+            if not said:
+                say(str(error))
+            said = True
+            time.sleep(seconds)
 
 
 def _open(folder: Path) -> TextIOWrapper:

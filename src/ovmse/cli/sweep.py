@@ -1,0 +1,64 @@
+"""`ovmse sweep`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ovmse.core.errors import number_of, typed_command
+from ovmse.system.progress import Terminal, say
+
+Grid = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="GRID")]]
+"""A grid file."""
+NAMED = 8
+"""Runs that are named in the command that compares them; of more the directory is told."""
+
+
+def sweep(
+    grid: Grid,
+    out: Path,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    table: bool = False,
+    trust_code: bool = False,
+) -> None:
+    """Run a grid of training runs, one on each core; the same command goes on with what is missing.
+
+    Args:
+        grid: a TOML file with [settings] of all cells and [axes] to multiply (docs/sweeps.md).
+        out: the directory of the sweep.
+        workers: runs at the same time; by default one for each core that this process may use.
+        retry_failed: go on with the cells that failed, too.
+        table: print the table of what is there, and run nothing.
+        trust_code: import and run the environments and methods of somebody's own that the grid names.
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: a cell computes on a core
+    from ovmse.report.table import print_table
+    from ovmse.sweep import results
+    from ovmse.sweep.run import command, look, sweep as run
+
+    console = Terminal()
+    found = look(grid, out, trust_code) if table else run(grid, out, workers, retry_failed, trust_code, console)
+    cells, lines = [one.cell for one in found], [line for one in found for line in one.lines]
+    print_table(results.table(cells, lines), console)
+    for one in found:
+        if one.state.reason:
+            say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.log})")
+    if not table:
+        say(console, f"Written: {out / results.FILE}")
+    names = [one.state.name for one in found]
+    runs = [one.job.run for one in found if one.state == results.FINISHED]
+    if len(runs) > 1:
+        named = typed_command("compare", *runs) if len(runs) <= NAMED else f"{typed_command('compare', out)}/cells/*"
+        say(console, f"Next: {named}")
+    elif runs:
+        say(console, f"Next: {typed_command('report', *runs)}")
+    if "to do" in names or "stopped" in names:
+        left = names.count("to do") + names.count("stopped")
+        say(console, f"      {command(grid, out)} (to go on: {number_of(left, 'cell')})")
+    if "failed" in names or "diverged" in names:
+        left = names.count("failed") + names.count("diverged")
+        say(console, f"      {command(grid, out, '--retry-failed')} (to try again: {number_of(left, 'cell')})")
+    if not table and set(names) - {"finished"}:
+        raise SystemExit(1)

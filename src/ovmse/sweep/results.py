@@ -1,0 +1,142 @@
+"""What came out of a sweep: a line per cell and seed in ``results.csv``, and a table over seeds."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovmse.analysis.results import SeedSummary, summarise_run
+from ovmse.core.errors import UserError
+from ovmse.render import format as fmt
+from ovmse.report.table import Column, Table, write_csv
+from ovmse.runs import checkpoints
+from ovmse.runs.metrics_file import RunRecord, load_run
+from ovmse.stats.estimates import bootstrap_interval, with_interval
+from ovmse.sweep.grid import Cell
+from ovmse.sweep.plan import Job, failure
+
+FILE = "results.csv"
+SEED = "seed"
+SCORES = {
+    "before": "before", "mean_online": "auc", "first_tenth_change": "first_tenth", "last_fifth": "last_fifth",
+    "final": "final", "best_optimistic": "best", "deepest_dip": "dip",
+}  # fmt: skip
+"""Columns that hold scores of a seed, and which they are."""
+COLUMNS = (
+    SEED, "status", "reason", "score", *SCORES, "env_steps", "updates", "wall_s", "cpu_s", "peak_memory_bytes",
+    "ovmse", "git_revision", "state_sha256", "offline_run", "run",
+)  # fmt: skip
+"""The columns of ``results.csv`` after those of the axes (docs/sweeps.md)."""
+SHOWN = {"mean_online": fmt.with_interval, "first_tenth_change": fmt.change, "last_fifth": fmt.with_interval}
+"""The scores that the table has, and how they are written."""
+CAPTION = (
+    "Means over seeds [95 % interval, bootstrap]. Mean online: area under the online curve. First tenth: mean over the "
+    "first tenth of the online budget, minus before. Last fifth: mean over the last fifth."
+)
+Line = Mapping[str, Any]
+
+
+class State(NamedTuple):
+    """What became of a cell. name: finished, diverged, failed, stopped or to do; reason: why, where it did not end."""
+
+    name: str
+    reason: str = ""
+
+
+TO_DO, FINISHED = State("to do"), State("finished")
+
+
+def state_of(job: Job, stopped: Mapping[Path, str]) -> State:
+    """What became of a cell's run, by what lies on the disk; `stopped`: why runs ended that go on another time."""
+    if checkpoints.has_ended(job.run):
+        return FINISHED
+    if reason := failure(job):
+        return State("diverged" if (job.run / "diagnosis" / "numbers.json").is_file() else "failed", reason)
+    return State("stopped", stopped[job.run]) if job.run in stopped else TO_DO
+
+
+def axes_of(cells: Sequence[Cell]) -> list[str]:
+    """The axes of a grid but that of the seed, which is a column of its own."""
+    return [axis for axis in cells[0].point if axis != SEED]
+
+
+def check_axes(cells: Sequence[Cell]) -> None:
+    """Raise `UserError` where an axis has the name of a column."""
+    if taken := sorted(set(axes_of(cells)) & set(COLUMNS)):
+        raise UserError(f"axes.{taken[0]}: a column of {FILE} has this name. Call the axis otherwise.")
+
+
+def lines_of(cell: Cell, job: Job, state: State) -> list[Line]:
+    """The lines of a cell, one for each of its seeds; none of one that is still to do.
+
+    A seed that diverged counts as it ended; of a cell that failed otherwise there are no scores.
+    """
+    if state == TO_DO:
+        return []
+    start: dict[str, Any] = {axis: value for axis, value in cell.point.items() if axis != SEED}
+    start |= {"status": state.name, "reason": state.reason, "run": job.run}
+    seeds = range(job.config.seed, job.config.seed + job.config.seeds)
+    if state.name not in ("finished", "diverged"):
+        return [start | {SEED: seed} for seed in seeds]
+    record = load_run(job.run)
+    found = summarise_run(record)
+    about = {"score": found.score, "offline_run": record.config.get("pretrained")}
+    about |= {name: record.versions.get(name) for name in ("ovmse", "git_revision")}
+    about |= {name: record.summary.get(name) for name in ("wall_s", "cpu_s", "peak_memory_bytes", "state_sha256")}
+    by_seed = {one.seed: one for one in found.seeds}
+    return [start | about | {SEED: seed} | _numbers(record, by_seed.get(seed)) for seed in seeds]
+
+
+def _numbers(record: RunRecord, one: SeedSummary | None) -> dict[str, Any]:
+    """A seed's scores, and what it spent."""
+    if one is None:
+        return {}
+    trace = next(t for t in (*record.online, *record.offline) if t.seed == one.seed)
+    spent = {name: int(trace.columns[name][-1]) for name in ("env_steps", "updates")}
+    return {column: getattr(one, name) for column, name in SCORES.items()} | spent
+
+
+def write(out: Path, cells: Sequence[Cell], lines: Sequence[Line]) -> None:
+    """Write ``results.csv``, whole or not at all."""
+    names = [*axes_of(cells), *COLUMNS]
+    write_csv(out / FILE, [Column("", name, [line.get(name) for line in lines]) for name in names])
+
+
+def table(cells: Sequence[Cell], lines: Sequence[Line]) -> Table:
+    """A row for each combination of the axes other than the seed, over the seeds of its finished cells.
+
+    Cells that diverged count as they ended; others that did not finish are counted beside.
+    """
+    axes = axes_of(cells)
+    groups: dict[tuple[str, ...], list[Line]] = {tuple(cell.point[axis] for axis in axes): [] for cell in cells}
+    for line in lines:
+        groups[tuple(line[axis] for axis in axes)].append(line)
+    columns = [Column(axis, axis, [key[i] for key in groups]) for i, axis in enumerate(axes)]
+    columns.append(Column("seeds", "", [_seeds(some) for some in groups.values()]))
+    for name, show in SHOWN.items():
+        means = [_mean(some, name, show) for some in groups.values()]
+        columns.append(Column(name.removesuffix("_change").replace("_", " "), "", means))
+    return Table(FILE, "Means over seeds", CAPTION, columns)
+
+
+def _seeds(lines: Iterable[Line]) -> str:
+    """How many seeds count, and what became of the others."""
+    names = [line["status"] for line in lines]
+    beside = [f"{names.count(name)} {name}" for name in ("diverged", "failed", "stopped") if name in names]
+    return ", ".join([str(names.count("finished") + names.count("diverged")), *beside])
+
+
+def _mean(lines: Iterable[Line], name: str, show: Callable[..., str]) -> str:
+    """The mean of a column over the seeds that have it, with its interval, in words."""
+    there = [line for line in lines if line.get(name) is not None]
+    if not there:
+        return "–"
+    values = np.array([line[name] for line in there], float)
+    found = with_interval(values.mean(), bootstrap_interval(values, statistic=mean), len(values))
+    return show(found, name=there[0]["score"])
+
+
+def mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """The mean along an axis."""
+    return np.asarray(np.mean(values, axis=axis))

@@ -1,0 +1,166 @@
+"""A sweep, top to bottom: read the grid, check every cell, run what is missing, and tell what came out."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from rich.console import Console
+
+from ovmse.core.errors import UserError, check_positive, typed_command
+from ovmse.runs import directory, trusted_code
+from ovmse.sweep import plan, results
+from ovmse.sweep.grid import Cell, naming, read_cells
+from ovmse.sweep.plan import Job
+from ovmse.sweep.pool import Pool
+from ovmse.sweep.results import FINISHED, Line, State
+from ovmse.sweep.show import seconds_of, show
+from ovmse.system import files, lock
+from ovmse.system.cores import usable_cores
+from ovmse.system.progress import ProgressBar
+from ovmse.system.signals import Interrupted, Stop
+
+GRID = "grid.toml"
+"""The grid that a sweep's directory was last run with; it tells that the directory is a sweep's."""
+POLL_SECONDS = 0.1
+STOPPING = "stopping: the cells under way are saved; Ctrl-C again stops at once (nothing more is saved)"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A cell of a sweep as it is now. lines: its lines in ``results.csv``."""
+
+    cell: Cell
+    job: Job
+    state: State
+    lines: list[Line]
+
+
+def sweep(
+    grid: Path,
+    out: Path,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    trust_code: bool = False,
+    console: Console | None = None,
+) -> list[Swept]:
+    """Run the cells of a grid that are not finished yet, each in a process on a core of its own.
+
+    The same call goes on with a sweep that was stopped or killed; one with more cells runs those that are new.
+
+    Args:
+        grid: a grid file (docs/sweeps.md).
+        out: the directory of the sweep.
+        workers: runs at the same time; by default one for each core that this process may use.
+        retry_failed: go on with the cells that failed, too.
+        trust_code: import and run the environments and methods of somebody's own that the grid names.
+        console: where progress is shown; None: nowhere.
+
+    Returns:
+        What became of every cell, in the grid's order.
+
+    Raises:
+        UserError: for a grid or a cell that can't be run, before anything is written; where `out` holds something else,
+            or another process works on it.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with the cells under way saved.
+    """
+    if workers is not None:
+        check_positive("--workers", workers)
+    found = look(grid, out, trust_code)
+    wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
+    to_do = [one for one in found if one.state.name in wanted]
+    with naming(grid):
+        jobs = plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
+    with opened(out, grid):
+        for job in (*jobs, *(job.after for job in jobs if job.after is not None)):
+            job.failure.unlink(missing_ok=True)
+        with ProgressBar(console) as bar, Stop(lambda: bar.say(STOPPING)) as stop:
+            pool = Pool(jobs, list(islice(cycle(usable_cores()), workers or len(usable_cores()))), bar.say)
+            try:
+                found = run(found, pool, out, bar, stop)
+            except KeyboardInterrupt as second:
+                pool.kill()
+                raise Interrupted(out, command(grid, out), at_once=True) from second
+            finally:
+                pool.ask_to_stop()
+    if stop.asked:
+        raise Interrupted(out, command(grid, out), stop.code)
+    return found
+
+
+def look(grid: Path, out: Path, trust_code: bool = False) -> list[Swept]:
+    """The cells of a grid as they are in a sweep's directory. Raises `UserError` for a grid that can't be used."""
+    cells = read_cells(grid)
+    results.check_axes(cells)
+    for cell in cells:
+        trusted_code.check(grid, cell.config, trust_code)
+    found: list[Swept] = []
+    there: dict[Path, Cell] = {}
+    for cell in cells:
+        with naming(f"{grid}: {cell}"):
+            job = plan.with_offline_phase(plan.placed(cell, out), trust_code)
+            if (twin := there.setdefault(job.run, cell)) is not cell:
+                raise UserError(f"it is the same run as {twin}. Leave one of them out.")
+        state = results.state_of(job, {})
+        found.append(Swept(cell, job, state, results.lines_of(cell, job, state)))
+    return found
+
+
+def run(found: list[Swept], pool: Pool, out: Path, bar: ProgressBar, stop: Stop) -> list[Swept]:
+    """Run what waits in a pool, and keep ``results.csv`` up to date. Returns the cells as they are then."""
+    jobs = [one.job for one in found]
+    known = seconds_of([*jobs, *(job.after for job in jobs if job.after is not None)])
+    done = sum(one.state == FINISHED for one in found)
+    bar.begin("sweep", len(found), done)
+    write(out, found)
+    while pool.waiting or pool.running:
+        if ended := pool.turn(stop.asked != 0):
+            found = [renewed(one, {} if stop.asked else pool.stopped) for one in found]
+            done, known = sum(one.state == FINISHED for one in found), known | seconds_of(ended)
+            write(out, found)
+            for job in ended:
+                bar.say(said_of(job, pool))
+        show(bar, pool, done, known)
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def renewed(one: Swept, stopped: dict[Path, str]) -> Swept:
+    """A cell as it is now."""
+    state = results.state_of(one.job, stopped)
+    return one if state == one.state else Swept(one.cell, one.job, state, results.lines_of(one.cell, one.job, state))
+
+
+def write(out: Path, found: list[Swept]) -> None:
+    """Write ``results.csv`` of the cells that are not still to do."""
+    results.write(out, [one.cell for one in found], [line for one in found for line in one.lines])
+
+
+def said_of(job: Job, pool: Pool) -> str:
+    """How a run ended, in a line."""
+    state = results.state_of(job, pool.stopped)
+    return f"{job.run}: {state.name}" + (f": {state.reason} ({job.log})" if state.reason else "")
+
+
+def command(grid: Path, out: Path, *more: str) -> str:
+    """The command that goes on with a sweep."""
+    return typed_command("sweep", grid, "--out", out, *more)
+
+
+@contextmanager
+def opened(out: Path, grid: Path) -> Iterator[None]:
+    """A sweep's directory, new or gone on with, for this process alone.
+
+    Raises `UserError` where it holds something else, or where another process works on it.
+    """
+    if out.exists() and not (out / GRID).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is in use, and holds no sweep: choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    with directory.writable(out), lock.held(out):
+        files.check_tree(out)
+        files.write_text(out / GRID, grid.read_text("utf-8"))
+        for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):
+            files.make_folder(out / name)
+        yield
