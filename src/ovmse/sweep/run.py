@@ -23,7 +23,7 @@ from ovmse.system.progress import ProgressBar
 from ovmse.system.signals import Interrupted, Stop
 
 GRID = "grid.toml"
-"""The grid that a sweep's directory was last run with; it tells that the directory is a sweep's."""
+"""The grid that a sweep's directory was last run with."""
 POLL_SECONDS = 0.1
 STOPPING = "stopping: the cells under way are saved; Ctrl-C again stops at once (nothing more is saved)"
 
@@ -155,12 +155,12 @@ def opened(out: Path, grid: Path) -> Iterator[None]:
 
     Raises `UserError` where it holds something else, or where another process works on it.
     """
-    if out.exists() and not (out / GRID).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out / plan.CELLS).is_dir() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is in use, and holds no sweep: choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     with directory.writable(out), lock.held(out):
         files.check_tree(out)
-        files.write_text(out / GRID, grid.read_text("utf-8"))
-        for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):
+        for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):  # the first one tells that it is a sweep's
             files.make_folder(out / name)
+        files.write_text(out / GRID, grid.read_text("utf-8"))
         yield

@@ -1,0 +1,197 @@
+"""Sweeps in processes: stopped, killed and gone on with, grown, and with a cell that fails."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support.episodes import write_two_step
+
+from ovmse.cli.main import main
+from ovmse.core.errors import UserError
+from ovmse.sweep.grid import read_cells
+from ovmse.sweep.results import COLUMNS
+from ovmse.sweep.run import look, opened, sweep
+from ovmse.system.signals import Interrupted
+from ovmse.training.train import train
+
+pytestmark = pytest.mark.slow
+
+GRID = """
+[settings]
+env = "matrix:two_step"
+data = "{data}"
+offline_updates = 10
+online_env_steps = 32
+episodes_per_collect = 4
+updates_per_collect = 2
+batch_episodes = 8
+replay_env_steps = 200
+evaluate_every_updates = 10
+evaluate_every_env_steps = 16
+evaluate_episodes = 4
+hidden = 8
+embedding = 4
+hyper = 6
+target_every_updates = 10
+checkpoint_minutes = 0.0001
+[axes]
+seed = {seeds}
+[axes.arm]
+"shy" = {{ method = "finetune", change = ["explore.epsilon=constant(0.1)"] }}
+{more}
+"""
+NEW = """
+"fails" = { method = "finetune", loss_limit = 1e-20 }
+"new" = { method = "finetune", change = ["explore.epsilon=constant(0.3)"] }
+"""
+
+
+class Place:
+    """A folder with a grid and its sweep."""
+
+    def __init__(self, folder):
+        self.folder, self.out, self.grid = folder, folder / "out", folder / "grid.toml"
+        self.data = write_two_step(folder / "data")
+        self.write()
+
+    def write(self, seeds="[3]", more=""):
+        self.grid.write_text(GRID.format(data=self.data, seeds=seeds, more=more))
+
+    def start(self):
+        words = [sys.executable, "-m", "ovmse", "sweep", str(self.grid), "--out", str(self.out), "--workers", "1"]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def wait_for(self, pattern, seconds=240):
+        until = time.monotonic() + seconds
+        while not (found := list(self.out.glob(pattern))):
+            assert time.monotonic() < until, f"there is no {pattern}"
+            time.sleep(0.02)
+        return found[0]
+
+    def press_ctrl_c(self, pattern):
+        self.wait_for(pattern)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def lines(self):
+        return list(csv.DictReader((self.out / "results.csv").read_text().splitlines()))
+
+    def ends(self):
+        """When each run ended."""
+        return {path.parent.name: path.stat().st_mtime_ns for path in self.out.glob("cells/*/summary.json")}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A sweep that was asked to stop, then killed with a cell under way, and went to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in this process: fewer seconds, and the same bits
+        place = Place(tmp_path_factory.mktemp("sweep"))
+        ctrl_c = threading.Thread(target=place.press_ctrl_c, args=("offline/*/config.json",))
+        ctrl_c.start()
+        with pytest.raises(Interrupted) as place.stopped:
+            sweep(place.grid, place.out, workers=1)
+        ctrl_c.join()
+        killed = place.start()
+        lock = place.wait_for("cells/*/.ovmse-lock")
+        while not lock.read_text():
+            time.sleep(0.01)
+        place.cell = json.loads(lock.read_text())["pid"]
+        killed.kill()
+        killed.communicate()
+        place.found = sweep(place.grid, place.out, workers=1)
+        yield place
+
+
+def test_asked_to_stop_it_says_how_to_go_on(place):
+    assert place.stopped.value.code == 130
+    assert f"Go on with: ovmse sweep {place.grid} --out {place.out}" in str(place.stopped.value)
+
+
+def test_killed_it_goes_on_and_no_cell_runs_on_beside(place):
+    assert [one.state.name for one in place.found] == ["finished"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(place.cell, 0)
+
+
+def test_a_cell_is_bit_for_bit_the_run_alone(place, tmp_path):
+    [cell] = read_cells(place.grid)
+    alone = train(dataclasses.replace(cell.config, out=tmp_path / "alone"))  # with an offline phase of its own
+    expected = json.loads((alone.out / "summary.json").read_text())["state_sha256"]
+    assert [line["state_sha256"] for line in place.lines()] == [expected]
+
+
+def test_results_have_a_line_per_cell_and_seed(place):
+    lines = place.lines()
+    assert list(lines[0]) == ["arm", *COLUMNS]
+    for line, one in zip(lines, place.found, strict=True):
+        rows = [json.loads(row) for row in (one.job.run / "metrics.jsonl").read_text().splitlines()]
+        assert (line["arm"], line["seed"], line["status"]) == (one.cell.point["arm"], "3", "finished")
+        assert float(line["final"]) == rows[-1]["win_rate"] and int(line["env_steps"]) == rows[-1]["env_steps"] == 32
+        assert float(line["before"]) == [row["win_rate"] for row in rows if row["phase"] == "offline"][-1]
+        assert float(line["cpu_s"]) > 0 and int(line["peak_memory_bytes"]) > 0 and line["run"] == str(one.job.run)
+        assert Path(line["offline_run"]).parent == place.out / "offline" and line["score"] == "win_rate"
+
+
+def test_what_is_finished_is_not_run_again_and_the_table_is_printed(place, capsys):
+    before = place.ends()
+    for more in ([], ["--table"]):
+        assert main(["sweep", str(place.grid), "--out", str(place.out), *more]) == 0
+        said = capsys.readouterr().out
+        assert "first tenth" in said and "shy" in said and "Next: ovmse report " in said
+    assert place.ends() == before
+
+
+def test_a_grown_grid_runs_what_is_new_and_a_failed_cell_does_not_stop_the_others(place, capsys):
+    before = place.ends()
+    place.write(more=NEW)
+    words = ["sweep", str(place.grid), "--out", str(place.out), "--workers", "1"]
+    for _ in range(2):  # the second time nothing is run, what failed neither
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        said = " ".join(capsys.readouterr().out.split())
+        assert end.value.code == 1 and "failed: seed 3, arm fails: its offline phase failed: " in said
+        assert f"Next: ovmse compare {place.out}" in said and "--retry-failed (to try again: 1 cell)" in said
+    assert [line["status"] for line in place.lines()] == ["finished", "failed", "finished"]
+    shy, failed, new = place.lines()
+    assert shy["offline_run"] == new["offline_run"] and shy["state_sha256"] != new["state_sha256"]
+    assert "loss" in failed["reason"] and "\n" not in failed["reason"] and failed["mean_online"] == ""
+    assert before.items() < place.ends().items() and len(place.ends()) == 2
+    place.write(seeds="[3, 4]")
+    assert [one.state.name for one in look(place.grid, place.out)] == ["finished", "to do"]
+
+
+def test_what_can_not_be_run_is_refused_before_anything_is_written(tmp_path):
+    place = Place(tmp_path)
+    for more, message in [
+        ('bad = { method = "ovmsee" }', "grid.toml: seed 3, arm bad: unknown method 'ovmsee'"),
+        ('bad = { change = ["explore.epsilom=1"] }', "arm bad: .*Did you mean 'epsilon'"),
+        ('bad = { data = "nowhere" }', "grid.toml: seed 3, arm bad: .*nowhere"),
+        ('bad = { env = "matrix:climbing" }', "arm bad: .*climbing"),
+        ('bad = { method = "own_method:M" }', "trust-code"),
+        ('bad = { method = "finetune", change = "explore.epsilon=constant(0.1)" }', "same run as seed 3, arm shy"),
+    ]:
+        place.write(more=more)
+        with pytest.raises(UserError, match=message):
+            sweep(place.grid, place.out)
+    place.write()
+    place.grid.write_text(place.grid.read_text().replace("axes.arm", "axes.status"))
+    with pytest.raises(UserError, match=r"axes.status: a column of results.csv"):
+        sweep(place.grid, place.out)
+    assert not place.out.exists()
+
+
+def test_a_directory_is_one_sweeps(tmp_path):
+    place = Place(tmp_path)
+    with pytest.raises(UserError, match="holds no sweep"):
+        sweep(place.grid, tmp_path)
+    with opened(place.out, place.grid):  # noqa: SIM117
+        with pytest.raises(UserError, match="in use by process"), opened(place.out, place.grid):
+            pass
