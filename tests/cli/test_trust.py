@@ -31,6 +31,7 @@ WALK = {
     "train": ["--data", "{data}", "--pretrained", "{run}", "--out", "{run}", *SMALL],
     "train resume": ["--resume", "{run}"],
     "tune": ["finetune", "--data", "{data}", "--out", "{run}", *SMALL],
+    "sweep": ["{folder}/grid.toml", "--out", "{new}"],
     "evaluate": ["{run}"],
     "report": ["{run}"],
     "compare": ["{run}", "{other}"],
@@ -49,7 +50,7 @@ NAMES = {
     "one of a pair": {"method": "jsrl+canary:METHOD"},
     "both": {"env": "canary:Env", "method": "jsrl+canary:METHOD"},
 }
-FOLLOW = ("train resume", "evaluate", "select", "datasets make")
+FOLLOW = ("train resume", "sweep", "evaluate", "select", "datasets make")
 """The commands that follow such names with `--trust-code`."""
 
 
@@ -74,6 +75,8 @@ def make(folder, **names):
     (data / "zarr.json").write_text(json.dumps(group))
     spec = group["attributes"]["env"]
     config = Config(**{"method": "finetune", **names}, learner=LearnerConfig(hidden=8, embedding=4, hyper=8))
+    settings = {"env": env, "method": config.method, "data": str(data)}
+    (folder / "grid.toml").write_text("[settings]\n" + "".join(f"{k} = {v!r}\n" for k, v in settings.items()))
     for name in ("run", "other"):
         run = write_run(folder / name, seeds=1)
         (run / "summary.json").unlink(missing_ok=True)

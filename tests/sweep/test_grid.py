@@ -64,7 +64,7 @@ def test_there_are_as_many_cells_as_combinations(sizes):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[setings]", "unknown table 'setings'. Did you mean 'settings'"),
+        ("[axis]", "unknown table 'axis'. Did you mean 'axes'"),
         (
             "[settings]\nonline_env_stepz = 1",
             "settings: unknown option 'online_env_stepz'. Did you mean 'online_env_steps'",

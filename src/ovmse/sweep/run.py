@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ovmse.core.errors import UserError, check_positive, typed_command
-from ovmse.runs import directory, trusted_code
+from ovmse.runs import trusted_code
 from ovmse.sweep import plan, results
 from ovmse.sweep.grid import Cell, naming, read_cells
 from ovmse.sweep.plan import Job
@@ -19,7 +19,7 @@ from ovmse.sweep.results import FINISHED, Line, State
 from ovmse.sweep.show import seconds_of, show
 from ovmse.system import files, lock
 from ovmse.system.cores import usable_cores
-from ovmse.system.progress import ProgressBar
+from ovmse.system.progress import ProgressBar, track
 from ovmse.system.signals import Interrupted, Stop
 
 GRID = "grid.toml"
@@ -68,7 +68,7 @@ def sweep(
     """
     if workers is not None:
         check_positive("--workers", workers)
-    found = look(grid, out, trust_code)
+    found = look(grid, out, trust_code, console)
     wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
     to_do = [one for one in found if one.state.name in wanted]
     with naming(grid):
@@ -90,7 +90,7 @@ def sweep(
     return found
 
 
-def look(grid: Path, out: Path, trust_code: bool = False) -> list[Swept]:
+def look(grid: Path, out: Path, trust_code: bool = False, console: Console | None = None) -> list[Swept]:
     """The cells of a grid as they are in a sweep's directory. Raises `UserError` for a grid that can't be used."""
     cells = read_cells(grid)
     results.check_axes(cells)
@@ -98,7 +98,7 @@ def look(grid: Path, out: Path, trust_code: bool = False) -> list[Swept]:
         trusted_code.check(grid, cell.config, trust_code)
     found: list[Swept] = []
     there: dict[Path, Cell] = {}
-    for cell in cells:
+    for cell in track(cells, "reading", len(cells), lambda cell: 1, console):
         with naming(f"{grid}: {cell}"):
             job = plan.with_offline_phase(plan.placed(cell, out), trust_code)
             if (twin := there.setdefault(job.run, cell)) is not cell:
@@ -121,8 +121,9 @@ def run(found: list[Swept], pool: Pool, out: Path, bar: ProgressBar, stop: Stop)
             done, known = sum(one.state == FINISHED for one in found), known | seconds_of(ended)
             write(out, found)
             for job in ended:
-                bar.say(said_of(job, pool))
-        show(bar, pool, done, known)
+                bar.say(said_of(job, {} if stop.asked else pool.stopped))
+        if not stop.asked:
+            show(bar, pool, done, known)
         time.sleep(POLL_SECONDS)
     return found
 
@@ -138,10 +139,11 @@ def write(out: Path, found: list[Swept]) -> None:
     results.write(out, [one.cell for one in found], [line for one in found for line in one.lines])
 
 
-def said_of(job: Job, pool: Pool) -> str:
-    """How a run ended, in a line."""
-    state = results.state_of(job, pool.stopped)
-    return f"{job.run}: {state.name}" + (f": {state.reason} ({job.log})" if state.reason else "")
+def said_of(job: Job, stopped: dict[Path, str]) -> str:
+    """How a run's process ended, in a line."""
+    state = results.state_of(job, stopped)
+    told = "saved" if state == results.TO_DO else state.name
+    return f"{job.run}: {told}" + (f": {state.reason} ({job.log})" if state.reason else "")
 
 
 def command(grid: Path, out: Path, *more: str) -> str:
@@ -158,7 +160,7 @@ def opened(out: Path, grid: Path) -> Iterator[None]:
     if out.exists() and not (out / plan.CELLS).is_dir() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is in use, and holds no sweep: choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    with directory.writable(out), lock.held(out):
+    with lock.held(out):
         files.check_tree(out)
         for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):  # the first one tells that it is a sweep's
             files.make_folder(out / name)
