@@ -117,6 +117,7 @@ def test_asked_to_stop_it_says_how_to_go_on(place):
 
 def test_killed_it_goes_on_and_no_cell_runs_on_beside(place):
     assert [one.state.name for one in place.found] == ["finished"]
+    assert not list(place.out.glob("*/*/checkpoints"))  # of what has ended
     with pytest.raises(ProcessLookupError):
         os.kill(place.cell, 0)
 

@@ -39,9 +39,10 @@ def sweep(
     from ovmse.sweep.run import command, look, sweep as run
 
     console = Terminal()
-    found = (
-        look(grid, out, trust_code, console) if table else run(grid, out, workers, retry_failed, trust_code, console)
-    )
+    if table:
+        found = look(grid, out, trust_code, console)
+    else:
+        found = run(grid, out, workers, retry_failed, trust_code, console)
     cells, lines = [one.cell for one in found], [line for one in found for line in one.lines]
     print_table(results.table(cells, lines), console)
     for one in found:

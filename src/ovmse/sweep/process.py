@@ -91,6 +91,8 @@ def run(config: Config) -> int:
     except Interrupted as stopped:
         display.say(str(stopped))
         return stopped.code
+    if not config.keep_checkpoint:  # there may be many cells, and few are trained for longer
+        remove(out / checkpoints.FOLDER)
     return 0
 
 
