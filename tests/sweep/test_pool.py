@@ -202,6 +202,7 @@ def test_the_settings_that_are_read_online_are_settings():
     assert set(METHODS["ovmse"].__dataclass_fields__) >= set(ONLINE)
 
 
+@pytest.mark.slow
 def test_a_cell_is_known_by_its_settings_alone(tmp_path):
     one, same = Cell({"a": "x"}, CELL), Cell({"b": "y", "c": "z"}, dataclasses.replace(CELL, checkpoint_minutes=3.0))
     other = Cell({"a": "x"}, dataclasses.replace(CELL, online_env_steps=7))
