@@ -41,13 +41,13 @@ def test_an_ablation_is_named_by_what_was_changed(tmp_path: Path) -> None:
         online_env_steps=99, evaluate_episodes=5, change=("online_target.weight=linear(1,0.3)",),
     )  # fmt: skip
     steady = written(tmp_path / "steady", replace(OVMSE, online_target=OfflineValueMemory(weight=constant(0.5))))
-    greedy = replace(OVMSE, explore=replace(OVMSE.explore, epsilon=linear(0.2, 0.02)))  # type: ignore[type-var]
+    greedy = replace(OVMSE, explore=replace(OVMSE.explore, epsilon=linear(0.2, 0.05)))  # type: ignore[type-var]
     changed = written(tmp_path / "greedy", greedy, learner=LearnerConfig(gamma=0.9, target_every_updates=200))
     assert named(usual, weak) == ("ovmse, λ_end 0.1", "ovmse, λ_end 0.3")
     assert named(usual, steady, changed, weak) == (
         "ovmse, λ linear(1, 0.1)",
         "ovmse, λ 0.5",
-        "ovmse, γ 0.9, target every updates 200, λ linear(1, 0.1), ε linear(0.2, 0.02)",
+        "ovmse, γ 0.9, target every updates 200, λ linear(1, 0.1), ε linear(0.2, 0.05)",
         "ovmse, λ linear(1, 0.3)",
     )
     same = written(tmp_path / "same", data="data/medium")
