@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from support.episodes import small_run, write_two_step
+from support.episodes import method_run, write_two_step
 
-from ovmse.config import LearnerConfig
 from ovmse.methods import METHODS
 from ovmse.methods.calql import CalibratedCQL
 from ovmse.methods.cfcql import CFCQL
@@ -15,7 +14,6 @@ from ovmse.training.train import train
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
 
 OFFLINE_UPDATES, ENV_STEPS, TURN = 300, 1_200, 16
-LEARNER = LearnerConfig(hidden=16, embedding=8, hyper=16, td_lambda=0.0, learning_rate=0.005, target_every_updates=20)
 CONSERVATIVE = CQL, CFCQL, CalibratedCQL
 OPTIMUM = 8.0
 """A team that ignores the state settles for 7 (Rashid et al. 2018, section 5)."""
@@ -31,20 +29,14 @@ def log(tmp_path_factory):
 def test_a_method_runs_from_end_to_end_and_ends_at_the_optimum(name, tmp_path, log):
     method = METHODS[name]
     found = train(
-        small_run(
+        method_run(
             tmp_path / "run",
             method=name,
             data=log if method.uses_data else None,
-            seeds=1,
             offline_updates=OFFLINE_UPDATES,
             online_env_steps=ENV_STEPS,
-            episodes_per_collect=8,
-            updates_per_collect=4,
-            batch_episodes=32,
-            replay_env_steps=1_000,
             evaluate_every_updates=OFFLINE_UPDATES,
             evaluate_every_env_steps=ENV_STEPS // 3,
-            learner=LEARNER,
             change=("offline_loss.alpha=0.1",) if isinstance(method.offline_loss, CONSERVATIVE) else (),
         )
     )
@@ -71,18 +63,13 @@ def test_a_method_runs_from_end_to_end_and_ends_at_the_optimum(name, tmp_path, l
 
 def test_online_learning_solves_the_two_step_game_from_random_play(tmp_path):
     found = train(
-        small_run(
+        method_run(
             tmp_path / "run",
             method="scratch",
             change=("explore.epsilon=constant(1.0)",),
             seeds=2,
             online_env_steps=2_000,
-            episodes_per_collect=8,
-            updates_per_collect=4,
-            batch_episodes=32,
-            replay_env_steps=1_000,
             evaluate_every_env_steps=1_000,
-            learner=LEARNER,
         )
     )
     assert [row["return"] for row in found.rows[-2:]] == [OPTIMUM, OPTIMUM]

@@ -150,6 +150,21 @@ def small_run(out, **changes) -> Config:
     return Config(out=out, **{**settings, **changes})
 
 
+def method_run(out, **changes) -> Config:
+    """A run of one seed, of the sizes at which methods are tried: tests of one method share its compiled programs."""
+    settings = {
+        "seeds": 1,
+        "episodes_per_collect": 8,
+        "updates_per_collect": 4,
+        "batch_episodes": 32,
+        "replay_env_steps": 1_000,
+        "learner": LearnerConfig(
+            hidden=16, embedding=8, hyper=16, td_lambda=0.0, learning_rate=0.005, target_every_updates=20
+        ),
+    }
+    return small_run(out, **{**settings, **changes})
+
+
 def inputs_of(team, slow, episode, gamma=0.99, td_lambda=0.0, next_value=None, **known) -> LossInputs:
     """What the losses of an episode are given, with one-step targets unless they are `known`."""
     v = values.evaluate_episode(team, slow, episode)

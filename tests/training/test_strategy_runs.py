@@ -15,10 +15,10 @@ from support.episodes import (
     SMALL,
     SPEC,
     as_jax,
+    method_run,
     random_episode,
     random_team,
     replay_of,
-    small_run,
     stack,
     write_dataset,
     write_two_step,
@@ -47,13 +47,13 @@ T = SPEC.episode_limit
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    return write_two_step(tmp_path_factory.mktemp("data") / "two-step")
+    return write_two_step(tmp_path_factory.mktemp("data") / "two-step", best=41)
 
 
 def brief(out, method, **changes):
     """A run of one seed with few updates."""
-    quick = {"seeds": 1, "offline_updates": 10, "online_env_steps": 32, "evaluate_every_updates": 10}
-    return small_run(out, method=method, **{**quick, "evaluate_every_env_steps": 16, **changes})
+    quick = {"offline_updates": 10, "online_env_steps": 32, "evaluate_every_updates": 10}
+    return method_run(out, method=method, **{**quick, "evaluate_every_env_steps": 16, **changes})
 
 
 # Priorities
