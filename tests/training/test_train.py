@@ -62,7 +62,7 @@ def test_a_run_writes_a_row_per_evaluation_and_seed(three):
         assert row["episode_length"] == 2.0 and row["episodes"] == row["env_steps"] // 2
     last = [r for r in rows if r["env_steps"] == 64]
     assert [r["lambda"] for r in last] == pytest.approx([0.1] * 3)
-    assert [r["epsilon"] for r in last] == pytest.approx([0.05] * 3)
+    assert [r["epsilon"] for r in last] == pytest.approx([0.02] * 3)
 
 
 def test_the_memory_stands_still_while_the_value_moves(three):
@@ -187,7 +187,7 @@ def test_a_run_that_ended_goes_on_for_longer_as_if_it_had_been_so_long_at_first(
     at_first = small_run(tmp_path / "long", method="ovmse", data=two_step_data, keep_experience=True)
     whole = train(replace(at_first, online_env_steps=128, schedule_env_steps=64))
     assert_same_rows(ended.rows, whole.rows, rel=0.0)
-    assert [row["epsilon"] for row in ended.rows[-3:]] == pytest.approx([0.05] * 3)
+    assert [row["epsilon"] for row in ended.rows[-3:]] == pytest.approx([0.02] * 3)
     ends = [json.loads((run / "summary.json").read_text())["state_sha256"] for run in (out, whole.out)]
     assert ends[0] == ends[1]
     for seed in range(3):
