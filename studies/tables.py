@@ -1,17 +1,24 @@
-"""The tables of docs/results.md that are made of studies/results/, as Markdown.
+"""The tables of docs/ that are made of studies/results/: each page has those of all results so far after
 
-python studies/tables.py
+    python studies/tables.py
+
+A sweep's results are kept by copying its ``results.csv`` there first, such as to studies/results/claims.csv.
 """
 
+import csv
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ovmse.render import format as fmt
+from ovmse.sweep.paired import difference, in_words, pairs
 from ovmse.system.files import read_json_lines
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = RESULTS.parents[1] / "docs"
 GAMES = ("two_step after 58 steps", "climbing", "two_step")
 SETTINGS = {
     "copy every 200": "a copy every 200 updates (the default before)",
@@ -58,14 +65,81 @@ def target_refresh(lines: Sequence[dict[str, Any]]) -> str:
     return table("target network", TASKS, SETTINGS, {(line["task"], line["setting"]): line for line in lines}, show)
 
 
-TABLES = {"long_episodes": long_episodes, "target_refresh": target_refresh}
+CLAIMS = (
+    ("paper: ovmse", "paper: finetune, ε-greedy", "the claim"),
+    ("paper: finetune, independent", "paper: finetune, ε-greedy", "the rate alone"),
+    ("paper: se", "paper: finetune, independent", "the shared turn"),
+    ("paper: ovmse", "paper: se", "the memory, where little is explored"),
+    ("paper: ovm, ε-greedy", "paper: finetune, ε-greedy", "the memory, where much is explored"),
+    ("matched: ovmse", "matched: finetune", "both halves, at the defaults' rate"),
+)
+"""The comparisons of docs/studies/claims.md: ours, theirs, and what the difference is."""
+SCORES = ("mean_online", "first_tenth_change", "last_fifth")
+
+
+def claims(lines: Sequence[dict[str, Any]]) -> str:
+    """The differences of study 1 in pairs of equal data and seed, pooled over the datasets."""
+    shown = []
+    for ours, theirs, what in CLAIMS:
+        found = pairs(lines, ("data", "arm"), "arm", ours, theirs)
+        words = [in_words(difference(found, name), found) for name in SCORES]
+        shown.append([what, f"{ours} − {theirs}", str(len(found)), *words])
+    return fmt.markdown(("what", "difference", "pairs", "mean online", "first tenth", "last fifth"), shown) + "\n"
+
+
+def claims_arms(lines: Sequence[dict[str, Any]]) -> str:
+    """The mean win rate before, over the online phase and at its end, by map and arm, over teams and seeds."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault((line["data"].partition(",")[0], line["arm"]), []).append(line)
+
+    def mean(some: Sequence[dict[str, Any]], name: str) -> str:
+        values = [line[name] for line in some]
+        return fmt.change(None, "") if None in values else fmt.score(float(np.mean(values)), "win_rate")
+
+    shown = [
+        [*key, str(len(some)), *(mean(some, name) for name in ("before", "mean_online", "last_fifth"))]
+        for key, some in sorted(groups.items())
+    ]
+    return fmt.markdown(("map", "arm", "runs", "before", "mean online", "last fifth"), shown) + "\n"
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """The finished cells of a study: lines of JSON, or a sweep's CSV file with its scores as numbers."""
+    if (lines := RESULTS / f"{name}.jsonl").is_file():
+        return read_json_lines(lines)
+    with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        scores = ("before", *SCORES)
+        return [
+            row | {score: float(row[score]) if row[score] else None for score in scores} for row in csv.DictReader(file)
+        ]
+
+
+TABLES = {
+    "long_episodes": ("long_episodes", "results.md", long_episodes),
+    "target_refresh": ("target_refresh", "results.md", target_refresh),
+    "claims": ("claims", "studies/claims.md", claims),
+    "claims, by map": ("claims", "studies/claims.md", claims_arms),
+}
+"""Each table: the file of its results, the page in docs/ that has it, and how it is made."""
 
 
 def made(name: str) -> str:
-    """The table of one study, of all its results so far."""
-    return TABLES[name](read_json_lines(RESULTS / f"{name}.jsonl"))
+    """One table, of all results so far."""
+    file, _, make = TABLES[name]
+    return make(read(file))
+
+
+def renew(name: str) -> None:
+    """Write a table in place of the one with the same heading on its page. Raises `SystemExit` where there is none."""
+    new, path = made(name), DOCS / TABLES[name][1]
+    heading = re.escape(new.partition("\n")[0])
+    text, count = re.subn(rf"^{heading}\n(\|.*\n)+", lambda _: new, path.read_text("utf-8"), flags=re.MULTILINE)
+    if count != 1:
+        raise SystemExit(f"{path}: expected one table of {name} to renew; found {count}.")
+    path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
     for name in TABLES:
-        print(f"{name}\n\n{made(name)}")
+        renew(name)

@@ -21,6 +21,7 @@ def sweep(
     workers: int | None = None,
     retry_failed: bool = False,
     table: bool = False,
+    against: str | None = None,
     trust_code: bool = False,
 ) -> None:
     """Run a grid of training runs, one on each core; the same command goes on with what is missing.
@@ -31,20 +32,26 @@ def sweep(
         workers: runs at the same time; by default one for each core that this process may use.
         retry_failed: go on with the cells that failed, too.
         table: print the table of what is there, and run nothing.
+        against: a value of an axis; a second table sets the axis's others against it, in pairs of all else equal.
         trust_code: import and run the environments and methods of somebody's own that the grid names.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: a cell computes on a core
     from ovmse.report.table import print_table
-    from ovmse.sweep import results
+    from ovmse.sweep import paired, results
+    from ovmse.sweep.grid import read_cells
     from ovmse.sweep.run import command, look, sweep as run
 
     console = Terminal()
+    if against is not None:
+        paired.axis_of(read_cells(grid), against)
     if table:
         found = look(grid, out, trust_code, console)
     else:
         found = run(grid, out, workers, retry_failed, trust_code, console)
     cells, lines = [one.cell for one in found], [line for one in found for line in one.lines]
     print_table(results.table(cells, lines), console)
+    if against is not None:
+        print_table(paired.table(cells, lines, against), console)
     for one in found:
         if one.state.reason:
             say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.log})")
