@@ -25,7 +25,7 @@ class Watch(Display):
         super().__init__()
         self.kind, self.left, self.clocks = kind, chunks + UNCOUNTED, [Chunk()]
 
-    def advance(self, done: int, clock: Clock) -> None:
+    def advance(self, done: int, clock: Clock, evaluations: int = 0) -> None:
         if self.kind in clock.spent:
             self.clocks.append(dataclasses.replace(clock.spent[self.kind]))
             self.left -= 1

@@ -26,7 +26,7 @@ class StopIn(Display):
     def phase(self, name, done, total, unit):
         self.now = name
 
-    def advance(self, done, clock):
+    def advance(self, done, clock, evaluations=0):
         if self.now == self.wanted and not self.stops:
             self.stops += 1
             signal.raise_signal(signal.SIGINT)

@@ -26,14 +26,13 @@ def test_lines_in_a_pipe_come_every_20_seconds_and_tell_the_time_left(wait):
         bar.begin("offline", 10)
         for done in range(1, 6):
             wait(12)
-            bar.update(done, f"{done}/10 updates", idle=2.0)
+            bar.update(done, f"{done}/10 updates")
         bar.begin("online", 8, done=2)
         wait(30)
         bar.update(2, "2/8 steps [raw]")
-    # 24 s for two, 2 s of them idle: 11 s each; 48 s for four: 11.5 s each
     assert console.file.getvalue().splitlines() == [
-        "offline: 2/10 updates, 1 min 28 s left",
-        "offline: 4/10 updates, 1 min 09 s left",
+        "offline: 2/10 updates, 1 min 36 s left",
+        "offline: 4/10 updates, 1 min 12 s left",
         "online: 2/8 steps [raw], ? left",
     ]
 

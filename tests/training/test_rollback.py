@@ -254,7 +254,7 @@ class StopAt(Display):
     def phase(self, name, done, total, unit):
         self.now = name
 
-    def advance(self, done, clock):
+    def advance(self, done, clock, evaluations=0):
         if self.now == "online" and done == self.steps:
             signal.raise_signal(signal.SIGINT)
 

@@ -123,6 +123,11 @@ def save(figure: Figure, stem: Path, write: Write) -> tuple[Path, Path]:
     write: what writes the bytes of a file, whole or not at all.
     """
     lay_out(figure)
+    return _write(figure, stem, write)
+
+
+def _write(figure: Figure, stem: Path, write: Write) -> tuple[Path, Path]:
+    """Have a laid-out figure's files written."""
     options: dict[str, Any] = {"svg": {"metadata": {"Date": None, "Creator": None}}}
     options["png"] = {"dpi": 180, "metadata": {"Software": None}}
     svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in options)
@@ -160,5 +165,5 @@ def picture(figure: Figure, folder: Path, name: str, write: Write) -> Picture:
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return Picture(
-        Markup(svg), tuple(file.relative_to(folder) for file in save(figure, folder / "figures" / name, write))
+        Markup(svg), tuple(file.relative_to(folder) for file in _write(figure, folder / "figures" / name, write))
     )

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 import jax
@@ -13,12 +13,18 @@ import jax
 
 @dataclass
 class Chunk:
-    """One measured stretch of work. seconds: its wall time; compiling: the part of it that compiled."""
+    """Measured work. seconds: its wall time; compiling: the part of it that compiled; stretches: in how many parts."""
 
     updates: int = 0
     env_steps: int = 0
     seconds: float = 0.0
     compiling: float = 0.0
+    stretches: int = 0
+
+    @property
+    def busy(self) -> float:
+        """Seconds without those that compiled."""
+        return self.seconds - self.compiling
 
 
 class SavedClock(TypedDict, total=False):
@@ -38,7 +44,7 @@ class Clock:
     before_cpu: float = 0.0
     started_cpu: float = field(default_factory=time.process_time)
     spent: dict[str, Chunk] = field(default_factory=dict)
-    before_compiling: dict[str, float] = field(default_factory=dict)
+    restored: dict[str, Chunk] = field(default_factory=dict)
 
     def elapsed(self) -> float:
         """Seconds since the run began, earlier parts of a resumed run included."""
@@ -51,12 +57,17 @@ class Clock:
     @contextmanager
     def measure(self, kind: str) -> Iterator[Chunk]:
         """Add a stretch of work; the caller notes in the chunk how much was done."""
-        chunk, began, compiled = Chunk(), time.monotonic(), _process.compiling
+        chunk, began, compiled = Chunk(stretches=1), time.monotonic(), _process.compiling
         yield chunk
         chunk.seconds, chunk.compiling = time.monotonic() - began, _process.compiling - compiled
         total = self.spent.setdefault(kind, Chunk())
         for name, value in vars(chunk).items():
             setattr(total, name, getattr(total, name) + value)
+
+    def here(self, kind: str) -> Chunk:
+        """The work of a kind that this process has done, without what was done before a run was resumed."""
+        now, before = (vars(part.get(kind, Chunk())) for part in (self.spent, self.restored))
+        return Chunk(**{name: now[name] - before[name] for name in now})
 
     def saved(self) -> dict[str, Any]:
         """The clock as JSON, for a run that will be resumed."""
@@ -67,15 +78,14 @@ class Clock:
         """Go on from a saved clock."""
         self.before, self.before_cpu = saved.get("before", 0.0), saved.get("before_cpu", 0.0)
         self.spent = {kind: Chunk(**chunk) for kind, chunk in saved.get("spent", {}).items()}
-        self.before_compiling = {kind: chunk.compiling for kind, chunk in self.spent.items()}
+        self.restored = {kind: replace(chunk) for kind, chunk in self.spent.items()}
 
     def summary(self) -> dict[str, Any]:
         """Speed and memory as `summary.json` holds them; rates leave compile time out."""
 
         def rate(kind: str, unit: str) -> float | None:
             chunk = self.spent.get(kind)
-            busy = chunk.seconds - chunk.compiling if chunk else 0.0
-            return round(getattr(chunk, unit) / busy, 2) if busy > 0 else None
+            return round(getattr(chunk, unit) / chunk.busy, 2) if chunk and chunk.busy > 0 else None
 
         return {
             "wall_s": round(self.elapsed(), 3),
@@ -127,8 +137,7 @@ class Pace:
 
     def note(self, done: int, chunk: Chunk) -> None:
         """Learn from a chunk; compiling does not count."""
-        busy = max(chunk.seconds - chunk.compiling, 1e-3)
-        self.next = min(done * self.seconds / busy, self.next * 4)
+        self.next = min(done * self.seconds / max(chunk.busy, 1e-3), self.next * 4)
 
 
 def peak_memory() -> int:

@@ -101,21 +101,20 @@ class ProgressBar:
         """Seconds since the piece of work began."""
         return time.monotonic() - self.began
 
-    def update(self, done: float | int, at: str, left: str | None = None, idle: float | int = 0.0) -> None:
-        """So much is done. at: the same in words; left: how long it still takes, else told from the pace so far, for
-        which `idle` seconds (such as compiling) don't count."""
+    def update(self, done: float | int, at: str, left: str | None = None) -> None:
+        """So much is done. at: the same in words; left: how long it still takes, else told from the pace so far."""
         if left is None:
-            left = f"{self._left(done, idle)} left"
+            left = f"{self._left(done)} left"
         self.bars.update(self.task, description=self.name, total=self.total, completed=done, at=at, left=left)
         if self.live and self.elapsed() > self.patience:
             self.bars.start()
         if not self.live and time.monotonic() - self.last_line > LINE_SECONDS:
             self.say(f"{self.name}: " + ", ".join(filter(None, (at, left))))
 
-    def _left(self, done: float | int, idle: float | int) -> str:
+    def _left(self, done: float | int) -> str:
         if self.total is None or done <= self.first:
             return "?"
-        return duration(max(0.0, self.elapsed() - idle) * (self.total - done) / (done - self.first))
+        return duration(self.elapsed() * (self.total - done) / (done - self.first))
 
     def say(self, text: str) -> None:
         """A line that stays."""

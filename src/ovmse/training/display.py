@@ -23,10 +23,16 @@ class Display(ProgressBar):
         self.unit = unit
         self.begin(name, total, done, "compiling …")
 
-    def advance(self, done: int, clock: Clock) -> None:
-        """So much of the phase is done."""
-        compiled = clock.spent[self.name].compiling - clock.before_compiling.get(self.name, 0.0)
-        self.update(done, self._at(done), idle=compiled)
+    def advance(self, done: int, clock: Clock, evaluations: int = 0) -> None:
+        """So much of the phase is done, and so many evaluations are to come.
+
+        The time left is that of the work at its pace so far and that of the evaluations, compilation left out of both.
+        """
+        assert self.total is not None
+        work, looks = clock.here(self.name), clock.here("evaluation")
+        left = work.busy * (self.total - done) / max(1, done - self.first)
+        left += looks.busy * evaluations / max(1, looks.stretches)
+        self.update(done, self._at(done), f"{duration(left)} left")
 
     def _at(self, done: int) -> str:
         return f"{done}/{self.total} {self.unit}"

@@ -35,6 +35,10 @@ class PhaseLoop:
         """Where the next evaluation is due."""
         return min(self.budget, (done // self.evaluate_every + 1) * self.evaluate_every)
 
+    def evaluations_left(self, done: int) -> int:
+        """How many evaluations are to come, that at the end included."""
+        return -(-max(0, self.budget - done) // self.evaluate_every)
+
     def is_due(self, rows: list[dict[str, Any]], done: int) -> bool:
         """Whether an evaluation is due: at the phase's beginning, and whenever a mark was passed since the last one."""
         last = {row["seed"]: row[PROGRESS[self.name]] for row in rows if row["phase"] == self.name}
@@ -60,6 +64,6 @@ def run_phase(run: Run, states: SeedBatches, phase: PhaseLoop) -> SeedBatches:
             states = phase.advance(states, mark, min(mark, done + pace.amount()), chunk)
         was, done = done, phase.done(states)
         pace.note(done - was, chunk)
-        run.display.advance(min(phase.budget, done), run.clock)
+        run.display.advance(min(phase.budget, done), run.clock, phase.evaluations_left(done))
         failure_report.check(run, states)
         save_when_due(run, states)

@@ -62,7 +62,7 @@ class SearchDisplay(Display):
         super().phase(name, done, total, unit)
         self.advance(done)
 
-    def advance(self, done: int, clock: Clock | None = None) -> None:
+    def advance(self, done: int, clock: Clock | None = None, evaluations: int = 0) -> None:
         phases = self._phases[self._method]
         before = phases - 1 if self.name == "online" else 0
         self._show(f"{self.name} {self._at(done)}", (before + min(1.0, done / (self.total or 1))) / phases)
