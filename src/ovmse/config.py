@@ -21,7 +21,8 @@ def check_numbers(settings: Any, shares: Collection[str] = ()) -> None:
         name, value = option(one.name), getattr(settings, one.name)
         if not isinstance(value, int | float) or isinstance(value, bool):
             continue
-        check = check_share if one.name in shares else check_seed if one.name == "seed" else check_positive
+        is_seed = one.name.endswith("seed")
+        check = check_share if one.name in shares else check_seed if is_seed else check_positive
         check(name, value)
 
 
@@ -87,6 +88,8 @@ class Config:
     """the dataset to learn from: a directory, or the name of one that comes with the package (smax-3m-medium)"""
     pretrained: Path | None = None
     """a run with the same networks whose offline phase is taken over instead of pretraining anew"""
+    pretrained_seed: int | None = None
+    """the seed of that run whose team all repetitions go on from; by default each takes that of its own seed"""
     out: Path | None = None
     """the directory to write the run into, empty or not there yet; by default the next free runs/ENV-METHOD"""
     seeds: int = 1
@@ -148,6 +151,8 @@ class Config:
         if self.guard_margin is not None and not 0.0 < self.guard_margin <= 1.0:
             raise UserError(f"--guard-margin must be above 0 and at most 1, such as 0.1; got {self.guard_margin}.")
         check_numbers(self)
+        if self.pretrained_seed is not None and self.pretrained is None:
+            raise UserError("--pretrained-seed names a seed of the run that --pretrained names; give both.")
         if self.env_seconds > 1e6:
             raise UserError(f"--env-seconds must be at most a million; got {self.env_seconds}.")
         if self.replay_env_steps < self.batch_episodes:

@@ -109,7 +109,7 @@ def keep_chosen(selected: Selected) -> None:
     out.mkdir()
     config, spec = read_described(one.run) or {}, read_spec(one.run)
     assert spec is not None  # `check_fits` has compared it
-    config |= {"seeds": 1, "seed": one.seed, "pretrained": None, "out": None}
+    config |= {"seeds": 1, "seed": one.seed, "pretrained": None, "pretrained_seed": None, "out": None}
     files.write_json(out / "config.json", config | {"chosen_from": str(one.file)})
     rows = [
         row

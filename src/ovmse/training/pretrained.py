@@ -28,15 +28,14 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
     config, state = run.task.config, join(states)
     assert config.pretrained is not None
     rows = offline_rows(config.pretrained)
-    there = sorted({row["seed"] for row in rows})
-    wanted = [config.seed + i for i in range(config.seeds)]
+    there, taken = sorted({row["seed"] for row in rows}), taken_seeds(config)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(there), *x.shape[1:]), x.dtype), state.learner.team)
     found = pytree_files.restore(config.pretrained / "offline.safetensors", like)
-    order = np.asarray([there.index(seed) for seed in wanted])
+    order = np.asarray([there.index(theirs) for theirs in taken.values()])
     order = np.resize(order, padded_seeds(config.seeds))  # the extra seeds that fill the devices repeat the first
     team = jax.tree.map(lambda x: x[order], found)
     pytree_files.save(run.out / "offline.safetensors", jax.tree.map(lambda x: x[: config.seeds], team))
-    rows = [row for row in rows if row["seed"] in wanted]
+    rows = [row | {"seed": ours} for row in rows for ours, theirs in taken.items() if row["seed"] == theirs]
     files.append_json_lines(run.out / "metrics.jsonl", rows)
     run.rows.extend(rows)
     updates = np.full_like(state.learner.updates, max(row["updates"] for row in rows))
@@ -46,6 +45,12 @@ def load_pretrained(run: Run, states: SeedBatches) -> SeedBatches:
 
     begin_anew = over_seeds(lambda x: start(*x), config.seeds, keep=True)  # one program, so that no arrays are shared
     return begin_anew(list(zip(split(team, config.seeds), states, split(updates, config.seeds), strict=True)))
+
+
+def taken_seeds(config: Config) -> dict[int, int]:
+    """Each seed of a run, and the seed of the run taken over whose team it goes on from."""
+    ours = range(config.seed, config.seed + config.seeds)
+    return {seed: seed if config.pretrained_seed is None else config.pretrained_seed for seed in ours}
 
 
 def offline_rows(run: Path) -> list[dict[str, Any]]:
@@ -73,8 +78,9 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
         raise UserError(f"{other} has other networks: {'; '.join(differ)}.")
     there = {row["seed"] for row in offline_rows(other)}
-    if missing := sorted({config.seed + i for i in range(config.seeds)} - there):
-        raise UserError(f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}.")
+    if missing := sorted(set(taken_seeds(config).values()) - there):
+        says = f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}."
+        raise UserError(f"{says} Choose --seed among them, or with --pretrained-seed one of them for all.")
 
 
 def networks_of(learner: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
