@@ -184,9 +184,7 @@ def test_one_offline_phase_serves_all_strategies_with_its_networks(tmp_path, log
     with pytest.raises(UserError, match="other networks: critics 1 there, 2 here; ratio False there, True here"):
         train(brief(tmp_path / "no", "balanced", data=log, pretrained=first.out))
     assert not (tmp_path / "no").exists()
-    with pytest.raises(
-        UserError, match=r"phase of seeds \[7\]; it has \[0\]. .* with --pretrained-seed one"
-    ):
+    with pytest.raises(UserError, match=r"phase of seeds \[7\]; it has \[0\]. .* with --pretrained-seed one"):
         train(brief(tmp_path / "no", "pex", data=log, seed=7, pretrained=first.out))
     found = train(brief(tmp_path / "two", "pex", data=log, seed=7, seeds=2, pretrained=first.out, pretrained_seed=0))
     start = [row for row in found.rows if row["phase"] == "offline"]
