@@ -79,6 +79,8 @@ def test_the_setting_that_the_error_names_lets_the_file_through(tmp_path, monkey
 def test_the_setting_is_a_number_of_bytes(monkeypatch, text):
     monkeypatch.setenv(bounds.VARIABLE, text)
     assert f"{bounds.VARIABLE}: expected a number of bytes" in message(bounds.limit)
+    monkeypatch.setenv(bounds.BLOCK_VARIABLE, text)
+    assert f"{bounds.BLOCK_VARIABLE}: expected a number of bytes" in message(bounds.block_bytes)
 
 
 def test_a_dataset_that_is_no_log_but_zeros_is_refused_whole_and_by_its_longest_episode(tmp_path, monkeypatch):

@@ -143,7 +143,7 @@ def test_a_fault_of_a_value_is_found_at_its_place(
     tmp_path, monkeypatch, change, kind, episode, step, agent, says, block_bytes
 ):
     """In blocks of single episodes and in one block; the report is full, and the other episodes are in it."""
-    monkeypatch.setattr(stream, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(block_bytes))
     flat = make_flat()
     change(flat)
     report = diagnose(write(tmp_path / "play", flat), clone=False)
@@ -163,7 +163,7 @@ def test_a_sound_dataset_has_no_findings(tmp_path):
 
 
 def test_faults_in_many_blocks_are_one_finding(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 1)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(1))
     flat = make_flat()
     flat["reward"][[2, 5, 9]] = np.nan  # episodes 0, 2, 3
     found = examined(write(tmp_path / "play", flat))["reward is not finite"]

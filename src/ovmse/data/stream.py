@@ -21,7 +21,6 @@ from ovmse.data.zarr_files import broken, chunks, oversized, read_metadata
 from ovmse.system import bounds
 from ovmse.system.files import check_tree
 
-BLOCK_BYTES = 2**25
 READ_AS = {"f": np.float32, "b": np.bool_, "iu": np.int64}
 
 
@@ -204,13 +203,13 @@ def _leave_out(found: DatasetScan, name: str, array: Any, at: tuple[int, ...], k
 
 
 def blocks(found: DatasetScan) -> Iterator[Block]:
-    """All sound episodes in order, in blocks of about `BLOCK_BYTES` and at least one episode.
+    """All sound episodes in order, in blocks of about `bounds.block_bytes` and at least one episode.
 
     A damaged chunk becomes a finding when it is met, and its episodes are left out.
     """
     if not len(found.length):
         return
-    for first, end in itertools.pairwise(cuts(found.held * found.step_bytes, BLOCK_BYTES)):
+    for first, end in itertools.pairwise(cuts(found.held * found.step_bytes, bounds.block_bytes())):
         yield from _sound_runs(found, first, end)
 
 

@@ -1,4 +1,4 @@
-"""How much one thing in a file may unpack to, since a few bytes can hold gigabytes: checked before it is unpacked."""
+"""How many bytes are held at once, and how much one thing in a file may unpack to, since a few can hold gigabytes."""
 
 import os
 
@@ -6,8 +6,15 @@ from ovmse.core.errors import UserError
 
 VARIABLE = "OVMSE_UNPACK_BYTES"
 DEFAULT = 2**30
+BLOCK_VARIABLE = "OVMSE_BLOCK_BYTES"
+BLOCK = 2**25
 RATIO = 100
 """Unpacked bytes for each packed one that a whole file or dataset may hold; logs of SMAX have 14."""
+
+
+def block_bytes() -> int:
+    """About how much of a log or a dataset is read or written at once: 32 MiB, or as the environment variable says."""
+    return stated(BLOCK_VARIABLE) or BLOCK
 
 
 def limit() -> int:
@@ -25,13 +32,13 @@ def check_whole(where: object, needed: int, stored: int) -> None:
     _check(where, f"all of it, {stored:,} bytes on the disk,", needed, max(limit(), RATIO * stored))
 
 
-def stated() -> int | None:
-    """What the environment variable says. Raises `UserError` where that is no number of bytes."""
-    said = os.environ.get(VARIABLE, "").strip()
+def stated(variable: str = VARIABLE) -> int | None:
+    """What an environment variable says. Raises `UserError` where that is no number of bytes."""
+    said = os.environ.get(variable, "").strip()
     if not said:
         return None
     if not (said.isascii() and said.isdigit() and 0 < int(said) < 2**63):
-        raise UserError(f"{VARIABLE}: expected a number of bytes above 0, such as 4000000000, got {said!r}.")
+        raise UserError(f"{variable}: expected a number of bytes above 0, such as 4000000000, got {said!r}.")
     return int(said)
 
 

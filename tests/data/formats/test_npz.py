@@ -90,7 +90,7 @@ def test_what_is_saved_is_read(tmp_path_factory, seed, data):
     arrays = padded_arrays(made, data.draw(st.integers(0, 2))) if data.draw(st.booleans()) else flat_arrays(made)
     path = save(tmp_path_factory.mktemp("n") / "log.npz", arrays, data.draw(st.booleans()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK_BYTES", data.draw(st.sampled_from([1, 200, 2**24])))
+        patch.setenv("OVMSE_BLOCK_BYTES", str(data.draw(st.sampled_from([1, 200, 2**24]))))
         source = reader.read(path)
         same(list(source.episodes), made)
     assert (source.n_actions, source.total, source.assumed) == (4, len(made), ())
@@ -272,7 +272,7 @@ def test_a_file_that_unpacks_to_much_is_read_in_parts(tmp_path, monkeypatch):
     path = save(tmp_path / "log.npz", arrays)
     del arrays
     assert path.stat().st_size < 2**20
-    monkeypatch.setattr(reader, "BLOCK_BYTES", 2**20)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(2**20))
     tracemalloc.start()
     steps = sum(len(logged.action) for logged in reader.read(path, n_actions=1).episodes)
     peak = tracemalloc.get_traced_memory()[1]

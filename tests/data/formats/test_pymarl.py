@@ -11,8 +11,9 @@ from support.pymarl_logs import FLAT, LIMIT, A, N, batch, save, save_growing
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.pymarl import opening, reader, writer
+from ovmse.data.formats.pymarl import reader, writer
 from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, complete_episode
+from ovmse.system import bounds
 
 h5py = pytest.importorskip("h5py")
 
@@ -42,10 +43,9 @@ def arrays():
 
 
 @pytest.mark.parametrize("saver", SAVERS)
-@pytest.mark.parametrize("block_bytes", [reader.BLOCK_BYTES, 64])
+@pytest.mark.parametrize("block_bytes", [bounds.BLOCK, 64])
 def test_reads_episodes_with_every_value(tmp_path, monkeypatch, arrays, saver, block_bytes):
-    monkeypatch.setattr(reader, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(opening, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(block_bytes))
     source = reader.read(SAVERS[saver](tmp_path / "log.h5", arrays))
     assert (source.n_actions, source.total, source.assumed, source.format) == (A, 4, (NO_CHECKSUMS,), "pymarl")
     assert source.facts == {"rows": LIMIT + 1, "ignored_keys": ["probs"]}
@@ -370,7 +370,7 @@ def test_exports_in_blocks_of_whole_chunks(tmp_path, monkeypatch):
     dataset = write_dataset(tmp_path / "d", SPEC, [random_episode(rng, 1 + i % 6) for i in range(50)])
     writer.write(dataset, tmp_path / "a.h5")
     monkeypatch.setattr(writer, "CHUNK_BYTES", 64)
-    monkeypatch.setattr(writer, "BLOCK_BYTES", 300)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(300))
     writer.write(dataset, tmp_path / "b.h5")
     with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
         assert b["obs"].chunks == (1, 2, 3, 2) and a["obs"].chunks == a["obs"].shape

@@ -12,7 +12,7 @@ from support.corrupt import damaged
 from support.episodes import SPEC, random_episode, write_dataset
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.table import csv_files, files, reader, writer
+from ovmse.data.formats.table import reader, writer
 from ovmse.data.formats.table.columns import Columns, load_columns, natural
 from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, complete_episode
 from ovmse.data.schema import KINDS
@@ -114,8 +114,7 @@ def test_a_users_table_comes_out_cell_for_cell(tmp_path_factory, seed, data):
     path = write_user(tmp_path_factory.mktemp("t") / f"log{suffix}", columns)
     with pytest.MonkeyPatch.context() as patch:
         block = data.draw(st.sampled_from([500, 4000, 2**25]))
-        patch.setattr(files, "BLOCK_BYTES", block)
-        patch.setattr(csv_files, "BLOCK_BYTES", block)
+        patch.setenv("OVMSE_BLOCK_BYTES", str(block))
         try:
             got = episodes(path)
         except UserError as error:
@@ -147,7 +146,7 @@ def test_a_dataset_comes_back_from_its_export_exactly(tmp_path, name):
 def test_an_export_in_blocks_is_the_same_table(tmp_path, monkeypatch):
     dataset = random_dataset(tmp_path / "data", 4)
     writer.write(dataset, tmp_path / "one.parquet")
-    monkeypatch.setattr("ovmse.data.formats.table.writer.BLOCK_BYTES", 1000)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(1000))
     writer.write(dataset, tmp_path / "many.parquet")
     one, many = (parquet.ParquetFile(tmp_path / name) for name in ("one.parquet", "many.parquet"))
     assert one.num_row_groups == 1 < many.num_row_groups

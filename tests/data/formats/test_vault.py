@@ -15,6 +15,7 @@ from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.vault import reader, writer
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, complete_episode
+from ovmse.system import bounds
 
 ts = pytest.importorskip("tensorstore")
 
@@ -52,10 +53,10 @@ def as_dataset(path, source, rules=None, limit=50):
     return Dataset.write(path, spec=spec, behaviour="test", **flat)
 
 
-@pytest.mark.parametrize("block_bytes", [reader.BLOCK_BYTES, 200])
+@pytest.mark.parametrize("block_bytes", [bounds.BLOCK, 200])
 def test_reads_episodes_with_every_value(tmp_path, monkeypatch, block_bytes):
     """Also when the blocks are shorter than an episode."""
-    monkeypatch.setattr(reader, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(block_bytes))
     lengths = [3, 1, 9, 2]
     tree = experience(np.random.default_rng(0), lengths, cut={2})
     source = reader.read(by_hand(tmp_path / "game.vlt" / "Good", tree))
@@ -227,7 +228,7 @@ def test_refuses_what_would_take_too_much_memory(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="a chunk would unpack to .* expected at most 1,000"):
         reader.read(path)
     monkeypatch.undo()
-    monkeypatch.setattr(reader, "BLOCK_BYTES", 200)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(200))
     source = reader.read(path)
     monkeypatch.setenv("OVMSE_UNPACK_BYTES", "400")
     with pytest.raises(UserError, match="no episode ends within"):
@@ -274,7 +275,7 @@ def test_exports_in_blocks_of_whole_chunks(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     dataset = write_dataset(tmp_path / "d", SPEC, [random_episode(rng, 1 + i % 6) for i in range(50)])
     writer.write(dataset, tmp_path / "v")
-    monkeypatch.setattr(writer, "BLOCK_BYTES", 64)
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(64))
     create = writer._create
 
     def in_small_chunks(path, name, shape, dtype, metadata):

@@ -21,7 +21,6 @@ from ovmse.data.raw_episode import RawEpisode, Source
 from ovmse.data.schema import ROWS, cuts
 from ovmse.system import bounds
 
-BLOCK_BYTES = 2**24
 FEW = 12  # names of a sentence
 Parts = dict[str, np.ndarray]
 
@@ -110,7 +109,7 @@ def _flat(log: NpzLog, length: np.ndarray, readers: dict[str, Reader]) -> Iterat
     longest = int(length.argmax())
     together = sum(reader.member.row_bytes for reader in readers.values())
     bounds.check(log.file, f"episode {longest}", (int(length[longest]) + 1) * together)
-    for first, last in itertools.pairwise(cuts((length + 1) * row_bytes, BLOCK_BYTES)):
+    for first, last in itertools.pairwise(cuts((length + 1) * row_bytes, bounds.block_bytes())):
         own = length[first:last]
         count = int(own.sum())
         block = {role: reader.take(count + ahead[role] * len(own)) for role, reader in readers.items()}
@@ -136,7 +135,7 @@ def _padded(log: NpzLog, length: np.ndarray | None, readers: dict[str, Reader]) 
     steps = log.arrays["action"].shape[1]
     row_bytes = sum(reader.member.row_bytes for reader in readers.values())
     bounds.check(log.file, "an episode", row_bytes)
-    for first, end in spans(log.episodes, BLOCK_BYTES // max(1, row_bytes)):
+    for first, end in spans(log.episodes, bounds.block_bytes() // max(1, row_bytes)):
         block = {role: reader.take(end - first) for role, reader in readers.items()}
         valid = _valid(log, first, block.pop("valid").reshape(end - first, steps)) if "valid" in block else None
         stated = None if length is None else length[first:end]

@@ -14,7 +14,6 @@ from ovmse.core.errors import UserError
 from ovmse.data.formats.reading import AGAIN, DISCRETE_ONLY, KIND_WORDS, Layout, axis_sizes, decoding, optional, spans
 from ovmse.system import bounds
 
-BLOCK_BYTES = 2**25
 CACHE_BYTES = 2**23
 LENGTH_BYTES = 40  # of `Lengths` and what it is made from, for each episode
 ORIGIN, WON, UNMARKED = "ovmse", "ovmse_won", "ovmse_unmarked"  # attributes of files that this library wrote
@@ -193,7 +192,7 @@ def lengths(part: Hdf5Part, unmarked: bool = False) -> Lengths:
     """
     filled, steps, rewarded = (np.empty(part.sizes["E"], kind) for kind in (np.int64, np.int64, bool))
     rows = part.sizes["R"]
-    for lo, hi in spans(len(filled), BLOCK_BYTES // (64 * rows)):
+    for lo, hi in spans(len(filled), bounds.block_bytes() // (64 * rows)):
         is_filled, ended = (part.flags(field, lo, hi, rows) for field in ("filled", "terminal"))
         reward = part.read("reward", lo, hi, rows)
         filled[lo:hi] = is_filled.sum(axis=1)

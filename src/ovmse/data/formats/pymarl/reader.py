@@ -14,7 +14,6 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.data.formats.pymarl.opening import (
     ATTRIBUTE_BYTES,
-    BLOCK_BYTES,
     UNMARKED,
     WON,
     Hdf5Part,
@@ -26,6 +25,7 @@ from ovmse.data.formats.pymarl.opening import (
 from ovmse.data.formats.reading import bounded, decoding, files, settled_actions, spans
 from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
 from ovmse.data.schema import ROWS
+from ovmse.system import bounds
 
 
 class FilePlan(NamedTuple):
@@ -125,7 +125,7 @@ def _largest_action(part: Hdf5Part, found: Lengths) -> int:
 
 def _block_episodes(part: Hdf5Part) -> int:
     """Episodes of a block: about 32 MiB, and whole chunks of the observations, so that none is decoded twice."""
-    episodes = max(1, BLOCK_BYTES // part.episode_bytes)
+    episodes = max(1, bounds.block_bytes() // part.episode_bytes)
     chunk = (part.sets["obs"].chunks or (1,))[0]
     return max(1, episodes // chunk) * chunk if chunk <= 4 * episodes else episodes
 

@@ -11,7 +11,6 @@ from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.pymarl.opening import (
     ATTRIBUTE_BYTES,
-    BLOCK_BYTES,
     KEYS,
     ONE_HOT,
     ORIGIN,
@@ -21,6 +20,7 @@ from ovmse.data.formats.pymarl.opening import (
 )
 from ovmse.data.formats.reading import export_sizes, origin, spans
 from ovmse.data.schema import ROWS, places
+from ovmse.system import bounds
 from ovmse.system.files import atomic_path
 
 CHUNK_BYTES = 2**20
@@ -91,7 +91,7 @@ def _write_key(dataset: Dataset, file: Any, field: str) -> None:
         compression="gzip",  # no shuffle: it tears apart the whole numbers that observations repeat
         fletcher32=True,
     )
-    for lo, hi in spans(shape[0], max(1, BLOCK_BYTES // (row_bytes * shape[1] * episodes)) * episodes):
+    for lo, hi in spans(shape[0], max(1, bounds.block_bytes() // (row_bytes * shape[1] * episodes)) * episodes):
         values = np.zeros((hi - lo, *shape[1:]), key.dtype)
         length = dataset.length[lo:hi, None]
         if field == "filled":

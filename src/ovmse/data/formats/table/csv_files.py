@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovmse.core.errors import UserError
+from ovmse.system import bounds
 
 HEAD_BYTES = 2**19
-BLOCK_BYTES = 2**20  # of text: twice as fast as 2**23, and the parser holds several blocks
+TEXT_BYTES = 2**20  # at once: twice as fast as 2**23, and the parser holds several blocks
 EMPTY = ("", "NA", "N/A", "null", "NULL", "None")
 NAN = ("nan", "NaN", "NAN", "-nan")  # a number where numbers are, else nothing
 TRUE = ("1", "1.0", "true", "True", "TRUE")
@@ -76,7 +77,8 @@ def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str]) -> Iterat
 def _parsed(file: Path, dialect: Dialect, stream: Any, types: dict[str, Any]) -> Iterator[Any]:
     from pyarrow import csv as pyarrow_csv
 
-    read = pyarrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=dialect.names, skip_rows=1)
+    block = min(TEXT_BYTES, bounds.block_bytes())
+    read = pyarrow_csv.ReadOptions(use_threads=False, block_size=block, column_names=dialect.names, skip_rows=1)
     convert = pyarrow_csv.ConvertOptions(
         column_types=types,
         include_columns=list(types),

@@ -15,7 +15,6 @@ from ovmse.data.formats.reading import decoding, files, optional
 from ovmse.data.formats.table.csv_files import Dialect, check_names, csv_batches, csv_dialect, id_types
 from ovmse.system import bounds
 
-BLOCK_BYTES = 2**24
 BUFFER_BYTES = 2**18
 LARGE_BATCH = 2**27
 LIST_ROWS = 8192  # rows of a block where the width of lists is not known beforehand
@@ -145,7 +144,7 @@ def _rows(schema: Any, columns: list[str]) -> int:
         if _kind(kind) == "list" and not hasattr(kind, "list_size"):
             return LIST_ROWS
         width += 8 * getattr(kind, "list_size", 1)
-    return max(1, min(2**17, BLOCK_BYTES // max(1, width)))
+    return max(1, min(2**17, bounds.block_bytes() // max(1, width)))
 
 
 def parquet_bytes(opened: Any, columns: Collection[str] | None = None) -> tuple[int, int]:

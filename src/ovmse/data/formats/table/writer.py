@@ -13,10 +13,10 @@ from ovmse.data.dataset import Dataset
 from ovmse.data.formats.reading import optional
 from ovmse.data.formats.table.files import SUFFIXES, suffix
 from ovmse.data.schema import cuts, places, starts
+from ovmse.system import bounds
 from ovmse.system.files import atomic_path
 
 METADATA_KEY = b"ovmse"
-BLOCK_BYTES = 2**25
 WRITABLE = tuple(ending for ending in SUFFIXES if ending not in (".tsv", ".csv.gz", ".tsv.gz"))
 
 
@@ -33,7 +33,7 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     form = SUFFIXES[suffix(path)]
     spec = dataset.spec
     row_bytes = spec.n_agents * (4 * (spec.obs_size + spec.state_size) + spec.n_actions + 40)
-    blocks = cuts((dataset.length.astype(np.int64) + 1) * row_bytes, BLOCK_BYTES)
+    blocks = cuts((dataset.length.astype(np.int64) + 1) * row_bytes, bounds.block_bytes())
     with atomic_path(path) as partial, _opened(partial, form, _schema(dataset, form == "CSV")) as out:
         for first, last in pairwise(blocks):
             out.write_batch(_batch(dataset, first, last, form == "CSV"))

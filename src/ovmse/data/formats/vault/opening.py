@@ -15,7 +15,6 @@ from ovmse.core.errors import UserError
 from ovmse.data.formats.reading import AGAIN, DISCRETE_ONLY, KIND_WORDS, Layout, axis_sizes, decoding, optional
 from ovmse.system import bounds
 
-BLOCK_BYTES = 2**25
 CACHE_BYTES = 2**26
 METADATA_LIMIT = 2**20
 INDEX = "vault_index"
@@ -122,8 +121,8 @@ def _check_shapes(path: Path, stores: dict[str, Any], steps: int) -> None:
             raise UserError(f"{where}: {INDEX} says {steps:,} time steps, the array holds {shape[1]:,}.")
         bounds.check(where, "a chunk", math.prod(store.chunk_layout.read_chunk.shape) * dtype.itemsize)
     axis_sizes(path, ((LAYOUTS[field], (store.shape[0], steps, *store.shape[2:])) for field, store in stores.items()))
-    if (needed := step_bytes(stores)) > BLOCK_BYTES:
-        raise UserError(f"{path}: expected up to {BLOCK_BYTES:,} bytes for a time step, its arrays take {needed:,}.")
+    if (needed := step_bytes(stores)) > bounds.BLOCK:
+        raise UserError(f"{path}: expected up to {bounds.BLOCK:,} bytes for a time step, its arrays take {needed:,}.")
 
 
 def _check_told(path: Path, name: str, store: Any, metadata: dict[str, Any]) -> None:

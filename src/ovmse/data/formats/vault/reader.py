@@ -15,7 +15,6 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.data.formats.reading import bounded, decoding, settled_actions, spans
 from ovmse.data.formats.vault.opening import (
-    BLOCK_BYTES,
     LAYOUTS,
     find,
     has_checksums,
@@ -76,7 +75,7 @@ def _largest_action(vault: Vault) -> int:
     return max(
         int(_read(vault, stream, lo, hi, ("action",))["action"].max(initial=0))
         for stream in range(vault.streams)
-        for lo, hi in spans(vault.steps, BLOCK_BYTES // (8 * vault.n_agents))
+        for lo, hi in spans(vault.steps, bounds.block_bytes() // (8 * vault.n_agents))
     )
 
 
@@ -125,7 +124,7 @@ def _episodes(vault: Vault) -> Iterator[RawEpisode]:
 
 def _blocks(vault: Vault, stream: int) -> Iterator[tuple[int, list[int], np.ndarray]]:
     """The first time step of every block, where its episodes stop in it, and where the task ended one."""
-    usual = BLOCK_BYTES // step_bytes(vault.stores)
+    usual = bounds.block_bytes() // step_bytes(vault.stores)
     start, rows = 0, usual
     while start < vault.steps:
         stop = min(start + rows, vault.steps)

@@ -10,8 +10,9 @@ import numpy as np
 from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
 from ovmse.data.formats.reading import export_sizes, origin, spans
-from ovmse.data.formats.vault.opening import BLOCK_BYTES, INDEX, LAYOUTS, store_at, tensorstore
+from ovmse.data.formats.vault.opening import INDEX, LAYOUTS, store_at, tensorstore
 from ovmse.data.schema import ROWS
+from ovmse.system import bounds
 from ovmse.system.files import atomic_path
 
 VERSION = 1.2
@@ -59,7 +60,7 @@ def _write_array(dataset: Dataset, path: Path, field: str, shape: tuple[int, ...
     store = _create(path, LAYOUTS[field].name, declared, LAYOUTS[field].dtype, compressor)
     chunk = store.chunk_layout.write_chunk.shape[1]
     step_bytes = math.prod(shape[2:]) * np.dtype(LAYOUTS[field].dtype).itemsize
-    for lo, hi in spans(shape[1], max(1, BLOCK_BYTES // (chunk * step_bytes)) * chunk):
+    for lo, hi in spans(shape[1], max(1, bounds.block_bytes() // (chunk * step_bytes)) * chunk):
         values = np.broadcast_to(_steps(dataset, field, lo, hi), (hi - lo, *shape[2:]))
         store[0, lo:hi].write(np.ascontiguousarray(values, LAYOUTS[field].dtype)).result()
 
