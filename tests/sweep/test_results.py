@@ -2,12 +2,15 @@
 
 import csv
 import dataclasses
+import io
 import json
 
 import pytest
+from rich.console import Console
 from support.synthetic_runs import small_run
 
 from ovmse.config import Config
+from ovmse.report.table import Column, Table, print_table
 from ovmse.sweep.grid import Cell
 from ovmse.sweep.plan import Job
 from ovmse.sweep.results import COLUMNS, State, lines_of, state_of, table, write
@@ -32,6 +35,13 @@ def lines_and_states(found):
     states = [state_of(job, {}) for _, job in found]
     lines = [lines_of(cell, job, state) for (cell, job), state in zip(found, states, strict=True)]
     return [line for some in lines for line in some], states
+
+
+def test_names_are_printed_as_they_are():
+    names = "[/]", "[red]x[/red]"
+    console = Console(file=io.StringIO(), width=80)
+    print_table(Table("", f"Against {names[0]!r}", "", [Column(name, "", [name]) for name in names]), console)
+    assert console.file.getvalue().split() == ["Against", "'[/]'", *names, "─" * 17, *names]
 
 
 def test_a_line_by_hand(tmp_path):

@@ -43,11 +43,11 @@ def print_table(table: Table, console: Console, without: Sequence[str] = ()) -> 
     """Print a table and its caption, without some columns and the sentences from the first of them on: a narrow
     terminal has room for what counts."""
     style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
-    shown = RichTable(title=table.title, title_justify="left", **style)
+    shown = RichTable(title=escape(table.title), title_justify="left", **style)
     columns = {heading: texts for heading, texts in table.texts().items() if heading not in without}
     widths = _widths([[heading, *texts] for heading, texts in columns.items()], console.width)
     for heading, width in zip(columns, widths, strict=True):
-        shown.add_column(heading, justify="right" if shown.columns else "left", overflow="fold", width=width)
+        shown.add_column(escape(heading), justify="right" if shown.columns else "left", overflow="fold", width=width)
     for row in zip(*columns.values(), strict=True):
         shown.add_row(*map(escape, row))
     console.print(shown)
