@@ -79,6 +79,7 @@ def test_there_are_as_many_cells_as_combinations(sizes):
         ("[axes]\nseed = []", "axes.seed: no values"),
         ("[axes]\nseed = [1, 1]", "axes.seed: a value comes twice"),
         ("[axes]\nseed = 1", "axes.seed: expected a list of values or a table of named groups, got 1"),
+        ("[axes.seed]\na = { seed = 1 }\nb = { gamma = 0.5 }", "axes.seed: expected seeds alone"),
         ("[axes]\nseed = [-1]", "seed -1: --seed must be 0 or more"),
         ('[axes]\nlearning-rate = [1, "a"]', "axes.learning-rate: expected float, got 'a'"),
         ("[axes]\nsede = [1]", "axes.sede: unknown option 'sede'. Did you mean 'seed'"),

@@ -25,6 +25,8 @@ CHOICES = {name: get_args(kind) for name, kind in (("mixer", MixerName), ("prese
 """Options that are one of a few words."""
 LISTS = tuple(name for name, kind in OPTIONS.items() if kind == tuple[str, ...])
 """Options that add up, over the settings and all axes."""
+SEED = "seed"
+"""The option and axis that means are taken over."""
 MOST_CELLS = 10_000
 SEE = "See ovmse train --help for all of them."
 HELP = {"out": "Where a cell is written is up to the sweep, in its own --out."}
@@ -90,6 +92,8 @@ def _axis(axis: str, values: Any) -> dict[str, Settings]:
             raise UserError(f"{where}: a value comes twice.")
     else:
         raise UserError(f"{where}: expected a list of values or a table of named groups, got {values!r}.")
+    if axis == SEED and any(set(one) != {SEED} for one in found.values()):
+        raise UserError(f"{where}: expected seeds alone, since means are taken over them. Call the axis otherwise.")
     if not found:
         raise UserError(f"{where}: no values. Give it some, or leave the axis out.")
     return found

@@ -7,8 +7,8 @@ from ovmse.render import format as fmt
 from ovmse.report.table import Column, Table
 from ovmse.stats.estimates import Estimate
 from ovmse.stats.paired import PairedDifference, paired_difference
-from ovmse.sweep.grid import Cell
-from ovmse.sweep.results import FILE, SEED, SHOWN, Line, axes_of
+from ovmse.sweep.grid import SEED, Cell
+from ovmse.sweep.results import FILE, SHOWN, Line, axes_of
 
 CAPTION = (
     "Mean differences over pairs of equal seeds and settings [95 % interval, t], and the share of pairs above zero. "

@@ -13,11 +13,10 @@ from ovmse.report.table import Column, Table, write_csv
 from ovmse.runs import checkpoints
 from ovmse.runs.metrics_file import RunRecord, load_run
 from ovmse.stats.estimates import bootstrap_interval, with_interval
-from ovmse.sweep.grid import Cell
+from ovmse.sweep.grid import SEED, Cell
 from ovmse.sweep.plan import Job, failure
 
 FILE = "results.csv"
-SEED = "seed"
 SCORES = {
     "before": "before", "mean_online": "auc", "first_tenth_change": "first_tenth", "last_fifth": "last_fifth",
     "final": "final", "best_optimistic": "best", "deepest_dip": "dip",
