@@ -10,10 +10,12 @@ from rich.console import Console
 from support.synthetic_runs import small_run
 
 from ovmse.config import Config
+from ovmse.core.errors import UserError
 from ovmse.report.table import Column, Table, print_table
 from ovmse.sweep.grid import Cell
 from ovmse.sweep.plan import Job
 from ovmse.sweep.results import COLUMNS, State, lines_of, state_of, table, write
+from ovmse.sweep.run import look
 
 SCORES = {"a": [0.5, 0.3, 0.6], "b": [0.5, 0.1, 0.8]}  # at 0, 100 and 200 environment steps
 
@@ -59,6 +61,14 @@ def test_a_line_by_hand(tmp_path):
     texts = {"arm": "x", "seed": "0", "status": "finished", "reason": "", "score": "win_rate", "ovmse": "1"}
     texts |= {"git_revision": "abc", "state_sha256": "f00", "offline_run": "shared", "run": str(found[0][1].run)}
     assert {name: first[name] for name in texts} == texts
+
+
+@pytest.mark.parametrize("axis", ["", "run", "seeds", "pairs", "last fifth"])
+def test_an_axis_without_a_name_of_its_own_is_refused(tmp_path, axis):
+    grid = tmp_path / "grid.toml"
+    grid.write_text(f"[axes.{axis!r}]\na = {{ seeds = 1 }}\nb = {{ seeds = 2 }}")
+    with pytest.raises(UserError, match=f"grid.toml: axes.{axis}: .* name. Call the axis otherwise"):
+        look(grid, tmp_path / "out")
 
 
 def test_the_table_has_means_over_seeds(tmp_path):

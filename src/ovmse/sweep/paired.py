@@ -8,7 +8,7 @@ from ovmse.report.table import Column, Table
 from ovmse.stats.estimates import Estimate
 from ovmse.stats.paired import PairedDifference, paired_difference
 from ovmse.sweep.grid import SEED, Cell
-from ovmse.sweep.results import FILE, SHOWN, Line, axes_of
+from ovmse.sweep.results import FILE, PAIRS, SHOWN, Line, axes_of, heading
 
 CAPTION = (
     "Mean differences over pairs of equal seeds and settings [95 % interval, t], and the share of pairs above zero. "
@@ -47,10 +47,10 @@ def table(cells: Sequence[Cell], lines: Sequence[Line], against: str) -> Table:
     axis, axes = axis_of(cells, against), axes_of(cells)
     values = [value for value in dict.fromkeys(cell.point[axis] for cell in cells) if value != against]
     found = {value: pairs(lines, axes, axis, value, against) for value in values}
-    columns = [Column(axis, "", values), Column("pairs", "", [str(len(some)) for some in found.values()])]
+    columns = [Column(axis, "", values), Column(PAIRS, "", [str(len(some)) for some in found.values()])]
     for name in SHOWN:
         texts = [in_words(difference(some, name), some) for some in found.values()]
-        columns.append(Column(name.removesuffix("_change").replace("_", " "), "", texts))
+        columns.append(Column(heading(name), "", texts))
     return Table(FILE, f"Against {against!r}", CAPTION, columns)
 
 

@@ -17,6 +17,8 @@ from ovmse.sweep.grid import SEED, Cell
 from ovmse.sweep.plan import Job, failure
 
 FILE = "results.csv"
+SEEDS, PAIRS = "seeds", "pairs"
+"""Columns of counts, in the tables over seeds and over pairs."""
 SCORES = {
     "before": "before", "mean_online": "auc", "first_tenth_change": "first_tenth", "last_fifth": "last_fifth",
     "final": "final", "best_optimistic": "best", "deepest_dip": "dip",
@@ -61,9 +63,15 @@ def axes_of(cells: Sequence[Cell]) -> list[str]:
 
 
 def check_axes(cells: Sequence[Cell]) -> None:
-    """Raise `UserError` where an axis has the name of a column."""
-    if taken := sorted(set(axes_of(cells)) & set(COLUMNS)):
-        raise UserError(f"axes.{taken[0]}: a column of {FILE} has this name. Call the axis otherwise.")
+    """Raise `UserError` where an axis has the name of a column, or none."""
+    if taken := sorted(set(axes_of(cells)) & {"", SEEDS, PAIRS, *COLUMNS, *map(heading, SHOWN)}):
+        says = f"a column of {FILE} or of the tables has this name" if taken[0] else "an axis needs a name"
+        raise UserError(f"axes.{taken[0]}: {says}. Call the axis otherwise.")
+
+
+def heading(score: str) -> str:
+    """What a score's column is called in a table."""
+    return score.removesuffix("_change").replace("_", " ")
 
 
 def lines_of(cell: Cell, job: Job, state: State) -> list[Line]:
@@ -112,10 +120,10 @@ def table(cells: Sequence[Cell], lines: Sequence[Line]) -> Table:
     for line in lines:
         groups[tuple(line[axis] for axis in axes)].append(line)
     columns = [Column(axis, axis, [key[i] for key in groups]) for i, axis in enumerate(axes)]
-    columns.append(Column("seeds", "", [_seeds(some) for some in groups.values()]))
+    columns.append(Column(SEEDS, "", [_seeds(some) for some in groups.values()]))
     for name, show in SHOWN.items():
         means = [_mean(some, name, show) for some in groups.values()]
-        columns.append(Column(name.removesuffix("_change").replace("_", " "), "", means))
+        columns.append(Column(heading(name), "", means))
     return Table(FILE, "Means over seeds", CAPTION, columns)
 
 

@@ -93,7 +93,8 @@ def sweep(
 def look(grid: Path, out: Path, trust_code: bool = False, console: Console | None = None) -> list[Swept]:
     """The cells of a grid as they are in a sweep's directory. Raises `UserError` for a grid that can't be used."""
     cells = read_cells(grid)
-    results.check_axes(cells)
+    with naming(grid):
+        results.check_axes(cells)
     for cell in cells:
         trusted_code.check(grid, cell.config, trust_code)
     found: list[Swept] = []
