@@ -107,6 +107,7 @@ def test_what_needs_an_offline_phase_that_did_not_end_is_not_run_and_the_others_
     states = [state_of(one, stage.pool.stopped) for one in jobs]
     assert [state.name for state in states] == [*(["failed" if reason else "stopped"] * 2), "finished"]
     assert ("its offline phase failed: diverged" if reason else "offline phase was stopped") in states[0].reason
+    assert [one.last_log.stem for one in jobs] == ["offline", "offline", "cell-2"]
     assert [state_of(one, {}).name for one in jobs[:2]] == ["failed" if reason else "to do"] * 2  # another time
 
 

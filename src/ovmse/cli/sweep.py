@@ -54,7 +54,7 @@ def sweep(
         print_table(paired.table(cells, lines, against), console)
     for one in found:
         if one.state.reason:
-            say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.log})")
+            say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.last_log})")
     if not table:
         say(console, f"Written: {out / results.FILE}")
     names = [one.state.name for one in found]

@@ -93,6 +93,13 @@ class Job:
         return self.run.parents[1] / LOGS / f"{self.name}.log"
 
     @property
+    def last_log(self) -> Path:
+        """The file that holds what it said last, or the offline phase that it waits for."""
+        if self.after is None or checkpoints.has_ended(self.after.run):
+            return self.log
+        return self.after.log
+
+    @property
     def failure(self) -> Path:
         """The file that tells why it failed, if it did."""
         return self.run.parents[1] / FAILED / f"{self.name}.json"
