@@ -30,6 +30,8 @@ def test_pairs_are_equal_in_all_but_the_axis_and_both_have_scores():
     assert [(a["data"], a["seed"], b["data"], b["seed"]) for a, b in found] == [("x", 0, "x", 0), ("y", 0, "y", 0)]
     assert difference(found, "mean_online").value == pytest.approx((0.2 + 0.3) / 2)
     assert difference([], "mean_online") is None
+    returns = [(one | {"score": "return"}, other | {"score": "return"}) for one, other in found]
+    assert difference(returns, "mean_online").n == 2 and difference(found + returns, "mean_online") is None
 
 
 def test_the_table_sets_the_other_values_against_one():

@@ -37,7 +37,10 @@ def pairs(lines: Sequence[Line], axes: Sequence[str], axis: str, ours: str, thei
 
 
 def difference(found: Sequence[tuple[Line, Line]], column: str) -> PairedDifference | None:
-    """The paired difference of a score, over the pairs that have it; None without any."""
+    """The paired difference of a score, over the pairs that have it; None without any, or where some are win rates and
+    some returns, which have no mean."""
+    if len({line["score"] for pair in found for line in pair}) > 1:
+        return None
     there = [(ours[column], theirs[column]) for ours, theirs in found if None not in (ours[column], theirs[column])]
     return paired_difference(*zip(*there, strict=True)) if there else None
 
