@@ -18,7 +18,7 @@ from ovmse.cli.main import main
 from ovmse.core.errors import UserError
 from ovmse.sweep.grid import read_cells
 from ovmse.sweep.results import COLUMNS
-from ovmse.sweep.run import look, opened, sweep
+from ovmse.sweep.run import command, look, opened, sweep
 from ovmse.system.signals import Interrupted
 from ovmse.training.train import train
 
@@ -112,7 +112,8 @@ def place(tmp_path_factory):
 
 def test_asked_to_stop_it_says_how_to_go_on(place):
     assert place.stopped.value.code == 130
-    assert f"Go on with: ovmse sweep {place.grid} --out {place.out}" in str(place.stopped.value)
+    assert f"Go on with: ovmse sweep {place.grid} --out {place.out} --workers 1" in str(place.stopped.value)
+    assert command(Path("g"), Path("o"), trust_code=True) == "ovmse sweep g --out o --trust-code"
 
 
 def test_killed_it_goes_on_and_no_cell_runs_on_beside(place):

@@ -57,6 +57,7 @@ def sweep(
             say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.last_log})")
     if not table:
         say(console, f"Written: {out / results.FILE}")
+    go_on = command(grid, out, workers, trust_code)
     names = [one.state.name for one in found]
     runs = [one.job.run for one in found if one.state == results.FINISHED]
     if len(runs) > 1:
@@ -66,9 +67,9 @@ def sweep(
         say(console, f"Next: {typed_command('report', *runs)}")
     if "to do" in names or "stopped" in names:
         left = names.count("to do") + names.count("stopped")
-        say(console, f"      {command(grid, out)} (to go on: {number_of(left, 'cell')})")
+        say(console, f"      {go_on} (to go on: {number_of(left, 'cell')})")
     if "failed" in names or "diverged" in names:
         left = names.count("failed") + names.count("diverged")
-        say(console, f"      {command(grid, out, '--retry-failed')} (to try again: {number_of(left, 'cell')})")
+        say(console, f"      {go_on} --retry-failed (to try again: {number_of(left, 'cell')})")
     if not table and set(names) - {"finished"}:
         raise SystemExit(1)

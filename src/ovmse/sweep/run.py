@@ -71,6 +71,7 @@ def sweep(
     found = look(grid, out, trust_code, console)
     wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
     to_do = [one for one in found if one.state.name in wanted]
+    go_on = command(grid, out, workers, trust_code)
     with naming(grid):
         jobs = plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
     with opened(out, grid):
@@ -82,11 +83,11 @@ def sweep(
                 found = run(found, pool, out, bar, stop)
             except KeyboardInterrupt as second:
                 pool.kill()
-                raise Interrupted(out, command(grid, out), at_once=True) from second
+                raise Interrupted(out, go_on, at_once=True) from second
             finally:
                 pool.ask_to_stop()
     if stop.asked:
-        raise Interrupted(out, command(grid, out), stop.code)
+        raise Interrupted(out, go_on, stop.code)
     return found
 
 
@@ -147,9 +148,10 @@ def said_of(job: Job, stopped: dict[Path, str]) -> str:
     return f"{job.run}: {told}" + (f": {state.reason} ({job.log})" if state.reason else "")
 
 
-def command(grid: Path, out: Path, *more: str) -> str:
+def command(grid: Path, out: Path, workers: int | None = None, trust_code: bool = False) -> str:
     """The command that goes on with a sweep."""
-    return typed_command("sweep", grid, "--out", out, *more)
+    how = [] if workers is None else ["--workers", workers]
+    return typed_command("sweep", grid, "--out", out, *how, *(["--trust-code"] if trust_code else []))
 
 
 @contextmanager
