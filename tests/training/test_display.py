@@ -34,7 +34,7 @@ def test_a_resumed_run_tells_the_time_by_its_own_pace():
     assert clock.here("evaluation") == Chunk()
 
 
-@pytest.mark.parametrize(("done", "left"), [(0, 4), (1, 4), (30, 3), (60, 2), (90, 1), (100, 0), (104, 0)])
+@pytest.mark.parametrize(("done", "left"), [(0, 4), (1, 4), (30, 3), (60, 2), (75, 2), (90, 1), (100, 0), (104, 0)])
 def test_evaluations_to_come(done, left):
     phase = PhaseLoop(Phase.ONLINE, budget=100, evaluate_every=30, first=1, done=len, advance=lambda *_: [])
     assert phase.evaluations_left(done) == left

@@ -37,7 +37,8 @@ class PhaseLoop:
 
     def evaluations_left(self, done: int) -> int:
         """How many evaluations are to come, that at the end included."""
-        return -(-max(0, self.budget - done) // self.evaluate_every)
+        marks = -(-self.budget // self.evaluate_every)
+        return marks - done // self.evaluate_every if done < self.budget else 0
 
     def is_due(self, rows: list[dict[str, Any]], done: int) -> bool:
         """Whether an evaluation is due: at the phase's beginning, and whenever a mark was passed since the last one."""
