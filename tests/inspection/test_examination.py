@@ -338,22 +338,20 @@ def test_blocks_are_the_dataset(tmp_path_factory, lengths, seed):
     """Every episode once, in order; the profile does not depend on the size of the blocks."""
     path = write(tmp_path_factory.mktemp("any") / "play", make_flat(lengths=lengths, seed=seed))
     whole = Dataset.open(path)
-    profiles, size = [], stream.BLOCK_BYTES
-    try:
-        for stream.BLOCK_BYTES in (1, 700, 2**25):
+    profiles = []
+    for block_bytes in (1, 700, 2**25):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OVMSE_BLOCK_BYTES", str(block_bytes))
             parts = list(stream.blocks(stream.scan_dataset(path)))
-            assert [part.first for part in parts] == np.cumsum([0, *[len(p.flat["length"]) for p in parts]])[
-                :-1
-            ].tolist()
+            starts = np.cumsum([0, *[len(p.flat["length"]) for p in parts]])[:-1]
+            assert [part.first for part in parts] == starts.tolist()
             for field, array in whole.flat.items():
                 np.testing.assert_array_equal(np.concatenate([part.flat[field] for part in parts]), array)
             found = stream.scan_dataset(path)
             gathered = examination.gather(found, 0, False, None)[1]
             profiles.append(examination.profile_of(found, gathered, 0))
-            if stream.BLOCK_BYTES == 1:
+            if block_bytes == 1:
                 assert len(parts) == len(lengths)
-    finally:
-        stream.BLOCK_BYTES = size
     assert profiles[0] == profiles[1] == profiles[2]
 
 
