@@ -105,13 +105,15 @@ def claims_arms(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def read(name: str) -> list[dict[str, Any]]:
-    """The finished cells of a study: lines of JSON, or a sweep's CSV file with its scores as numbers."""
+    """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores, which are numbers."""
     if (lines := RESULTS / f"{name}.jsonl").is_file():
         return read_json_lines(lines)
     with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         scores = ("before", *SCORES)
         return [
-            row | {score: float(row[score]) if row[score] else None for score in scores} for row in csv.DictReader(file)
+            row | {score: float(row[score]) if row[score] else None for score in scores}
+            for row in csv.DictReader(file)
+            if row["mean_online"]  # none of a cell that failed or was stopped
         ]
 
 

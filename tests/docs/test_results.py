@@ -23,3 +23,11 @@ def test_a_cell_that_was_not_run_says_so_and_one_that_failed_says_why():
         {"game": "two_step", "method": "ovmse", "error": "learning was halted"},
     ]
     assert "| `ovmse` | not run | 5.2 (11, -30) | learning was halted |" in tables.long_episodes(lines)
+
+
+def test_a_cell_of_a_sweep_that_failed_or_was_stopped_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    rows = ["arm,status,before,mean_online,first_tenth_change,last_fifth", "a,finished,,0.5,,0.25", "b,failed,,,,"]
+    (tmp_path / "sweep.csv").write_text("\n".join(rows))
+    [line] = tables.read("sweep")
+    assert (line["arm"], line["before"], line["mean_online"], line["last_fifth"]) == ("a", None, 0.5, 0.25)
