@@ -28,14 +28,17 @@ PANELS = {"paper": "ε of a step from 1 to 0.05 over half of the budget", "match
 def keep(sweep: Path) -> None:
     """Copy the sweep's table, and write the evaluations of every finished cell into one file."""
     shutil.copyfile(sweep / "results.csv", tables.RESULTS / "claims.csv")
+    with CURVES.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    for line in tables.read("claims"):
+        cell, run = [line["data"], line["arm"], line["seed"]], sweep / "cells" / Path(line["run"]).name
+        if line["status"] == "finished" and run.exists():  # others finished elsewhere
+            [trace] = load_run(run).online
+            points = zip(trace.columns["env_steps"], trace.columns["win_rate"], strict=True)
+            rows = [row for row in rows if row[:3] != cell]
+            rows += [[*cell, str(int(steps)), str(round(float(won), 6))] for steps, won in points]
     with CURVES.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["data", "arm", "seed", "env_steps", "win_rate"])
-        for line in tables.read("claims"):
-            if line["status"] == "finished":
-                [trace] = load_run(sweep / "cells" / Path(line["run"]).name).online
-                for steps, won in zip(trace.columns["env_steps"], trace.columns["win_rate"], strict=True):
-                    writer.writerow([line["data"], line["arm"], line["seed"], int(steps), round(float(won), 6)])
+        csv.writer(file).writerows([header, *rows])
 
 
 def curves() -> tuple[dict[str, Curve], int]:

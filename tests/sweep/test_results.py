@@ -14,7 +14,7 @@ from ovmse.core.errors import UserError
 from ovmse.report.table import Column, Table, print_table
 from ovmse.sweep.grid import Cell
 from ovmse.sweep.plan import Job
-from ovmse.sweep.results import COLUMNS, State, lines_of, state_of, table, write
+from ovmse.sweep.results import COLUMNS, State, lines_of, read_finished, state_of, table, write
 from ovmse.sweep.run import look
 
 SCORES = {"a": [0.5, 0.3, 0.6], "b": [0.5, 0.1, 0.8]}  # at 0, 100 and 200 environment steps
@@ -110,3 +110,24 @@ def test_several_seeds_of_one_cell_have_a_line_each_and_none_before_they_ran(tmp
     several = Cell(cell.point, config), Job(config)
     assert lines_of(*several, State("to do")) == []
     assert [line["seed"] for line in lines_of(*several, State("stopped", "killed"))] == [0, 1, 2]
+
+
+def test_what_finished_elsewhere_is_read_as_it_was_written(tmp_path):
+    found = swept(tmp_path, ended=("a",))
+    lines, states = lines_and_states(found)
+    write(tmp_path, [cell for cell, _ in found], lines)
+    again = read_finished(tmp_path / "results.csv")
+    assert list(again) == ["a"] and states[0].name == "finished"
+    nothing = dict.fromkeys(COLUMNS)
+    told = {name: None if value == "" else value for name, value in lines[0].items()}
+    assert again["a"] == [{**nothing, **told, "run": str(lines[0]["run"])}]
+    text = (tmp_path / "results.csv").read_text()
+    for wrong, says in [
+        (text.replace("0.5", "half"), r"line 2, before: expected a number, got 'half'"),
+        (text.replace("mean_online", "mean"), "line 2: expected the results.csv of a sweep; it has no mean_online"),
+        (None, "expected the results.csv of a sweep: .*No such file"),
+    ]:
+        path = tmp_path / "wrong.csv"
+        path.unlink(missing_ok=True) if wrong is None else path.write_text(wrong)
+        with pytest.raises(UserError, match=says):
+            read_finished(path)

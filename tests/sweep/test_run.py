@@ -151,6 +151,12 @@ def test_what_is_finished_is_not_run_again_and_the_table_is_printed(place, capsy
     assert place.ends() == before
 
 
+def test_what_finished_elsewhere_is_not_run_again(place, tmp_path):
+    [one] = sweep(place.grid, tmp_path / "here", workers=1, finished=place.out / "results.csv")
+    assert one.state.name == "finished" and not list((tmp_path / "here").glob("cells/*"))
+    assert (tmp_path / "here" / "results.csv").read_text() == (place.out / "results.csv").read_text()
+
+
 def test_a_grown_grid_runs_what_is_new_and_a_failed_cell_does_not_stop_the_others(place, capsys):
     before = place.ends()
     place.write(more=NEW)

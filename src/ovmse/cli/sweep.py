@@ -22,6 +22,7 @@ def sweep(
     retry_failed: bool = False,
     table: bool = False,
     against: str | None = None,
+    finished: Path | None = None,
     trust_code: bool = False,
 ) -> None:
     """Run a grid of training runs, one on each core; the same command goes on with what is missing.
@@ -33,6 +34,7 @@ def sweep(
         retry_failed: go on with the cells that failed, too.
         table: print the table of what is there, and run nothing.
         against: a value of an axis; a second table sets the axis's others against it, in pairs of all else equal.
+        finished: the results.csv of the same sweep elsewhere; the cells that finished there are not run again.
         trust_code: import and run the environments and methods of somebody's own that the grid names.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: a cell computes on a core
@@ -45,9 +47,9 @@ def sweep(
     if against is not None:
         paired.axis_of(read_cells(grid), against)
     if table:
-        found = look(grid, out, trust_code, console)
+        found = look(grid, out, trust_code, console, finished)
     else:
-        found = run(grid, out, workers, retry_failed, trust_code, console)
+        found = run(grid, out, workers, retry_failed, trust_code, console, finished)
     cells, lines = [one.cell for one in found], [line for one in found for line in one.lines]
     print_table(results.table(cells, lines), console)
     if against is not None:
@@ -57,9 +59,9 @@ def sweep(
             say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.last_log})")
     if not table:
         say(console, f"Written: {out / results.FILE}")
-    go_on = command(grid, out, workers, trust_code)
+    go_on = command(grid, out, workers, trust_code, finished)
     names = [one.state.name for one in found]
-    runs = [one.job.run for one in found if one.state == results.FINISHED]
+    runs = [one.job.run for one in found if one.state == results.FINISHED and one.job.run.exists()]
     if len(runs) > 1:
         named = typed_command("compare", *runs) if len(runs) <= NAMED else f"{typed_command('compare', out)}/cells/*"
         say(console, f"Next: {named}")

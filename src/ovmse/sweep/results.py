@@ -1,5 +1,6 @@
 """What came out of a sweep: a line per cell and seed in ``results.csv``, and a table over seeds."""
 
+import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,11 @@ CAPTION = (
     "first tenth of the online budget, minus before. Last fifth: mean over the last fifth."
 )
 Line = Mapping[str, Any]
+NUMBERS: dict[str, type[int] | type[float]] = {
+    **dict.fromkeys((SEED, "env_steps", "updates", "peak_memory_bytes"), int),
+    **dict.fromkeys((*SCORES, "wall_s", "cpu_s"), float),
+}
+"""The columns that hold numbers, and of which kind."""
 
 
 class State(NamedTuple):
@@ -74,6 +80,11 @@ def heading(score: str) -> str:
     return score.removesuffix("_change").replace("_", " ")
 
 
+def places(cell: Cell) -> dict[str, Any]:
+    """A cell's values on the axes but that of the seed."""
+    return {axis: value for axis, value in cell.point.items() if axis != SEED}
+
+
 def lines_of(cell: Cell, job: Job, state: State) -> list[Line]:
     """The lines of a cell, one for each of its seeds; none of one that is still to do.
 
@@ -81,8 +92,7 @@ def lines_of(cell: Cell, job: Job, state: State) -> list[Line]:
     """
     if state == TO_DO:
         return []
-    start: dict[str, Any] = {axis: value for axis, value in cell.point.items() if axis != SEED}
-    start |= {"status": state.name, "reason": state.reason, "run": job.run}
+    start = places(cell) | {"status": state.name, "reason": state.reason, "run": job.run}
     seeds = range(job.config.seed, job.config.seed + job.config.seeds)
     if state.name not in ("finished", "diverged"):
         return [start | {SEED: seed} for seed in seeds]
@@ -102,6 +112,31 @@ def _numbers(record: RunRecord, one: SeedSummary | None) -> dict[str, Any]:
     trace = next(t for t in (*record.online, *record.offline) if t.seed == one.seed)
     spent = {name: int(trace.columns[name][-1]) for name in ("env_steps", "updates")}
     return {column: getattr(one, name) for column, name in SCORES.items()} | spent
+
+
+def read_finished(path: Path) -> dict[str, list[Line]]:
+    """The lines of the finished cells in a ``results.csv``, such as another machine's, by the name of their run.
+
+    Raises `UserError` naming the file, and the line and column that can't be used.
+    """
+    found: dict[str, list[Line]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: expected the {FILE} of a sweep: {error}.") from error
+    for number, row in enumerate(rows, 2):
+        if missing := [name for name in COLUMNS if row.get(name) is None]:
+            raise UserError(f"{path}, line {number}: expected the {FILE} of a sweep; it has no {missing[0]}.")
+        line: dict[str, Any] = {name: text or None for name, text in row.items() if isinstance(name, str)}
+        for name, kind in NUMBERS.items():
+            try:
+                line[name] = kind(row[name]) if row[name] else None
+            except ValueError:
+                raise UserError(f"{path}, line {number}, {name}: expected a number, got {row[name]!r}.") from None
+        if row["status"] == FINISHED.name:
+            found.setdefault(Path(row["run"]).name, []).append(line)
+    return found
 
 
 def write(out: Path, cells: Sequence[Cell], lines: Sequence[Line]) -> None:

@@ -45,6 +45,7 @@ def sweep(
     retry_failed: bool = False,
     trust_code: bool = False,
     console: Console | None = None,
+    finished: Path | None = None,
 ) -> list[Swept]:
     """Run the cells of a grid that are not finished yet, each in a process on a core of its own.
 
@@ -57,6 +58,7 @@ def sweep(
         retry_failed: go on with the cells that failed, too.
         trust_code: import and run the environments and methods of somebody's own that the grid names.
         console: where progress is shown; None: nowhere.
+        finished: the ``results.csv`` of the same cells elsewhere; those that finished there are not run again.
 
     Returns:
         What became of every cell, in the grid's order.
@@ -68,10 +70,10 @@ def sweep(
     """
     if workers is not None:
         check_positive("--workers", workers)
-    found = look(grid, out, trust_code, console)
+    found = look(grid, out, trust_code, console, finished)
     wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
     to_do = [one for one in found if one.state.name in wanted]
-    go_on = command(grid, out, workers, trust_code)
+    go_on = command(grid, out, workers, trust_code, finished)
     with naming(grid):
         jobs = plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
     with opened(out, grid):
@@ -91,9 +93,18 @@ def sweep(
     return found
 
 
-def look(grid: Path, out: Path, trust_code: bool = False, console: Console | None = None) -> list[Swept]:
-    """The cells of a grid as they are in a sweep's directory. Raises `UserError` for a grid that can't be used."""
-    cells = read_cells(grid)
+def look(
+    grid: Path,
+    out: Path,
+    trust_code: bool = False,
+    console: Console | None = None,
+    finished: Path | None = None,
+) -> list[Swept]:
+    """The cells of a grid as they are in a sweep's directory, or where they are not there as they ended elsewhere.
+
+    Raises `UserError` for a grid, or a file of results, that can't be used.
+    """
+    cells, elsewhere = read_cells(grid), {} if finished is None else results.read_finished(finished)
     with naming(grid):
         results.check_axes(cells)
     for cell in cells:
@@ -106,7 +117,10 @@ def look(grid: Path, out: Path, trust_code: bool = False, console: Console | Non
             if (twin := there.setdefault(job.run, cell)) is not cell:
                 raise UserError(f"it is the same run as {twin}. Leave one of them out.")
         state = results.state_of(job, {})
-        found.append(Swept(cell, job, state, results.lines_of(cell, job, state)))
+        lines = results.lines_of(cell, job, state)
+        if state != FINISHED and job.name in elsewhere:
+            state, lines = FINISHED, [{**line, **results.places(cell)} for line in elsewhere[job.name]]
+        found.append(Swept(cell, job, state, lines))
     return found
 
 
@@ -131,7 +145,9 @@ def run(found: list[Swept], pool: Pool, out: Path, bar: ProgressBar, stop: Stop)
 
 
 def renewed(one: Swept, stopped: dict[Path, str]) -> Swept:
-    """A cell as it is now."""
+    """A cell as it is now; what is finished stays so."""
+    if one.state == FINISHED:
+        return one
     state = results.state_of(one.job, stopped)
     return one if state == one.state else Swept(one.cell, one.job, state, results.lines_of(one.cell, one.job, state))
 
@@ -148,9 +164,12 @@ def said_of(job: Job, stopped: dict[Path, str]) -> str:
     return f"{job.run}: {told}" + (f": {state.reason} ({job.log})" if state.reason else "")
 
 
-def command(grid: Path, out: Path, workers: int | None = None, trust_code: bool = False) -> str:
+def command(
+    grid: Path, out: Path, workers: int | None = None, trust_code: bool = False, finished: Path | None = None
+) -> str:
     """The command that goes on with a sweep."""
-    how = [] if workers is None else ["--workers", workers]
+    how: list[object] = [] if workers is None else ["--workers", workers]
+    how += [] if finished is None else ["--finished", finished]
     return typed_command("sweep", grid, "--out", out, *how, *(["--trust-code"] if trust_code else []))
 
 
