@@ -30,9 +30,12 @@ from ovmse.training import metrics, rollback
 from ovmse.training.display import Display
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
-    """A checked configuration with everything that it names; in a run under way the dataset is in `Run.data` alone."""
+    """A checked configuration with everything that it names.
+
+    In a run under way the dataset is in `Run.data` alone, and here None, so that it is held once.
+    """
 
     config: Config
     env: AnyEnvironment

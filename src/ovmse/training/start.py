@@ -1,7 +1,6 @@
 """How a run begins, or goes on: its directory, its fixed parts, and its first states."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def make_run(task: Task, out: Path, described: dict[str, Any], display: Display,
     keys, longest = seed_keys(config), 0 if dataset is None else int(dataset.length.max())
     return Run(
         settings=checkpoints.settings_of(described),
-        task=replace(task, dataset=None),
+        task=task,
         out=out,
         ran_on=provenance.run_conditions() | same,
         collect=make_collect(config, task.env, task.method, display.say),

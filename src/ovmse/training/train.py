@@ -82,6 +82,7 @@ def run_phases(
     """All phases of a run in `task.config.out`, up to its last states; a resumed run goes on in the middle."""
     with Stop(display.stopping) as stop:
         run, states = start_run(task, display, stop, resume, allow_inexact_resume)
+        task.dataset = None  # from here on it is in `run.data`
         with display, online_log.kept_on_failure(run.online_logs):
             if task.method.offline_loss is not None and states[0].phase is Phase.OFFLINE:
                 states = load_pretrained(run, states) if task.config.pretrained else pretrain(run, states)
