@@ -1,16 +1,22 @@
 """What a run is said to need: it counts what grows, and refuses what does not fit."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
-from support.episodes import SPEC, random_episode, small_run, write_dataset
+from support.episodes import SPEC, method_run, random_episode, small_run, write_dataset, write_two_step
 
 from ovmse.core.errors import UserError
+from ovmse.data.dataset import Dataset
 from ovmse.learning import phases, replay
 from ovmse.learning.parallel import padded_seeds
 from ovmse.methods import METHODS
 from ovmse.training import memory
+from ovmse.training.display import Display
+from ovmse.training.setup import setup
+from ovmse.training.train import run_phases
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +59,26 @@ def test_what_does_not_fit_is_refused(dataset):
     config = small_run(None, replay_env_steps=2**31 - 1, online_env_steps=2**31 - 1, seeds=64)
     with pytest.raises(UserError, match=r"needs about [\d.]+ GiB .*replay.*Lower --replay-env-steps"):
         memory.check_memory(config, SPEC, dataset, METHODS["ovmse"])
+
+
+@pytest.mark.slow
+def test_a_run_under_way_holds_its_dataset_once(tmp_path):
+    """What was read is given up when the run has its own copy, though whoever called holds the task."""
+    read, checked = [], []
+
+    def opened(path):
+        read.append(weakref.ref(found := Dataset.open(path)))
+        return found
+
+    class Look(Display):
+        def advance(self, done, clock, evaluations=0):
+            gc.collect()
+            checked.append([one() for one in read])
+
+    config = method_run(
+        tmp_path / "run", data=write_two_step(tmp_path / "data"), offline_updates=4, online_env_steps=16
+    )
+    task = setup(config, opened)
+    assert read[0]() is task.dataset is not None
+    run_phases(task, Look())
+    assert checked and all(found == [None] for found in checked)
