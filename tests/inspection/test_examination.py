@@ -163,7 +163,7 @@ def test_a_sound_dataset_has_no_findings(tmp_path):
 
 
 def test_faults_in_many_blocks_are_one_finding(tmp_path, monkeypatch):
-    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(1))
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", "1")
     flat = make_flat()
     flat["reward"][[2, 5, 9]] = np.nan  # episodes 0, 2, 3
     found = examined(write(tmp_path / "play", flat))["reward is not finite"]

@@ -47,7 +47,7 @@ T = SPEC.episode_limit
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    return write_two_step(tmp_path_factory.mktemp("data") / "two-step", best=41)
+    return write_two_step(tmp_path_factory.mktemp("data") / "two-step")
 
 
 def brief(out, method, **changes):

@@ -370,7 +370,7 @@ def test_exports_in_blocks_of_whole_chunks(tmp_path, monkeypatch):
     dataset = write_dataset(tmp_path / "d", SPEC, [random_episode(rng, 1 + i % 6) for i in range(50)])
     writer.write(dataset, tmp_path / "a.h5")
     monkeypatch.setattr(writer, "CHUNK_BYTES", 64)
-    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(300))
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", "300")
     writer.write(dataset, tmp_path / "b.h5")
     with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
         assert b["obs"].chunks == (1, 2, 3, 2) and a["obs"].chunks == a["obs"].shape

@@ -146,7 +146,7 @@ def test_a_dataset_comes_back_from_its_export_exactly(tmp_path, name):
 def test_an_export_in_blocks_is_the_same_table(tmp_path, monkeypatch):
     dataset = random_dataset(tmp_path / "data", 4)
     writer.write(dataset, tmp_path / "one.parquet")
-    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(1000))
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", "1000")
     writer.write(dataset, tmp_path / "many.parquet")
     one, many = (parquet.ParquetFile(tmp_path / name) for name in ("one.parquet", "many.parquet"))
     assert one.num_row_groups == 1 < many.num_row_groups

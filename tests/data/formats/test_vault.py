@@ -228,7 +228,7 @@ def test_refuses_what_would_take_too_much_memory(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="a chunk would unpack to .* expected at most 1,000"):
         reader.read(path)
     monkeypatch.undo()
-    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(200))
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", "200")
     source = reader.read(path)
     monkeypatch.setenv("OVMSE_UNPACK_BYTES", "400")
     with pytest.raises(UserError, match="no episode ends within"):
@@ -275,7 +275,7 @@ def test_exports_in_blocks_of_whole_chunks(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     dataset = write_dataset(tmp_path / "d", SPEC, [random_episode(rng, 1 + i % 6) for i in range(50)])
     writer.write(dataset, tmp_path / "v")
-    monkeypatch.setenv("OVMSE_BLOCK_BYTES", str(64))
+    monkeypatch.setenv("OVMSE_BLOCK_BYTES", "64")
     create = writer._create
 
     def in_small_chunks(path, name, shape, dtype, metadata):
