@@ -31,7 +31,7 @@ def keep(sweep: Path) -> None:
     with CURVES.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     for line in tables.read("claims"):
-        cell, run = [line["data"], line["arm"], line["seed"]], sweep / "cells" / Path(line["run"]).name
+        cell, run = [line["data"], line["arm"], str(line["seed"])], sweep / "cells" / Path(line["run"]).name
         if line["status"] == "finished" and run.exists():  # others finished elsewhere
             [trace] = load_run(run).online
             points = zip(trace.columns["env_steps"], trace.columns["win_rate"], strict=True)

@@ -5,7 +5,6 @@
 A sweep's results are kept by copying its ``results.csv`` there first, such as to studies/results/claims.csv.
 """
 
-import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.render import format as fmt
+from ovmse.sweep import results
 from ovmse.sweep.paired import difference, in_words, pairs
 from ovmse.system.files import read_json_lines
 
@@ -74,7 +74,6 @@ CLAIMS = (
     ("matched: ovmse", "matched: finetune", "both halves, at the defaults' rate"),
 )
 """The comparisons of docs/studies/claims.md: ours, theirs, and what the difference is."""
-SCORES = ("mean_online", "first_tenth_change", "last_fifth")
 
 
 def claims(lines: Sequence[dict[str, Any]]) -> str:
@@ -82,7 +81,7 @@ def claims(lines: Sequence[dict[str, Any]]) -> str:
     shown = []
     for ours, theirs, what in CLAIMS:
         found = pairs(lines, ("data", "arm"), "arm", ours, theirs)
-        words = [in_words(difference(found, name), found) for name in SCORES]
+        words = [in_words(difference(found, name), found) for name in results.SHOWN]
         shown.append([what, f"{ours} − {theirs}", str(len(found)), *words])
     return fmt.markdown(("what", "difference", "pairs", "mean online", "first tenth", "last fifth"), shown) + "\n"
 
@@ -95,7 +94,7 @@ def claims_arms(lines: Sequence[dict[str, Any]]) -> str:
 
     def mean(some: Sequence[dict[str, Any]], name: str) -> str:
         values = [line[name] for line in some]
-        return fmt.change(None, "") if None in values else fmt.score(float(np.mean(values)), "win_rate")
+        return fmt.score(None if None in values else float(np.mean(values)), "win_rate")
 
     shown = [
         [*key, str(len(some)), *(mean(some, name) for name in ("before", "mean_online", "last_fifth"))]
@@ -104,17 +103,11 @@ def claims_arms(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(("map", "arm", "runs", "before", "mean online", "last fifth"), shown) + "\n"
 
 
-def read(name: str) -> list[dict[str, Any]]:
-    """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores, which are numbers."""
+def read(name: str) -> list[Any]:
+    """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores."""
     if (lines := RESULTS / f"{name}.jsonl").is_file():
         return read_json_lines(lines)
-    with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        scores = ("before", *SCORES)
-        return [
-            row | {score: float(row[score]) if row[score] else None for score in scores}
-            for row in csv.DictReader(file)
-            if row["mean_online"]  # none of a cell that failed or was stopped
-        ]
+    return [line for line in results.read(RESULTS / f"{name}.csv") if line["mean_online"] is not None]
 
 
 TABLES = {

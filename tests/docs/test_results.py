@@ -1,9 +1,12 @@
 """The tables of docs/ that are made of studies/results/ are what those hold."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
 import pytest
+
+from ovmse.sweep.results import COLUMNS
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("tables", ROOT / "studies" / "tables.py")
@@ -27,7 +30,10 @@ def test_a_cell_that_was_not_run_says_so_and_one_that_failed_says_why():
 
 def test_a_cell_of_a_sweep_that_failed_or_was_stopped_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    rows = ["arm,status,before,mean_online,first_tenth_change,last_fifth", "a,finished,,0.5,,0.25", "b,failed,,,,"]
-    (tmp_path / "sweep.csv").write_text("\n".join(rows))
+    there = {"a": {"status": "finished", "mean_online": "0.5", "last_fifth": "0.25"}, "b": {"status": "failed"}}
+    with (tmp_path / "sweep.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("arm", *COLUMNS))
+        writer.writeheader()
+        writer.writerows({"arm": arm, **cells} for arm, cells in there.items())
     [line] = tables.read("sweep")
     assert (line["arm"], line["before"], line["mean_online"], line["last_fifth"]) == ("a", None, 0.5, 0.25)

@@ -8,12 +8,11 @@ from ovmse.report.table import Column, Table
 from ovmse.stats.estimates import Estimate
 from ovmse.stats.paired import PairedDifference, paired_difference
 from ovmse.sweep.grid import SEED, Cell
-from ovmse.sweep.results import FILE, PAIRS, SHOWN, Line, axes_of, heading
+from ovmse.sweep.results import FILE, MEASURES, PAIRS, SHOWN, Line, axes_of, heading
 
 CAPTION = (
     "Mean differences over pairs of equal seeds and settings [95 % interval, t], and the share of pairs above zero. "
-    "Mean online: area under the online curve. First tenth: mean over the first tenth of the online budget, minus "
-    "before. Last fifth: mean over the last fifth."
+    f"{MEASURES}"
 )
 
 

@@ -32,10 +32,11 @@ COLUMNS = (
 """The columns of ``results.csv`` after those of the axes (docs/sweeps.md)."""
 SHOWN = {"mean_online": fmt.with_interval, "first_tenth_change": fmt.change, "last_fifth": fmt.with_interval}
 """The scores that the table has, and how they are written."""
-CAPTION = (
-    "Means over seeds [95 % interval, bootstrap]. Mean online: area under the online curve. First tenth: mean over the "
-    "first tenth of the online budget, minus before. Last fifth: mean over the last fifth."
+MEASURES = (
+    "Mean online: area under the online curve. First tenth: mean over the first tenth of the online budget, minus "
+    "before. Last fifth: mean over the last fifth."
 )
+CAPTION = f"Means over seeds [95 % interval, bootstrap]. {MEASURES}"
 Line = Mapping[str, Any]
 NUMBERS: dict[str, type[int] | type[float]] = {
     **dict.fromkeys((SEED, "env_steps", "updates", "peak_memory_bytes"), int),
@@ -114,12 +115,12 @@ def _numbers(record: RunRecord, one: SeedSummary | None) -> dict[str, Any]:
     return {column: getattr(one, name) for column, name in SCORES.items()} | spent
 
 
-def read_finished(path: Path) -> dict[str, list[Line]]:
-    """The lines of the finished cells in a ``results.csv``, such as another machine's, by the name of their run.
+def read(path: Path) -> list[Line]:
+    """The lines of a ``results.csv``, numbers as such and None where there is nothing.
 
     Raises `UserError` naming the file, and the line and column that can't be used.
     """
-    found: dict[str, list[Line]] = {}
+    found: list[Line] = []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -134,8 +135,19 @@ def read_finished(path: Path) -> dict[str, list[Line]]:
                 line[name] = kind(row[name]) if row[name] else None
             except ValueError:
                 raise UserError(f"{path}, line {number}, {name}: expected a number, got {row[name]!r}.") from None
-        if row["status"] == FINISHED.name:
-            found.setdefault(Path(row["run"]).name, []).append(line)
+        found.append(line)
+    return found
+
+
+def read_finished(path: Path) -> dict[str, list[Line]]:
+    """The lines of the finished cells in a ``results.csv``, such as another machine's, by the name of their run.
+
+    Raises `UserError` as `read` does.
+    """
+    found: dict[str, list[Line]] = {}
+    for line in read(path):
+        if line["status"] == FINISHED.name:
+            found.setdefault(Path(line["run"]).name, []).append(line)
     return found
 
 
@@ -175,10 +187,5 @@ def _mean(lines: Iterable[Line], name: str, show: Callable[..., str]) -> str:
     if not there:
         return "–"
     values = np.array([line[name] for line in there], float)
-    found = with_interval(values.mean(), bootstrap_interval(values, statistic=mean), len(values))
+    found = with_interval(values.mean(), bootstrap_interval(values, statistic=np.mean), len(values))
     return show(found, name=there[0]["score"])
-
-
-def mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """The mean along an axis."""
-    return np.asarray(np.mean(values, axis=axis))
