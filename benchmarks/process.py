@@ -26,7 +26,7 @@ def pin(cores: int) -> int:
 def main(options: Options, cores: int) -> int:
     """Measure everything that belongs to a process with so many cores; how many jobs failed."""
     there = pin(cores)
-    from benchmarks import ceilings, records
+    from benchmarks import busy, ceilings, records
     from benchmarks.floors import sizes
     from benchmarks.jobs import Process, Setting
     from benchmarks.sizes import FULL_STEPS, map_spec
@@ -37,7 +37,8 @@ def main(options: Options, cores: int) -> int:
     process = Process(cores, single=cores <= 1, whole=cores in (0, there))
     described = records.machine(cores)
     say(f"{described['device']} ({described['processor']}), {name_of(cores)}")
-    began = time.monotonic()
+    say(", ".join(f"{name} {version}" for name, version in described["versions"].items()))
+    began = busy.read()
     found: list[records.Record | records.Ratio] = []
     ends = dict.fromkeys((options.maps[0], options.maps[-1]))  # the least and the most agents
     shapes = [sizes(map_spec(name, FULL_STEPS), LearnerConfig()) for name in ends]
@@ -63,10 +64,13 @@ def main(options: Options, cores: int) -> int:
         found += new
         left = (time.monotonic() - jobs_began) * (total / done - 1)
         say(f"[{i + 1}/{len(jobs)}] {job.name}: {in_short(new)}; {left / 60:.0f} min {left % 60:02.0f} s left")
+    ended = busy.read()
+    others = busy.since(began, ended)
+    say(busy.in_words(others))
     result: dict[str, Any] = {
-        "machine": described,
+        "machine": described | others,
         "ceiling": ceiling._asdict(),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(ended.wall - began.wall, 1),
         "failed": failed,
         "found": [records.as_json(x) for x in found],
     }
@@ -76,7 +80,7 @@ def main(options: Options, cores: int) -> int:
 
 def all_jobs(options: Options, process: Any) -> list[Any]:
     """The jobs of the wanted parts."""
-    from benchmarks import compiling, memory, online, rollout, scaling, update
+    from benchmarks import compiling, memory, online, peer, rollout, scaling, update
 
     parts = {
         "update": update.jobs,
@@ -85,6 +89,7 @@ def all_jobs(options: Options, process: Any) -> list[Any]:
         "scaling": scaling.jobs,
         "compiling": compiling.jobs,
         "memory": memory.jobs,
+        "peer": peer.jobs,
     }
     return [job for name, jobs in parts.items() if name in options.only for job in jobs(options, process)]
 

@@ -6,7 +6,7 @@ Each function returns a call that does so many units of work on a state that it 
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,12 @@ from ovmse.envs.protocol import Environment
 from ovmse.learning import learner, phases, replay as replays
 from ovmse.learning.lengths import lengths_of, lengths_within
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, padded_seeds, shared, split
+from ovmse.learning.play import Actor, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout, Teams, collect
 from ovmse.methods.method import Method
 from ovmse.methods.signatures import ActionInputs
+from ovmse.training.run import teams_of
 
 STORED = 16  # different episodes that rounds of online updates store in turn
 
@@ -136,6 +138,55 @@ def fill(spec: EnvSpec, method: Method, state: phases.SeedState, data: Replay, e
 def without_sums(state: phases.SeedState) -> phases.SeedState:
     """The state with nothing summed yet."""
     return state._replace(sums=phases.zero_sums())
+
+
+class Progress(NamedTuple):
+    """What was done so far: environment steps played, and real steps that updates learnt from."""
+
+    played: float
+    trained: float
+
+
+def online_rounds(config: Config, env: Environment, method: Method) -> tuple[Call, Callable[[], Progress]]:
+    """Rounds of play and learning of one seed as the online phase does them without a dataset, from a full replay on.
+
+    The second function counts what was done since the replay was filled, each episode, played or drawn, as long as
+    those that filled it on average, so that a few lucky episodes are no noise. It raises `ValueError` where learning
+    came to a halt.
+    """
+    spec, lengths = env.spec, lengths_within(env.spec.episode_limit)
+
+    def learn_once(config: Config, method: Method, state: phases.SeedState, played: Rollout) -> phases.SeedState:
+        return phases.learn_online(config, spec, method, state, played, None, lengths)
+
+    play = make_collect(config, env, method)
+    store = over_seeds(lambda _, *rest: phases.store(*rest), config.seeds, settings=(config, method))
+    learn = over_seeds(learn_once, config.seeds, settings=(config, method))
+    begin = over_seeds(lambda state: phases.handover(config, spec, method, state, None), config.seeds)
+    held, turns = [begin(fresh_offline(config, spec))], itertools.count()
+
+    def rounds(count: int, then: Callable[..., SeedBatches] = learn) -> Any:
+        for _ in range(count):
+            actors = [Actor(teams_of(method, x), x.key, x.env_steps, x.episodes) for x in held[0]]
+            held[0] = then(held[0], beside=play(actors, next(turns), None))
+        return held[0][0].learner
+
+    def counts() -> tuple[int, ...]:
+        [state] = held[0]
+        if state.sums.halt.cause.any():
+            raise ValueError(f"learning on {spec.name} came to a halt.")
+        return tuple(int(x.sum()) for x in (state.env_steps, state.episodes, state.learner.updates))
+
+    rounds(1, store)
+    while counts()[0] < config.replay_env_steps:
+        rounds(1, store)
+    steps, filled, _ = counts()
+
+    def done() -> Progress:
+        _, episodes, updates = counts()
+        return Progress((episodes - filled) * steps / filled, updates * config.batch_episodes * steps / filled)
+
+    return rounds, done
 
 
 def replay_steps(lengths: np.ndarray, episodes: int) -> int:

@@ -11,6 +11,8 @@ import jax
 from benchmarks.floors import Ceiling, Floor
 from benchmarks.timing import Spread
 
+MEASURED_WITH = ("ovmse", "jax", "jaxlib", "jaxmarl", "equinox", "optax")
+
 
 class Record(NamedTuple):
     """One measured figure.
@@ -90,6 +92,6 @@ def machine(cores: int) -> dict[str, Any]:
         "cores": cores,
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in ("ovmse", "jax", "jaxlib", "equinox", "optax")},
+        "versions": {name: importlib.metadata.version(name) for name in MEASURED_WITH},
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
