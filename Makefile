@@ -27,7 +27,7 @@ lint: $(VENV)/test.done  ## style, types, spelling, and what may import what
 study: $(VENV)/run.done  ## the comparison of methods in studies/, about an hour on two cores
 	$(BIN)/python studies/methods.py
 
-bench: $(VENV)/run.done  ## speed and memory against this machine's own ceilings, about an hour on two cores
+bench: $(VENV)/run.done  ## speed and memory against this machine's own ceilings, about an hour and a half on two cores
 	$(BIN)/python -m benchmarks
 
 fuzz: $(VENV)/test.done  ## thousands of damaged logs of every format, about ten minutes on two cores
