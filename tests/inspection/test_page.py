@@ -4,6 +4,8 @@ import io
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,6 +54,15 @@ def written(dataset, tmp_path_factory):
     names = ["stay", NASTY, "go"]
     report = inspect(str(dataset.path), folder, Console(file=stream, width=80), figure, action_names=names)
     return report, folder, stream.getvalue()
+
+
+def test_an_inspection_takes_no_jax(dataset, tmp_path):
+    """Importing it and compiling with it would take longer than all else."""
+    code = "import sys; from ovmse.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, "inspect", str(dataset.path), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads((tmp_path / "out" / "profile.json").read_text())["clone"] is not None
+    assert not {"jax", "scipy.stats", "matplotlib.pyplot"} & set(done.stdout.split())
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Who played, and how broadly: coverage counted by hand, known policies cloned, mixtures told from single policies."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -174,6 +175,34 @@ def test_a_fit_is_repeated_by_its_seed(clones):
     again = clone_of(play(scripted))
     np.testing.assert_array_equal(again.nll, clones["scripted"].nll)
     assert not np.array_equal(clone_of(play(scripted), seed=1).nll, again.nll)
+
+
+def test_the_gradient_is_that_of_the_mean_log_likelihood():
+    rng, sizes = np.random.default_rng(0), [(5, 6), (6, 6), (6, 4)]
+    weights = rng.normal(size=sum((i + 1) * o for i, o in sizes)).astype(np.float32)
+    action = rng.integers(0, 4, 9).astype(np.int32)
+    avail = (rng.random((9, 4)) < 0.6) | (np.arange(4) == action[:, None])
+    data = clone.Data(rng.normal(size=(9, 5)).astype(np.float32), avail, action)
+
+    def mean_nll(net):
+        x = data.features
+        for k, (weight, bias) in enumerate(net):
+            x = (jax.nn.relu(x) if k else x) @ weight + bias
+        log = jax.nn.log_softmax(x, where=avail)
+        return -log[np.arange(9), action].mean()
+
+    net = clone.layers(weights, sizes)
+    expected = np.concatenate([part.ravel() for part in jax.tree.leaves(jax.grad(mean_nll)(net))])
+    np.testing.assert_allclose(clone.gradient(net, data), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_layers_are_parts_of_one_vector():
+    weights = np.arange(9, dtype=np.float32)
+    (first, bias), (second, last) = clone.layers(weights, [(2, 2), (2, 1)])
+    assert first.tolist() == [[0, 1], [2, 3]] and bias.tolist() == [4, 5]
+    assert second.tolist() == [[6], [7]] and last.tolist() == [8]
+    weights += 1
+    assert last.tolist() == [9]
 
 
 def test_illegal_actions_have_no_probability_and_forced_choices_do_not_count():

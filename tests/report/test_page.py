@@ -231,6 +231,14 @@ def test_figures_lie_beside_the_page(report: Path) -> None:
 
 
 @pytest.mark.slow
+def test_words_are_text_on_the_page_and_outlines_in_the_files(report: Path) -> None:
+    on_page = report.read_text().partition("<svg ")[2].partition("</svg>")[0]
+    file = (report.parent / "figures" / "learning.svg").read_text()
+    assert ">Offline phase</text>" in on_page and "<!-- Offline phase -->" not in on_page
+    assert "<text" not in file and "<!-- Offline phase -->" in file and "fill: #ffffff" in file
+
+
+@pytest.mark.slow
 def test_two_reports_of_a_run_are_equal(report: Path, tmp_path: Path) -> None:
     again = write_report([report.parent], tmp_path / "again.html")
     assert again.read_text() == report.read_text()
@@ -356,6 +364,15 @@ def test_a_value_that_is_not_finite_is_said_and_left_out(tmp_path: Path) -> None
     with (path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(line("online", 0, 200, 12, 0.7) | {"loss": float("inf")}) + "\n")
     assert load_run(path).notes == ("Line 3 of metrics.jsonl: loss not finite. Training may have diverged.",)
+
+
+def test_a_report_takes_neither_jax_nor_scipys_statistics(tmp_path: Path) -> None:
+    """Each takes half a second to import, a fifth of what a report may take."""
+    run = str(small_run(tmp_path / "run", {0: [0.5, 0.6], 1: [0.5, 0.7]}))
+    code = "import sys; from ovmse.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "report", run], capture_output=True, text=True, check=True)
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert not {"jax", "scipy.stats", "zarr", "matplotlib.pyplot"} & set(done.stdout.split())
 
 
 def test_importing_the_report_does_not_import_matplotlib() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from scipy.stats import trim_mean
+from scipy.stats import bootstrap, trim_mean
 
 from ovmse.stats import estimates
 
@@ -43,6 +43,28 @@ def test_interval_of_equal_seeds_has_no_width_and_is_reproducible() -> None:
     first, second = estimates.bootstrap_interval(values), estimates.bootstrap_interval(values)
     assert first is not None and second is not None
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("shape", [(2,), (5,), (7, 4)])
+def test_interval_is_scipys_percentile_bootstrap(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(3).normal(size=shape)
+    options = {"axis": 0, "vectorized": True, "method": "percentile", "rng": np.random.default_rng(4)}
+    expected = bootstrap((values,), estimates.iqm, n_resamples=300, **options).confidence_interval
+    found = estimates.bootstrap_interval(values, resamples=300, seed=4)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_interval_of_several_samples_draws_each_as_scipy_does() -> None:
+    samples = [np.random.default_rng(n).normal(size=n) for n in (4, 6)]
+
+    def gap(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        return x.mean(axis=axis) - y.mean(axis=axis)
+
+    options = {"axis": 0, "vectorized": True, "method": "percentile", "rng": np.random.default_rng(0)}
+    expected = bootstrap(samples, gap, n_resamples=300, **options).confidence_interval
+    np.testing.assert_allclose(
+        estimates.bootstrap_interval(*samples, statistic=gap, resamples=300), expected, rtol=1e-12
+    )
 
 
 def test_interval_of_two_seeds_is_known_exactly() -> None:

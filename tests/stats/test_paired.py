@@ -1,6 +1,7 @@
 """Paired differences: by hand, and the interval by its formula."""
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 from scipy import stats
@@ -20,6 +21,14 @@ def test_a_difference_by_hand():
 
 def test_one_pair_has_no_interval():
     assert paired_difference([0.5], [0.75]) == (-0.25, None, None, 0.0, 1)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12, 50, 400])
+def test_the_interval_is_scipys(n):
+    difference = np.random.default_rng(n).normal(size=n)
+    found = paired_difference(difference.tolist(), [0.0] * n)
+    expected = stats.ttest_1samp(difference, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
 
 
 @given(SCORES)

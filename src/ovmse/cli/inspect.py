@@ -25,10 +25,8 @@ def inspect(
         seed: seed of the sample and of the fit to the behaviour.
         clone: fit a small network to the behaviour, to see how random it is (seconds).
     """
-    from ovmse.inspection.inspect import inspect as run
-    from ovmse.system import jax_setup
+    from ovmse.inspection.inspect import inspect as run  # here, since --help does without what draws
 
-    jax_setup.use()
     report = run(data, out, Terminal(), figure, seed, clone)
     if not report.usable:
         raise UserError(f"{data} cannot be used as it is; what to do stands above and in {report.written[0]}.")

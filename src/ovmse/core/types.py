@@ -4,13 +4,14 @@ Axes: ``T`` steps of an episode, ``N`` agents, ``A`` actions of an agent, ``O`` 
 ``S`` state features. ``T+1`` marks arrays that also hold the row after the last step.
 """
 
-from typing import Any, NamedTuple, TypedDict
+from __future__ import annotations  # unevaluated, so that pages and datasets do without the half second of JAX
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
 
-Scalar = Float[Array, ""] | float | int
-"""A number: a constant, or inside a compiled program an argument of it."""
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int
 
 
 class EnvSpec(NamedTuple):
@@ -73,7 +74,7 @@ class Episode(NamedTuple):
     valid: Bool[Array, " T"]
 
 
-EnvState = PyTree  # whatever an environment carries from step to step
+EnvState = Any  # a tree of arrays: whatever an environment carries from step to step
 
 
 class Flat(TypedDict):

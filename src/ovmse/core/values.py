@@ -14,7 +14,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ovmse.core.action_selection import random_legal
 from ovmse.core.mixers import LinearWeights, MixWeights, mix, weights_at
 from ovmse.core.networks import Heads, Ratio, Team, chosen, unroll
-from ovmse.core.types import Episode, Scalar
+from ovmse.core.types import Episode
+
+Scalar = Float[Array, ""] | float | int
+"""A number: a constant, or inside a compiled program an argument of it."""
 
 ILLEGAL = -1e9  # finite, so that a row of padding without legal actions stays a number
 

@@ -9,15 +9,10 @@ from typing import Any
 from ovmse.core.errors import UserError, unknown
 from ovmse.envs.check import check
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
-from ovmse.system.plugins import import_own, same_directory
+from ovmse.system.plugins import BUILDERS, import_own, same_directory
 
 __all__ = ["AnyEnvironment", "Environment", "HostEnvironment", "check", "is_host", "make", "names"]
 
-BUILDERS = {
-    "smax": "ovmse.envs.smax:Smax",
-    "matrix": "ovmse.envs.matrix:MatrixGame",
-    "pettingzoo": "ovmse.envs.pettingzoo:from_module",
-}
 HINT = (
     "Also: 'pettingzoo:MODULE' for a module with parallel_env, 'package.module:attribute' for your own. "
     "See docs/environments.md."

@@ -3,19 +3,18 @@
 A small network, shared by the agents, predicts an agent's action from its own observation, its own last action and its
 index; illegal actions are masked. Only choices among several legal actions count. A bounded sample of episodes is split
 into three parts, so that the figures come from episodes that neither the weights nor the stopping point have seen.
+In NumPy, gradient and all: importing JAX and compiling for it would take longer than the fit.
 
 Axes: C choices, E episodes of the sample, N agents, A actions, O observation features.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float32
 
 from ovmse.data.schema import starts
 from ovmse.data.stream import Block
@@ -26,6 +25,8 @@ TRAIN, STOP = 0.6, 0.15  # shares of the sample's episodes: weights, stopping po
 HIDDEN, BATCH, LEARNING_RATE, DECAY = 64, 256, 3e-3, 0.3
 PASSES, FEWEST_UPDATES, MOST_PASSES = 16, 1000, 64
 FEWEST_EPISODES = 8
+BETA_1, BETA_2 = 0.9, 0.999  # of AdamW's two moments
+ILLEGAL = -1e9  # finite, so that 0 · log 0 is 0
 
 
 class CloneSample(NamedTuple):
@@ -55,6 +56,18 @@ class Clone(NamedTuple):
     train_nll: float
     train_choices: int
     parts: tuple[int, ...]
+
+
+class Data(NamedTuple):
+    """What is learned from: features (C, O+A+N), avail (C, A) and action (C,) of choices."""
+
+    features: np.ndarray
+    avail: np.ndarray
+    action: np.ndarray
+
+
+Net = list[tuple[np.ndarray, np.ndarray]]
+"""Weight (inputs, outputs) and bias (outputs,) of each layer, as parts of one vector."""
 
 
 def chosen(
@@ -104,80 +117,96 @@ def fit(sample: CloneSample, seed: int = 0) -> Clone | None:
     mean, std = sample.features[train].mean(axis=0), sample.features[train].std(axis=0)
     std = np.where(std > 1e-6, std, 1.0).astype(np.float32)  # a constant feature stays as it is
     columns = (sample.features - mean) / std, sample.avail, sample.action.astype(np.int32)
-    learn, judge, test = (tuple(column[rows] for column in columns) for rows in (train, stop, held))
+    learn, judge, test = (Data(*(column[rows] for column in columns)) for rows in (train, stop, held))
     net = _train(rng, learn, judge)
     # The divisor of the logits that makes `judge` likeliest: a fit is too sure of itself on what it has not seen.
-    heat = min((jnp.float32(1.1**i) for i in range(-3, 10)), key=lambda heat: float(_mean_nll(net, heat, *judge)))
-    train_nll = float(np.mean(_choices(net, heat, *learn)[0]))
+    heats, logits = [1.1**i for i in range(-3, 10)], _logits(net, judge.features)
+    heat = min(heats, key=lambda heat: _mean_nll(logits / np.float32(heat), judge))
+    train_nll = _mean_nll(_logits(net, learn.features) / np.float32(heat), learn)
     mine = CloneSample(*(values[held] for values in sample))
-    nll, entropy, spread, policy = map(np.asarray, _choices(net, heat, *test))
+    log = _log_policy(_logits(net, test.features) / np.float32(heat), test.avail)
+    nll, policy, surprise = _nll(log, test), np.exp(log), np.where(test.avail, -log, 0)
+    entropy = (policy * surprise).sum(axis=1)
+    spread = (policy * surprise**2).sum(axis=1) - entropy**2
     parts = tuple(np.bincount(part, minlength=3).tolist())
     return Clone(mine, nll, entropy, spread, policy, mine.avail.sum(axis=1), train_nll, len(train), parts)
 
 
-Net = list[tuple[Array, Array]]
-Data = tuple[Any, ...]
-"""Features (C, O+A+N), avail (C, A) and action (C,) of choices."""
+def _logits(net: Net, features: Float32[np.ndarray, "C F"]) -> Float32[np.ndarray, "C A"]:
+    return _through(net, features)[-1]
 
 
-@jax.jit
-def _choices(
-    net: Net, heat: Array, features: Float[Array, "C F"], avail: Bool[Array, "C A"], action: Int[Array, " C"]
-) -> tuple[Array, Array, Array, Array]:
-    """Of each choice: −log π(a), the entropy of π, the variance of −log π under π, and π itself (C, A)."""
-    x = features
+def _through(net: Net, features: Float32[np.ndarray, "C F"]) -> list[np.ndarray]:
+    """What goes into each layer, and the logits."""
+    inputs = [features]
     for weight, bias in net[:-1]:
-        x = jax.nn.relu(x @ weight + bias)
-    logits = (x @ net[-1][0] + net[-1][1]) / heat
-    log = jax.nn.log_softmax(jnp.where(avail, logits, -1e9))
-    p = jnp.exp(log)
-    surprise = jnp.where(avail, -log, 0.0)
-    entropy = jnp.sum(p * surprise, axis=1)
-    spread = jnp.sum(p * surprise**2, axis=1) - entropy**2
-    return -jnp.take_along_axis(log, action[:, None], axis=1)[:, 0], entropy, spread, p
+        inputs.append(np.maximum(inputs[-1] @ weight + bias, 0))
+    return [*inputs, inputs[-1] @ net[-1][0] + net[-1][1]]
 
 
-@jax.jit
-def _mean_nll(net: Net, heat: Array, features: Array, avail: Array, action: Array) -> Float[Array, ""]:
-    return jnp.mean(_choices(net, heat, features, avail, action)[0])
+def _log_policy(logits: Float32[np.ndarray, "C A"], avail: Bool[np.ndarray, "C A"]) -> Float32[np.ndarray, "C A"]:
+    """log π over the legal actions; about −10⁹ for the others."""
+    legal = np.where(avail, logits, np.float32(ILLEGAL))
+    legal -= legal.max(axis=1, keepdims=True)
+    return legal - np.log(np.exp(legal).sum(axis=1, keepdims=True))
 
 
-def _optimiser(updates: Array) -> optax.GradientTransformation:
-    rate = optax.cosine_decay_schedule(LEARNING_RATE, 1)
-    return optax.adamw(lambda count: rate(count / updates), weight_decay=DECAY)
+def _nll(log: Float32[np.ndarray, "C A"], data: Data) -> Float32[np.ndarray, " C"]:
+    """−log π of each action taken."""
+    return -np.take_along_axis(log, data.action[:, None], axis=1)[:, 0]
 
 
-@jax.jit
-def _one_pass(net: Net, state: Any, learn: Any, order: Int[Array, "updates batch"], updates: Array) -> tuple[Net, Any]:
+def _mean_nll(logits: Float32[np.ndarray, "C A"], data: Data) -> float:
+    return float(_nll(_log_policy(logits, data.avail), data).mean())
 
-    def update(inner: Any, rows: Array) -> tuple[Any, None]:
-        net, state = inner
-        gradient = jax.grad(_mean_nll)(net, jnp.float32(1.0), *(x[rows] for x in learn))
-        step, state = _optimiser(updates).update(gradient, state, net)
-        return (optax.apply_updates(net, step), state), None
 
-    return jax.lax.scan(update, (net, state), order)[0]
+def gradient(net: Net, data: Data) -> Float32[np.ndarray, " P"]:
+    """The gradient of the mean −log π of the actions taken, over all weights and biases in their order."""
+    *inputs, logits = _through(net, data.features)
+    rise = np.exp(_log_policy(logits, data.avail))  # by the logits: (π − one-hot(action)) / C
+    rise[np.arange(len(rise)), data.action] -= 1
+    rise /= np.float32(len(rise))
+    parts = [rise.sum(axis=0), (inputs[-1].T @ rise).ravel()]
+    for (weight, _), above, below in zip(net[:0:-1], inputs[:0:-1], inputs[-2::-1], strict=True):
+        rise = (rise @ weight.T) * (above > 0)
+        parts += [rise.sum(axis=0), (below.T @ rise).ravel()]
+    return np.concatenate(parts[::-1])
 
 
 def _train(rng: np.random.Generator, learn: Data, judge: Data) -> Net:
-    """The weights of the pass after which `judge` is likeliest, begun as by He et al. 2015: of variance 2 / inputs."""
-    n = len(learn[2])
+    """The weights of the pass after which `judge` is likeliest, by AdamW (Loshchilov & Hutter 2019) at a falling rate.
+
+    They begin as by He et al. 2015: of variance 2 / inputs.
+    """
+    n = len(learn.action)
     batch = min(n, max(32, min(BATCH, n // 32)))
     per_pass, lowest = n // batch, np.inf
     passes = min(MOST_PASSES, max(PASSES, math.ceil(FEWEST_UPDATES / per_pass)))
-    sizes = itertools.pairwise((learn[0].shape[1], HIDDEN, HIDDEN, learn[1].shape[1]))
-    best = net = [
-        (jnp.asarray(rng.normal(size=(i, o)) * np.sqrt(2.0 / i), jnp.float32), jnp.zeros(o)) for i, o in sizes
-    ]
-    updates = jnp.float32(passes * per_pass)
-    state, data = _optimiser(updates).init(net), tuple(map(jnp.asarray, learn))
-    for _ in range(passes):
-        order = rng.permutation(n)[: per_pass * batch].reshape(per_pass, batch)
-        net, state = _one_pass(net, state, data, jnp.asarray(order, jnp.int32), updates)
-        score = float(_mean_nll(net, jnp.float32(1.0), *judge))
-        if score < lowest:
-            best, lowest = net, score
-    return best
+    sizes = list(itertools.pairwise((learn.features.shape[1], HIDDEN, HIDDEN, learn.avail.shape[1])))
+    drawn = [np.append(rng.normal(size=(i, o)) * np.sqrt(2.0 / i), np.zeros(o)) for i, o in sizes]
+    weights = np.concatenate(drawn, dtype=np.float32)
+    net, updates = layers(weights, sizes), passes * per_pass
+    mean, square, best = np.zeros_like(weights), np.zeros_like(weights), weights.copy()
+    for t in range(updates):
+        if t % per_pass == 0:
+            batches = rng.permutation(n)[: per_pass * batch].reshape(per_pass, batch)
+        rows = batches[t % per_pass]
+        slope = gradient(net, Data(*(column[rows] for column in learn)))
+        mean += (1 - BETA_1) * (slope - mean)
+        square += (1 - BETA_2) * (slope**2 - square)
+        rate = LEARNING_RATE * (1 + math.cos(math.pi * t / updates)) / 2
+        scale = np.sqrt(square / (1 - BETA_2 ** (t + 1))) + 1e-8
+        weights -= rate * (mean / (1 - BETA_1 ** (t + 1)) / scale + DECAY * weights)
+        if (t + 1) % per_pass == 0 and (score := _mean_nll(_logits(net, judge.features), judge)) < lowest:
+            best, lowest = weights.copy(), score
+    return layers(best, sizes)
+
+
+def layers(weights: Float32[np.ndarray, " P"], sizes: Sequence[tuple[int, int]]) -> Net:
+    """The weights and biases of layers of (inputs, outputs), as parts of one vector: no copies."""
+    ends = list(itertools.accumulate((i + 1) * o for i, o in sizes))
+    parts = [part.reshape(-1, o) for part, (_, o) in zip(np.split(weights, ends[:-1]), sizes, strict=True)]
+    return [(part[:-1], part[-1]) for part in parts]
 
 
 def figures(clone: Clone, n_agents: int) -> dict[str, Any]:

@@ -93,11 +93,10 @@ def _episodes(ax: Axes, profile: dict[str, Any], name: str) -> None:
     """Bars of episodes by their return or length, won ones at the bottom; a line at the mean."""
     part, wins = profile[name], profile["win_rate"] is not None
     edges, counts, won = (np.asarray(part[key]) for key in ("edges", "counts", "won"))
-    style: dict[str, Any] = {"width": np.diff(edges), "align": "edge"}
     if wins:
-        ax.bar(edges[:-1], won, color=BLUE, label="won", **style)
-    rest, label = (counts - won, "not won") if wins else (counts, "episodes")
-    ax.bar(edges[:-1], rest, bottom=won if wins else 0, color=RED if wins else BLUE, label=label, **style)
+        ax.stairs(won, edges, fill=True, color=BLUE, label="won")
+    label, colour = ("not won", RED) if wins else ("episodes", BLUE)
+    ax.stairs(counts, edges, baseline=won if wins else 0, fill=True, color=colour, label=label)
     ax.axvline(part["mean"], color=INK, linestyle="--", linewidth=1.2, label=f"mean {part['mean']:.3g}")
     ax.set(xlabel="undiscounted return" if name == "return" else "steps", ylabel="episodes")
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))

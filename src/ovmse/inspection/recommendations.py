@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 from ovmse.core.errors import typed_command
-from ovmse.envs import BUILDERS
 from ovmse.inspection.rules import RULES, Figures
+from ovmse.system.plugins import BUILDERS
 
 NAMELESS = "# to train, name the environment: import again with --env (see docs/importing.md)\n"
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, UInt32
 
-from ovmse.core.types import Episode, Scalar
+from ovmse.core.types import Episode
+from ovmse.core.values import Scalar
 from ovmse.learning.learner import Metrics
 
 CAUSES = ("", "play", "loss", "gradient", "limit", "parameters")

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ovmse.core import values
 from ovmse.core.networks import Parts, chosen
-from ovmse.core.types import Scalar
+from ovmse.core.values import Scalar
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_strength, squared_error
 from ovmse.methods.signatures import LossInputs, PerStep

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse.core.mixers import MixWeights
 from ovmse.core.networks import Heads, Team
-from ovmse.core.types import Episode, Scalar
-from ovmse.core.values import Values
+from ovmse.core.types import Episode
+from ovmse.core.values import Scalar, Values
 
 PerStep = Float[Array, " T"]
 

@@ -15,7 +15,7 @@ from ovmse.core import action_selection
 from ovmse.core.errors import check_positive, check_share
 from ovmse.core.mixers import mix
 from ovmse.core.networks import chosen
-from ovmse.core.types import Scalar
+from ovmse.core.values import Scalar
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.signatures import ActionInputs, Explore, PolicyOutput
 

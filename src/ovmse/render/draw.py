@@ -3,6 +3,7 @@
 import io
 import re
 import textwrap
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -29,6 +31,7 @@ THEME: dict[Any, Any] = {
     **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
     "axes.labelsize": 9.5,
     "axes.titlesize": 10,
+    "axes.titley": 1.0,  # given, since looking for room above each panel at each drawing takes a tenth of it
     "axes.titleweight": "bold",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -113,8 +116,39 @@ def wrapped(label: str, most: int) -> str:
 
 def lay_out(figure: Figure) -> None:
     """Place everything once: the layout costs a third of each drawing, and a figure is drawn three times."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+    figure.set_layout_engine(None)
+
+
+class _BothTexts(RendererSVG):
+    """Writes each text twice, as text and as outlines, between marks that no text contains: what is drawn is the same,
+    and most of the time goes into finding that out."""
+
+    def __init__(self, *arguments: Any, **more: Any):
+        super().__init__(*arguments, **more)
+        self.mark = uuid.uuid4().hex
+
+    def draw_text(self, *arguments: Any, **more: Any) -> None:
+        for kind in ("none", "path"):
+            matplotlib.rcParams["svg.fonttype"] = kind
+            self.writer.comment(self.mark)
+            super().draw_text(*arguments, **more)
+        self.writer.comment(self.mark)
+
+
+def _svgs(figure: Figure) -> tuple[str, str]:
+    """A laid-out figure as SVG, without a background: its text as text, and as outlines."""
+    drawn = io.StringIO()
+    figure.set(dpi=72, facecolor="none")
+    with matplotlib.rc_context(THEME):
+        width, height = figure.get_size_inches() * 72
+        renderer = _BothTexts(width, height, drawn, metadata=dict.fromkeys(("Date", "Creator")))
+        figure.draw(renderer)
+        renderer.finalize()
+    parts = re.split(rf" *<!-- {renderer.mark} -->\n", drawn.getvalue())
+    texts, outlined = ("".join(part for i, part in enumerate(parts) if i % 3 != other) for other in (2, 1))
+    return texts, outlined
 
 
 def save(figure: Figure, stem: Path, write: Write) -> tuple[Path, Path]:
@@ -123,19 +157,17 @@ def save(figure: Figure, stem: Path, write: Write) -> tuple[Path, Path]:
     write: what writes the bytes of a file, whole or not at all.
     """
     lay_out(figure)
-    return _write(figure, stem, write)
+    return _write(figure, _svgs(figure)[1], stem, write)
 
 
-def _write(figure: Figure, stem: Path, write: Write) -> tuple[Path, Path]:
-    """Have a laid-out figure's files written."""
-    options: dict[str, Any] = {"svg": {"metadata": {"Date": None, "Creator": None}}}
-    options["png"] = {"dpi": 180, "metadata": {"Software": None}}
-    svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in options)
-    with matplotlib.rc_context(THEME | {"svg.fonttype": "path"}):
-        for path, (kind, how) in zip((svg, png), options.items(), strict=True):
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format=kind, facecolor="white", **how)
-            write(path, drawn.getvalue())
+def _write(figure: Figure, outlined: str, stem: Path, write: Write) -> tuple[Path, Path]:
+    """Have the files of a laid-out figure written, of which `outlined` is the SVG."""
+    svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
+    write(svg, outlined.replace("fill: none", "fill: #ffffff", 1).encode())  # the figure's own patch comes first
+    drawn = io.BytesIO()
+    with matplotlib.rc_context(THEME):
+        figure.savefig(drawn, format="png", facecolor="white", dpi=180, metadata={"Software": None})
+    write(png, drawn.getvalue())
     return svg, png
 
 
@@ -152,11 +184,9 @@ def picture(figure: Figure, folder: Path, name: str, write: Write) -> Picture:
     In the SVG text stays text, every id starts with `name`, and the palette's colours are the page's variables, so that
     they follow its light or dark scheme.
     """
-    buffer = io.StringIO()
     lay_out(figure)
-    with matplotlib.rc_context(THEME | {"svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
-    _, start, svg = buffer.getvalue().partition("<svg")
+    texts, outlined = _svgs(figure)
+    _, start, svg = texts.partition("<svg")
     svg = re.sub(r"<metadata>.*?</metadata>", "", start + svg.rstrip(), flags=re.DOTALL)
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
@@ -164,6 +194,5 @@ def picture(figure: Figure, folder: Path, name: str, write: Write) -> Picture:
     svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # of the <svg> itself: it fills the page's width
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    return Picture(
-        Markup(svg), tuple(file.relative_to(folder) for file in _write(figure, folder / "figures" / name, write))
-    )
+    files = _write(figure, outlined, folder / "figures" / name, write)
+    return Picture(Markup(svg), tuple(file.relative_to(folder) for file in files))

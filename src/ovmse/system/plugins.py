@@ -1,4 +1,4 @@
-"""Code of the user's own: imported by name, from the current directory, too."""
+"""What is imported by name: our environments, and code of the user's own, from the current directory, too."""
 
 import contextlib
 import importlib
@@ -10,6 +10,13 @@ from types import ModuleType
 from typing import Any
 
 from ovmse.core.errors import UserError
+
+BUILDERS = {
+    "smax": "ovmse.envs.smax:Smax",
+    "matrix": "ovmse.envs.matrix:MatrixGame",
+    "pettingzoo": "ovmse.envs.pettingzoo:from_module",
+}
+"""Environments of this package, by the prefix of their names; here, where naming one brings no JAX."""
 
 KNOWN_MODULES = ("pettingzoo", "mpe2")
 """Libraries of PettingZoo's environments, which run without being trusted: as installed, never from a directory."""
