@@ -19,7 +19,7 @@ from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import Environment
 from ovmse.learning import learner, phases, replay as replays
-from ovmse.learning.lengths import lengths_of, lengths_within
+from ovmse.learning.lengths import offline_lengths, online_lengths
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, padded_seeds, shared, split
 from ovmse.learning.play import Actor, make_collect
 from ovmse.learning.replay import Replay
@@ -73,7 +73,7 @@ def fresh_offline(config: Config, spec: EnvSpec) -> SeedBatches:
 def offline_updates(config: Config, spec: EnvSpec, method: Method, data: Replay) -> Call:
     """Updates of the offline phase, each on a batch of the dataset."""
 
-    lengths = lengths_of(data)
+    lengths = offline_lengths(config, spec, method, data)
 
     def learn(state: Any, data: Replay, updates: jax.Array) -> tuple[Any, Any]:
         done = phases.learn_offline(config, spec, method, without_sums(state), data, updates, lengths)
@@ -94,7 +94,8 @@ def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, 
 
     Every round first stores one episode, as a round begins by storing what was played.
     """
-    mixed, lengths = data if method.mixes_data else None, lengths_within(spec.episode_limit, data)
+    mixed = data if method.mixes_data else None
+    lengths = online_lengths(config, spec, method, data)
     begin = over_seeds(
         lambda state, mixed, data: fill(
             spec, method, phases.handover(config, spec, method, state, mixed), data, replay_episodes

@@ -39,8 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="module")
 def one_length():
     """Every batch at full length: fewer programs to compile; `test_phases` tells that it changes nothing."""
+    from ovmse.learning.lengths import longest_lane
     from ovmse.training import online_phase
 
+    def longest(config, spec, method, data):
+        return [longest_lane(config, spec, method, spec.episode_limit)]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online_phase, "lengths_within", lambda limit, data: [limit])
+        patch.setattr(online_phase, "online_lengths", longest)
         yield

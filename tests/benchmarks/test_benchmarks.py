@@ -133,7 +133,7 @@ def test_the_floor_of_an_update_is_what_its_gradient_traces_to(loss):
             key = jax.random.key(0)
             objective, one = (
                 learner.Objective(loss, lambda y, m: y),
-                learner.Batch(episode, jnp.zeros(6), jnp.ones((), bool)),
+                learner.Batch(episode, jnp.zeros(6), jnp.ones(6, bool)),
             )
             return learner.episode_loss(SMALL, objective, team, slow, one, key)[0].loss
 

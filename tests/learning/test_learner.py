@@ -48,7 +48,7 @@ def teams():
 
 @eqx.filter_jit
 def compiled_gradient(config, loss, state, episodes, memory, within_return=False):
-    given = learner.Batch(episodes, memory, jnp.ones(len(memory), bool))
+    given = learner.Batch(episodes, memory, jnp.ones(memory.shape, bool))
     objective = learner.Objective(loss, regress, within_return=within_return)
     return learner.gradient(config, objective, state, given, KEY)[:2]
 

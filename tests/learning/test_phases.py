@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 from support.episodes import (
     SMALL,
     SPEC,
@@ -28,8 +27,8 @@ from ovmse.core.networks import unroll
 from ovmse.core.schedules import constant, linear
 from ovmse.core.types import Episode
 from ovmse.core.values import taken_q_tot
-from ovmse.learning import learner, lengths, phases, replay as replays, update
-from ovmse.learning.lengths import GROUP_ROWS, group_size, lengths_of, lengths_within
+from ovmse.learning import learner, phases, replay as replays, update
+from ovmse.learning.lengths import group_size, lane_count
 from ovmse.learning.phases import begin
 from ovmse.learning.rollout import Rollout
 from ovmse.methods.losses import CQL, SquaredError
@@ -72,29 +71,6 @@ def q_tot_beside(team, replay, slot):
 
 
 beside = eqx.filter_jit(taken_q_tot)
-
-
-def test_episodes_are_computed_at_a_few_lengths(data):
-    assert lengths_within(100) == [20, 30, 45, 67, 100]
-    for limit in range(1, 40):
-        within = lengths_within(limit)
-        assert within[-1] == limit and within == sorted(set(within)) and within[0] >= 1
-    assert lengths_of(data) == [3, 6]  # half of the episodes have at most 3 steps, the longest has 6
-    assert lengths_within(100, data) == [3, 6, 9, 14, 100] and lengths_within(10, data) == [3, 6, 9, 10]
-    assert lengths_within(5, data) == [3, 5]
-
-
-@given(batch=st.integers(1, 300), n_agents=st.integers(1, 30))
-def test_groups_divide_the_batch_and_fit_a_cache(batch, n_agents):
-    group = group_size(batch, n_agents)
-    assert batch % group == 0 and group >= min(4, batch)
-    smaller = [d for d in range(4, group) if batch % d == 0]
-    assert (group * n_agents <= GROUP_ROWS and 4 * group <= batch) or not smaller
-
-
-def test_an_accelerator_computes_the_batch_at_once(monkeypatch):
-    monkeypatch.setattr(lengths, "batched", lambda: True)
-    assert group_size(32, 5) == 32
 
 
 def test_progress_is_the_spent_share():
@@ -195,26 +171,25 @@ def shares(config, keys, share):
 
 
 @pytest.mark.parametrize("form", ["per_agent", "counterfactual"])
-def test_lengths_and_groups_change_nothing(form, data, monkeypatch):
+def test_lengths_groups_and_packing_change_nothing(form, data, monkeypatch):
     """The plain formula on the whole batch at full length gives the same losses and the same update, in float64."""
     config, loss = dataclasses.replace(CONFIG, batch_episodes=8), CQL(alpha=0.5, form=form)
 
-    def results(choices):
+    def results(choices, whole):
         team, slow = in_float64(random_team(0)), in_float64(random_team(7))
         state = learner.restart(config.learner, team)._replace(target=slow)
-        run = eqx.filter_jit(
-            lambda k: update.update(config, SPEC, objective(loss), state, double, None, k, choices)[:2]
-        )
+        given = objective(loss)._replace(whole_episodes=whole)
+        run = eqx.filter_jit(lambda k: update.update(config, SPEC, given, state, double, None, k, choices)[:2])
         return [(new.team, metrics) for new, metrics in (run(jax.random.key(k)) for k in range(6))]
 
-    assert group_size(8, SPEC.n_agents) == 4
+    assert group_size(8, SPEC.n_agents) == 4 and lane_count(8, SPEC.n_agents, whole_episodes=False) == 4
     with jax.enable_x64(True):
         double = in_float64(data)
-        ours, long = results([2, 3, 5, T]), results([T])
+        packed, grouped, long = results([6, 8, 13], False), results([2, 3, 5, T], True), results([T], True)
         monkeypatch.setattr(update, "group_size", lambda batch, n_agents: batch)
-        plain = results([T])
-    close(ours, plain, 1e-9)
-    close(long, plain, 1e-9)
+        plain = results([T], True)
+    for found in (packed, grouped, long):
+        close(found, plain, 1e-9)
 
 
 @pytest.mark.parametrize("form", ["per_agent", "joint", "counterfactual"])

@@ -352,7 +352,8 @@ def test_what_lies_in_the_padding_changes_nothing(name):
 
     @jax.jit
     def result(episode):
-        one = learner.Batch(as_jax(episode), jnp.zeros(SPEC.episode_limit), jnp.ones((), bool), jnp.float32(1.5))
+        steps = SPEC.episode_limit
+        one = learner.Batch(as_jax(episode), jnp.zeros(steps), jnp.ones(steps, bool), jnp.full(steps, 1.5))
         return learner.episode_loss(SMALL, objective, team, slow, one, jax.random.key(0))
 
     for a, b in zip(jax.tree.leaves(result(clean)), jax.tree.leaves(result(noisy)), strict=True):

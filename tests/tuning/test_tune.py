@@ -21,7 +21,6 @@ from ovmse.methods.overrides import change_method
 from ovmse.methods.signatures import LossInputs
 from ovmse.stats.expected import expected_best
 from ovmse.system.signals import Interrupted
-from ovmse.training import online_phase
 from ovmse.training.display import Display
 from ovmse.tuning import spaces, trials
 from ovmse.tuning.results import command, expected, figure, flags_of
@@ -457,8 +456,8 @@ def test_the_figure_has_a_line_and_a_diamond_per_method():
 
 
 @pytest.mark.slow
-def test_real_trials_share_the_offline_phase(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(online_phase, "lengths_within", lambda limit, data: [limit])  # fewer programs to compile
+@pytest.mark.usefixtures("one_length")
+def test_real_trials_share_the_offline_phase(tmp_path, data):
     [found] = tune(search(tmp_path / "s", data, ("finetune",), trials=2, seeds=1, only_online=True))
     first, second = (tmp_path / "s" / "finetune" / f"trial-0{n}" for n in range(2))
     assert (first / "offline.safetensors").read_bytes() == (second / "offline.safetensors").read_bytes()

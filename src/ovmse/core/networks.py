@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ovmse.core.errors import UserError, check_known
 from ovmse.core.literals import MixerName
@@ -206,21 +206,27 @@ def first_hidden(agent: Agent, n_agents: int) -> Float[Array, "N H"]:
     return jnp.zeros((n_agents, agent.cell.hidden_size))
 
 
-def last_actions(action: Int[Array, "T N"], n_actions: int) -> Float[Array, "T1 N A"]:
-    """One-hot of the action before each row; zeros before the first."""
-    one_hot = jax.nn.one_hot(action, n_actions)
+def last_actions(action: Int[Array, "T N"], valid: Bool[Array, " T"], n_actions: int) -> Float[Array, "T1 N A"]:
+    """One-hot of the action before each row; zeros before an episode's first."""
+    one_hot = jax.nn.one_hot(action, n_actions) * valid[:, None, None]
     return jnp.concatenate([jnp.zeros_like(one_hot[:1]), one_hot])
 
 
 def unroll(agent: Agent, episode: Episode) -> Heads:
-    """What the heads say at every row of an episode (leading axis T+1), such as the utilities Q_i(τ_i, ·)."""
+    """What the heads say at every row of an episode (leading axis T+1), such as the utilities Q_i(τ_i, ·).
 
-    def step(hidden: Float[Array, "N H"], encoded: Float[Array, "N H"]) -> tuple[Float[Array, "N H"], Heads]:
-        return recur(agent, hidden, encoded)
-
+    At the row after an invalid step another episode begins, and with it the recurrent layer.
+    """
     _, n_agents, n_actions = episode.avail.shape
-    encoded = encode(agent, episode.obs, last_actions(episode.action, n_actions))
-    return jax.lax.scan(step, first_hidden(agent, n_agents), encoded)[1]
+    first = first_hidden(agent, n_agents)
+    goes_on = jnp.concatenate([jnp.zeros(1, bool), episode.valid])
+
+    def step(hidden: Float[Array, "N H"], row: tuple[Array, Array]) -> tuple[Float[Array, "N H"], Heads]:
+        encoded, goes_on = row
+        return recur(agent, jnp.where(goes_on, hidden, first), encoded)
+
+    encoded = encode(agent, episode.obs, last_actions(episode.action, episode.valid, n_actions))
+    return jax.lax.scan(step, first, (encoded, goes_on))[1]
 
 
 def online_logit(

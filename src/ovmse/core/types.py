@@ -58,11 +58,12 @@ class StepResult(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One episode, padded to T steps. Action t leads from row t to row t+1.
+    """One episode, padded to T steps; or several laid end to end. Action t leads from row t to row t+1.
 
     obs, state, avail: T+1 rows; row ``length`` is the last real one.
     terminal: true at the step whose action ended the task; a time limit is not terminal.
-    valid: true at real steps; everything else is padding.
+    valid: true at real steps; everything else is padding. At the row after a step that is not valid another episode
+        may begin.
     """
 
     obs: Float[Array, "T1 N O"]

@@ -73,6 +73,7 @@ class Objective(NamedTuple):
     offline_share: the share of a batch that is the dataset's, on average.
     error_scale: what squared errors are divided by.
     within_return: whether `regress_onto` is applied at each step of the λ-return's recursion, not to its result.
+    whole_episodes: whether the loss must be given single episodes (`Method.whole_episodes`).
     """
 
     loss: Loss
@@ -83,16 +84,17 @@ class Objective(NamedTuple):
     offline_share: Float[Array, ""] | float = 1.0
     error_scale: Float[Array, ""] | float = 1.0
     within_return: bool = False
+    whole_episodes: bool = False
 
 
 class Batch(NamedTuple):
-    """Episodes (leading axis B), what is remembered beside their steps, which of them are the dataset's, and how often
-    each was to be drawn (see `LossInputs`; None: all alike)."""
+    """Episodes, single ones or several laid end to end (leading axis B), what is remembered beside their steps, which
+    of these are the dataset's, and how often each was to be drawn (see `LossInputs`; None: all alike)."""
 
     episodes: Episode
     offline_value: Float[Array, "B T"]
-    from_data: Bool[Array, " B"]
-    drawn: Float[Array, " B"] | None = None
+    from_data: Bool[Array, "B T"]
+    drawn: Float[Array, "B T"] | None = None
 
 
 def make_optimiser(config: LearnerConfig) -> optax.GradientTransformation:
@@ -124,7 +126,7 @@ def restart(config: LearnerConfig, team: Team) -> Learner:
 def episode_loss(
     config: LearnerConfig, objective: Objective, team: Team, target: Team, one: Batch, key: PRNGKeyArray
 ) -> tuple[Losses, Float[Array, ""]]:
-    """Sums over the valid steps of one episode (a `Batch` without its leading axis), and its priority (1 without)."""
+    """Sums over the valid steps of one of a batch's episodes (a `Batch` without its leading axis), and its priority."""
     episode, offline_value, from_data, drawn = one
     v = values.evaluate_episode(team, target, episode)
     reward, terminal, valid = episode.reward, episode.terminal, episode.valid

@@ -1,45 +1,78 @@
-"""At which few lengths episodes are computed, and how many of them at once."""
+"""In how many lanes a batch is computed, and at which few lengths."""
 
 import math
 
+import jax
 import numpy as np
 
+from ovmse.config import Config
+from ovmse.core.types import EnvSpec
+from ovmse.learning.packing import pack
 from ovmse.learning.parallel import batched
 from ovmse.learning.replay import Replay
+from ovmse.methods.method import Method
 
-LENGTHS = (0.2, 0.3, 0.45, 0.67, 1.0)  # of the limit; each more takes seconds to compile
-
-LONGER = (1.5, 2.25)  # than the dataset's longest episode
-
-QUANTILES = (0.5, 0.85, 1.0)  # of a dataset's lengths
+SHARES = (0.14, 0.2, 0.28, 0.4, 0.6)  # of the longest that a lane can be; each more takes seconds to compile
+QUANTILES = (0.45, 0.97)  # of the lengths that batches of a dataset need
+SHORTER, LONGER = 0.85, (1.15, 1.5)  # than those: as episodes become while a team learns online
+DRAWS = 512  # batches that are drawn to know what they need
 
 GROUP_ROWS = 96  # agents computed at once on a CPU; more than that leave a core's cache
-
-
-def lengths_within(limit: int, data: Replay | None = None) -> list[int]:
-    """The few lengths at which episodes yet to be played are computed; a group takes the shortest that holds it.
-
-    They are shares of the limit, or where there is a dataset its own lengths, and steps from there to the limit.
-    """
-    if data is None:
-        return sorted({math.ceil(limit * share) for share in LENGTHS})
-    seen = lengths_of(data)
-    longer = [math.ceil(seen[-1] * factor) for factor in LONGER]
-    return sorted({min(limit, length) for length in (*seen, *longer, limit)})
-
-
-def lengths_of(data: Replay) -> list[int]:
-    """The few lengths at which a dataset's episodes are computed: half of them need no more than the first."""
-    return sorted({math.ceil(x) for x in np.quantile(np.asarray(data.index.length), QUANTILES)})
+GROUP_EPISODES = 160  # agents of all episodes in the lanes computed at once
 
 
 def group_size(batch: int, n_agents: int) -> int:
-    """How many of a batch's episodes are computed at once: all on an accelerator, on a CPU what a core's cache holds.
+    """How many lanes of a batch are computed at once: all on an accelerator, on a CPU what a core's cache holds.
 
     The largest divisor of the batch with at most `GROUP_ROWS` agents and a quarter of the batch (more would be computed
-    as long as the longest), but not below 4 episodes.
+    as long as the longest), but not below 4.
     """
     if batched():
         return batch
     divisors = [d for d in range(min(4, batch), batch + 1) if batch % d == 0]
     return max((d for d in divisors if d * n_agents <= GROUP_ROWS and 4 * d <= batch), default=divisors[0])
+
+
+def lane_count(batch: int, n_agents: int, whole_episodes: bool) -> int:
+    """In how many lanes a batch's episodes are laid; where parts need whole episodes and on an accelerator each has its
+    own. As few as a core's cache holds the steps of: the lanes of a group have at most `GROUP_EPISODES` agents."""
+    if whole_episodes or batched():
+        return batch
+    group = group_size(batch, n_agents)
+    each = [d for d in range(1, batch // group + 1) if batch // group % d == 0]
+    return batch // max((d for d in each if d * group * n_agents <= GROUP_EPISODES), default=1)
+
+
+def longest_lane(config: Config, spec: EnvSpec, method: Method, longest: int) -> int:
+    """The steps of the longest lane that a batch can have, if no episode has more than `longest` steps."""
+    lanes = lane_count(config.batch_episodes, spec.n_agents, method.whole_episodes)
+    return math.ceil(config.batch_episodes / lanes) * (longest + 1) - 1
+
+
+def offline_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay) -> list[int]:
+    """The few lengths at which batches of a dataset are computed: what most of them need, and what is always enough."""
+    most = longest_lane(config, spec, method, int(np.max(data.index.length)))
+    return sorted({*usual_lengths(config, spec, method, data), most})
+
+
+def online_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay | None = None) -> list[int]:
+    """The few lengths at which batches of episodes yet to be played are computed, and what is always enough.
+
+    They are shares of that; or where there is a dataset what its batches need, and steps from there to both sides.
+    """
+    most = longest_lane(config, spec, method, spec.episode_limit)
+    if data is None:
+        return sorted({*(math.ceil(most * share) for share in SHARES), most})
+    usual = usual_lengths(config, spec, method, data)
+    beyond = [math.ceil(usual[0] * SHORTER), *(math.ceil(usual[-1] * factor) for factor in LONGER)]
+    return sorted({min(most, length) for length in (*usual, *beyond, most)})
+
+
+def usual_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay) -> list[int]:
+    """Quantiles of the steps that the groups of a dataset's batches need."""
+    batch = config.batch_episodes
+    lanes, group = lane_count(batch, spec.n_agents, method.whole_episodes), group_size(batch, spec.n_agents)
+    length = np.random.default_rng(0).choice(np.asarray(data.index.length), (DRAWS, batch))
+    rows = jax.jit(jax.vmap(lambda length: pack(length, lanes)[1].rows))(length)
+    needed = np.asarray(rows)[:, ::group] - 1  # the first lane of a group is its longest
+    return [math.ceil(x) for x in np.quantile(needed, QUANTILES)]

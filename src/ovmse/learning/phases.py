@@ -213,7 +213,12 @@ def store(method: Method, state: SeedState, played: Rollout) -> SeedState:
 def offline_objective(method: Method) -> Objective:
     """What a method makes of a batch in the offline phase."""
     assert method.offline_loss is not None
-    return Objective(method.offline_loss, lambda td_target, offline_value: td_target, method.next_value)
+    return Objective(
+        method.offline_loss,
+        lambda td_target, offline_value: td_target,
+        method.next_value,
+        whole_episodes=method.whole_episodes,
+    )
 
 
 def online_objective(method: Method, progress: Float[Array, ""]) -> Objective:
@@ -228,6 +233,7 @@ def online_objective(method: Method, progress: Float[Array, ""]) -> Objective:
         progress=progress,
         offline_share=method.offline_share(progress),
         within_return=isinstance(regress_onto, ActsWithinReturn) and regress_onto.within_return,
+        whole_episodes=method.whole_episodes,
     )
 
 

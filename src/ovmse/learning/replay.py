@@ -178,6 +178,12 @@ def read_all(replay: Replay, slots: Int[Array, " B"], steps: int) -> tuple[Episo
     return jax.vmap(lambda slot: read(replay, slot, steps))(slots)
 
 
+def rows_of(replay: Replay, slot: Int[Array, "*any"], row: Int[Array, "*any"]) -> tuple[Rows, Float[Array, "*any"]]:
+    """Single rows, each the so-manieth of the episode in a slot, and the memory beside them."""
+    at = replay.index.start[slot] % replay.offline_value.shape[0] + row
+    return jax.tree.map(lambda ring: ring.at[at].get(mode="promise_in_bounds"), (replay.rows, replay.offline_value))
+
+
 def beside(data: Replay, ring: Array, compute: Callable[[Episode], Array], steps: int) -> Array:
     """What a function gives for every step (or row) of every episode of a full replay, written beside its rows.
 

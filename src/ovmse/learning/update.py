@@ -1,4 +1,4 @@
-"""One gradient update on a batch drawn from the replay and the dataset, computed in groups of about one length."""
+"""One gradient update on a batch drawn from the replay and the dataset, computed in groups of lanes."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ovmse.config import Config
-from ovmse.core.types import EnvSpec
+from ovmse.core.types import EnvSpec, Episode
 from ovmse.learning import learner as learning, replay as replays
 from ovmse.learning.learner import Batch, Learner, Metrics, Objective
-from ovmse.learning.lengths import group_size
+from ovmse.learning.lengths import group_size, lane_count
+from ovmse.learning.packing import Places, first_rows, pack, places
 from ovmse.learning.parallel import max_over_seeds
-from ovmse.learning.replay import Replay
+from ovmse.learning.replay import Replay, Rows
 
 Drawn = tuple[Int[Array, " B"], Int[Array, " B"] | None, Bool[Array, " B"] | None]
 """What a batch consists of: slots of the replay, slots of the dataset, and whether the latter counts."""
@@ -44,19 +45,29 @@ def draw(
     return (slots, data_slots, from_data), lengths
 
 
-def read(replay: Replay, data: Data | None, drawn: Drawn, steps: int) -> Batch:
-    """A batch's episodes, at so many steps."""
-    slots, data_slots, from_data = drawn
-    here = replays.read_all(replay, slots, steps)
+def read(replay: Replay, data: Data | None, drawn: Drawn, at: Places) -> Batch:
+    """What lies in some lanes of a batch."""
+    slots, data_slots, from_data = jax.tree.map(lambda x: x[at.episode], drawn)
+    rows, offline_value = replays.rows_of(replay, slots, at.row)
     if data is None or data_slots is None or from_data is None:
-        return Batch(here[0], here[1], jnp.ones(slots.shape, bool))
-    there = replays.read_all(data.stored, data_slots, steps)
-    pick = jax.vmap(lambda own, a, b: jax.tree.map(lambda x, y: jnp.where(own, x, y), a, b))
-    episodes, memory = pick(from_data, there, here)
+        return Batch(as_episodes(rows, at.valid), offline_value[:, :-1], jnp.ones(at.valid.shape, bool))
+
+    def pick(theirs: Array, ours: Array) -> Array:
+        return jnp.where(from_data.reshape(*from_data.shape, *[1] * (ours.ndim - from_data.ndim)), theirs, ours)
+
+    there = replays.rows_of(data.stored, data_slots, at.row)
+    rows, offline_value = jax.tree.map(pick, there, (rows, offline_value))
+    batch = Batch(as_episodes(rows, at.valid), offline_value[:, :-1], from_data[:, :-1])
     if data.priority is None:
-        return Batch(episodes, memory, from_data)
+        return batch
     often = data.priority[data_slots] / data.priority.mean()
-    return Batch(episodes, memory, from_data, jnp.where(from_data, often, 1.0))
+    return batch._replace(drawn=jnp.where(from_data, often, 1.0)[:, :-1])
+
+
+def as_episodes(rows: Rows, valid: Bool[Array, "L T"]) -> Episode:
+    """Rows [L, T + 1] as what losses are given: the last row is the end of the last step."""
+    action, reward, terminal = (x[:, :-1] for x in (rows.action, rows.reward, rows.terminal))
+    return Episode(rows.obs, rows.state, rows.avail, action.astype(jnp.int32), reward, terminal, valid)
 
 
 def update(
@@ -71,30 +82,33 @@ def update(
 ) -> tuple[Learner, Metrics, Float[Array, " E"] | None]:
     """One gradient update on episodes from the replay, a share of them from the dataset instead.
 
-    The gradient is summed over groups of episodes of about one length, each computed at the shortest of the lengths in
-    `choices` (ascending) that holds it. The last result is the dataset's new priorities.
+    The episodes are laid into lanes, and the gradient is summed over groups of lanes, each computed at the shortest of
+    the lengths in `choices` (ascending) that holds it. The last result is the dataset's new priorities.
     """
     *k_draw, k_loss = jax.random.split(key, 4)
     drawn, lengths = draw(config, replay, data, k_draw)
-    total = lengths.sum()
+    lanes = lane_count(config.batch_episodes, spec.n_agents, objective.whole_episodes)
+    group = group_size(config.batch_episodes, spec.n_agents)
+    order, packed = pack(lengths, lanes)
+    drawn = jax.tree.map(lambda x: x[order], drawn)
 
-    def part(lengths: Int[Array, " G"], drawn: Drawn, key: PRNGKeyArray) -> tuple[PyTree, Float[Array, " G"]]:
+    def part(lanes: Int[Array, " G"], key: PRNGKeyArray) -> tuple[PyTree, Float[Array, " G"]]:
+        longest = places(packed, lanes, choices[-1])
+
         def at(steps: int) -> Callable[[], tuple[PyTree, Float[Array, " G"]]]:
             def compute() -> tuple[PyTree, Float[Array, " G"]]:
+                batch = read(replay, data, drawn, first_rows(longest, steps))
                 gradients, losses, priority = learning.gradient(
-                    config.learner, objective, learner, read(replay, data, drawn, steps), key, total
+                    config.learner, objective, learner, batch, key, lengths.sum()
                 )
                 return (gradients, losses), priority
 
             return compute
 
-        which = jnp.searchsorted(jnp.asarray(choices), max_over_seeds(lengths.max()))
-        return jax.lax.switch(which, [at(steps) for steps in choices])
+        needed = max_over_seeds(packed.rows[lanes].max() - 1)
+        return jax.lax.switch(jnp.searchsorted(jnp.asarray(choices), needed), [at(steps) for steps in choices])
 
-    order = jnp.argsort(lengths)
-    size, group = config.batch_episodes, group_size(config.batch_episodes, spec.n_agents)
-    batch = jax.tree.map(lambda x: x[order].reshape(-1, group), (lengths, drawn))
-    parts = (*batch, jax.random.split(k_loss, size // group))
+    parts = jnp.arange(lanes).reshape(-1, group), jax.random.split(k_loss, lanes // group)
     no_gradient = jax.tree.map(jnp.zeros_like, learner.team)
     nothing = no_gradient, learning.no_losses(jax.tree.leaves(no_gradient)[0].dtype)
     (gradients, losses), priorities = sum_over(part, parts, nothing)
@@ -103,10 +117,10 @@ def update(
     updated = learning.apply(config.learner, learner, gradients, losses.target_square)
     if data is None or data.priority is None:
         return updated, metrics, None
-    # an episode of the replay writes beyond the end, which is left undone
+    # an episode of the replay writes beyond the end, which is left undone; each episode lies in a lane of its own
     _, data_slots, from_data = drawn
-    assert data_slots is not None and from_data is not None
-    where = jnp.where(from_data, data_slots, len(data.priority))[order]
+    assert data_slots is not None and from_data is not None and objective.whole_episodes
+    where = jnp.where(from_data, data_slots, len(data.priority))
     renewed = data.priority.at[where].set(priorities.reshape(-1), mode="drop")
     return updated, metrics, renewed
 

@@ -28,7 +28,8 @@ class CalibratedCQL:
     def __call__(self, inputs: LossInputs) -> PerStep:
         v, episode = inputs.values, inputs.episode
         brought = values.returns_to_go(episode.reward, episode.terminal, episode.valid, inputs.gamma)
-        known = jnp.where((episode.terminal & episode.valid).any(), brought, values.ILLEGAL)
+        ends = values.returns_to_go(episode.terminal.astype(brought.dtype), episode.terminal, episode.valid, 1.0) > 0
+        known = jnp.where(ends, brought, values.ILLEGAL)
         gaps = values.counterfactual_gaps(v.weights, v.q, episode.avail[:-1], episode.action, least=known)
         return squared_error(inputs) + self.alpha * gaps.mean(axis=-1)
 

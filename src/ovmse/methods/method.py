@@ -4,6 +4,7 @@ Every part is a frozen dataclass: it prints, compares, goes into `config.json`, 
 """
 
 from dataclasses import dataclass, fields, replace
+from types import FunctionType
 from typing import Any
 
 from ovmse.core.errors import UserError
@@ -15,6 +16,7 @@ from ovmse.methods.signatures import (
     ActingUtilities,
     ComparesQTot,
     Explore,
+    LaidEndToEnd,
     LearnsInstead,
     Loss,
     Memory,
@@ -125,6 +127,12 @@ class Method:
         return self.parts if self.online_parts is None else self.online_parts
 
     @property
+    def whole_episodes(self) -> bool:
+        """Whether losses must be given single episodes: for priorities, and for parts of your own (`LaidEndToEnd`)."""
+        given = [self.offline_loss, self.online_loss, self.online_target, self.next_value]
+        return self.priority is not None or not all(_laid_end_to_end(part) for part in given if part is not None)
+
+    @property
     def uses_offline_team(self) -> bool:
         """Whether the team as it left the offline phase has a say in what is played online."""
         return any(isinstance(part, UsesOfflineTeam) for part in (self.explore, self.acting_utilities))
@@ -202,6 +210,11 @@ def _either(strategy: Any, objective: Any, name: str) -> Any:
             f"({_name(ours)} and {_name(theirs)}): a run can have one."
         )
     return theirs if ours == plain else ours
+
+
+def _laid_end_to_end(part: Any) -> bool:
+    module = part.__module__ if isinstance(part, FunctionType) else type(part).__module__
+    return isinstance(part, LaidEndToEnd) or module.split(".")[0] == __name__.split(".")[0]
 
 
 def _name(part: object) -> str:

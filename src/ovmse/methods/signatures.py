@@ -20,11 +20,13 @@ PerStep = Float[Array, " T"]
 class LossInputs(NamedTuple):
     """All that is known of one episode while its loss is computed; what a loss leaves unused costs nothing.
 
+    Losses that work step by step may be given several episodes laid end to end (see `LaidEndToEnd` and `Episode`).
+
     values: one pass of the online and of the target network.
     td_target: what Q_tot regresses onto.
     offline_value: what is remembered beside each step.
     episode: the episode itself.
-    from_data: whether it is the dataset's (always, in the offline phase).
+    from_data: whether a step is the dataset's (always, in the offline phase).
     bootstrap: the method's targets with other next values, by γ and λ of the run: (value after each step, 0 where
         terminal) → returns.
     gamma: the discount factor γ.
@@ -32,21 +34,21 @@ class LossInputs(NamedTuple):
     key: for what is random.
     offline_share: the share of episodes in a batch that are the dataset's, on average.
     error_scale: what squared errors of Q_tot are divided by: 1, or where values are normalised the mean of y².
-    drawn: how often an episode of the dataset was to be drawn by its priority, relative to their mean (1 for others).
+    drawn: how often each step's episode was to be drawn by its priority, relative to the mean (1 for those played).
     """
 
     values: Values
     td_target: PerStep
     offline_value: PerStep
     episode: Episode
-    from_data: Bool[Array, ""]
+    from_data: Bool[Array, " T"]
     bootstrap: Callable[[PerStep], PerStep]
     gamma: Scalar
     progress: Float[Array, ""]
     key: PRNGKeyArray
     offline_share: Scalar = 1.0
     error_scale: Scalar = 1.0
-    drawn: Scalar = 1.0
+    drawn: PerStep | float = 1.0
 
 
 class PolicyOutput(NamedTuple):
@@ -105,6 +107,17 @@ class LearnsInstead(Protocol):
     """A loss that regresses no Q_tot: it learns a policy and no values, or each agent's utilities on their own."""
 
     learns: Literal["policy", "utilities"]
+
+
+@runtime_checkable
+class LaidEndToEnd(Protocol):
+    """A loss, target or next value of your own that may be given several episodes laid end to end, which is faster.
+
+    It works step by step: whatever it gives at a valid step depends on that step and the row after it alone, or on
+    steps of the same episode, which ends at the next step that is not valid. All that the library has do.
+    """
+
+    laid_end_to_end: Literal[True]
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.core.networks import Team, agent_step, chosen, first_hidden, unroll
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.learning import finiteness, learner as learning, phases, replay as replays
-from ovmse.learning.lengths import lengths_of
+from ovmse.learning.lengths import offline_lengths
 from ovmse.learning.parallel import over_seeds, seeds_per_batch, shared, split
 from ovmse.learning.phases import SeedState
 from ovmse.learning.replay import Replay
@@ -125,7 +125,8 @@ def evaluate_policies(
 
 def programs(selecting: Selecting, spec: EnvSpec, data: Replay, together: int) -> tuple[Callable[..., Any], ...]:
     """What is compiled for fits that run at the same time: their beginning, some updates, and the values found."""
-    config, lengths = selecting.fit(), lengths_of(data)
+    config = selecting.fit()
+    lengths = offline_lengths(config, spec, EVALUATION, data)
 
     def begin(given: tuple[Joint, PRNGKeyArray]) -> Fit:
         policy, key = given

@@ -8,7 +8,7 @@ from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.learning import phases, replay
-from ovmse.learning.lengths import group_size
+from ovmse.learning.lengths import group_size, longest_lane
 from ovmse.learning.parallel import batched, padded_seeds, seeds_per_batch
 from ovmse.methods.method import Method
 
@@ -34,7 +34,8 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     inputs = spec.obs_size + spec.n_agents + spec.n_actions
     group = group_size(config.batch_episodes, spec.n_agents)
     # measured: an update keeps about 3 numbers per input and 18 per recurrent unit, for each agent and row
-    update = 4 * group * rows * spec.n_agents * (3 * inputs + 18 * size.hidden)
+    lane = longest_lane(config, spec, method, spec.episode_limit) + 1
+    update = 4 * group * lane * spec.n_agents * (3 * inputs + 18 * size.hidden)
     online = method.online_target is not None
     play = 2 * config.episodes_per_collect * rows * row
     stored = phases.replay_rows(config, spec) if online else 0

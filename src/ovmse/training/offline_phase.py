@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ovmse.config import Config
-from ovmse.learning.lengths import lengths_of
+from ovmse.learning.lengths import offline_lengths
 from ovmse.learning.parallel import SeedBatches, over_seeds
 from ovmse.learning.phases import Phase, SeedState, learn_offline
 from ovmse.learning.replay import Replay
@@ -19,7 +19,7 @@ def offline_phase(run: Run) -> PhaseLoop:
     """The phase, counted in updates; every seed does as many as the others."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
     assert run.data is not None
-    lengths = lengths_of(run.data)
+    lengths = offline_lengths(config, spec, method, run.data)
 
     def learn_some(config: Config, method: Method, state: SeedState, data: Replay, updates: Array) -> SeedState:
         return learn_offline(config, spec, method, state, data, updates, lengths)

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from ovmse.config import Config
 from ovmse.learning import finiteness
-from ovmse.learning.lengths import lengths_within
+from ovmse.learning.lengths import online_lengths
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds
 from ovmse.learning.phases import Phase, SeedState, learn_online
 from ovmse.learning.play import Actor
@@ -28,7 +28,7 @@ TURNS_AHEAD = 4  # turns of play and learning that are handed to the devices at 
 def online_phase(run: Run) -> PhaseLoop:
     """The phase, counted in environment steps; a seed that has got to a mark waits for the others."""
     config, spec, method = run.task.config, run.task.env.spec, run.task.method
-    lengths = lengths_within(spec.episode_limit, run.data)
+    lengths = online_lengths(config, spec, method, run.data)
 
     def learn_some(
         config: Config, method: Method, state: SeedState, played: Rollout, data: Replay | None, mark: Array
