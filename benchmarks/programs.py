@@ -19,7 +19,8 @@ from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import Environment
 from ovmse.learning import learner, phases, replay as replays
-from ovmse.learning.lengths import offline_lengths, online_lengths
+from ovmse.learning.lengths import group_size, lane_count, offline_lengths, online_lengths
+from ovmse.learning.packing import pack
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, padded_seeds, shared, split
 from ovmse.learning.play import Actor, make_collect
 from ovmse.learning.replay import Replay
@@ -86,6 +87,17 @@ def offline_updates(config: Config, spec: EnvSpec, method: Method, data: Replay)
 def read_episodes(data: Replay, count: int, steps: int) -> Episode:
     """The dataset's first episodes [B, …], padded to so many steps."""
     return replays.read_all(data, jnp.arange(count), steps)[0]
+
+
+def padding(config: Config, spec: EnvSpec, method: Method, data: Replay, draws: int = 1000) -> float:
+    """Rows at which a batch of the dataset is computed, over its real ones, final rows among them, on average."""
+    choices = np.asarray(offline_lengths(config, spec, method, data))
+    lanes = lane_count(config.batch_episodes, spec.n_agents, method.whole_episodes)
+    group = group_size(config.batch_episodes, spec.n_agents)
+    drawn = np.random.default_rng(0).choice(np.asarray(data.index.length), (draws, config.batch_episodes))
+    rows = np.asarray(jax.jit(jax.vmap(lambda length: pack(length, lanes)[1].rows))(drawn))
+    computed = choices[np.searchsorted(choices, rows[:, ::group] - 1)] + 1
+    return float(group * computed.sum() / (drawn + 1).sum())
 
 
 def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, replay_episodes: int) -> Call:
@@ -155,7 +167,7 @@ def online_rounds(config: Config, env: Environment, method: Method) -> tuple[Cal
     those that filled it on average, so that a few lucky episodes are no noise. It raises `ValueError` where learning
     came to a halt.
     """
-    spec, lengths = env.spec, lengths_within(env.spec.episode_limit)
+    spec, lengths = env.spec, online_lengths(config, env.spec, method)
 
     def learn_once(config: Config, method: Method, state: phases.SeedState, played: Rollout) -> phases.SeedState:
         return phases.learn_online(config, spec, method, state, played, None, lengths)

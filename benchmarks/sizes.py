@@ -84,9 +84,3 @@ def synthetic(spec: EnvSpec, lengths: np.ndarray) -> Dataset:
     nothing: dict[Any, Any] = {str: "", int: 0, float: 0.0}
     told: dict[str, Any] = {f.name: nothing.get(f.type) for f in dataclasses.fields(Metadata) if f.name not in LATER}
     return Dataset(Path(), Metadata(**{**told, "env": spec}), **random_flat(spec, lengths))
-
-
-def padded_rows(lengths: np.ndarray, batch: int, draws: int = 2000) -> float:
-    """Rows that a batch of `batch` episodes has on average if each is padded to the longest of the batch."""
-    drawn = np.random.default_rng(0).choice(lengths, (draws, batch))
-    return float(batch * (drawn.max(axis=1) + 1).mean())

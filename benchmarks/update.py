@@ -15,7 +15,6 @@ from benchmarks.sizes import (
     dataset_episodes,
     full_lengths,
     map_spec,
-    padded_rows,
     synthetic,
 )
 from benchmarks.timing import interleaved, ratios, spread
@@ -64,11 +63,6 @@ def floor_of(config: Config, spec: EnvSpec, lengths: Any, loss: Any = None) -> F
     return Floor(*(config.seeds * x for x in one))
 
 
-def padding(lengths: Any, batch: int) -> float:
-    """Rows of a batch padded to its longest episode, over its real rows."""
-    return padded_rows(lengths, batch) / (batch * (float(lengths.mean()) + 1))
-
-
 def one_update(
     setting: Setting, config: Config, floor: Floor, name: str, seconds: list[float], notes: dict[str, Any]
 ) -> Record:
@@ -97,7 +91,8 @@ def losses(setting: Setting, spec: EnvSpec, lengths: Any, batch: int, kind: str)
     taken = interleaved(calls, setting.options.repeats, setting.options.seconds)
     records: list[Record | Ratio] = []
     for name, (seconds, updates) in taken.items():
-        notes = {"updates_per_repeat": updates, "padded_over_real_rows": padding(lengths, batch)}
+        padded = programs.padding(config, spec, Method(offline_loss=LOSSES[name]), data)
+        notes = {"updates_per_repeat": updates, "padded_over_real_rows": padded}
         floor = floor_of(config, spec, lengths, LOSSES[name])
         records.append(one_update(setting, config, floor, f"{name}, {kind}", seconds, notes))
     for name in [name for name in LOSSES if name != "plain"]:

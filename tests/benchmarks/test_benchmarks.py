@@ -39,6 +39,7 @@ from ovmse.learning import learner, replay
 from ovmse.learning.parallel import shared
 from ovmse.learning.phases import begin
 from ovmse.methods.losses import CQL, SquaredError
+from ovmse.methods.method import Method
 from ovmse.system.clock import Chunk, Clock
 
 pytestmark = pytest.mark.slow
@@ -169,10 +170,14 @@ def test_a_synthetic_dataset_is_a_dataset(tmp_path):
     assert held["bytes"] > held["step_bytes"]
 
 
-def test_padding_is_the_longest_of_a_batch():
-    assert sizes.padded_rows(np.full(9, 6), 4) == 4 * 7
-    assert 4 * 2 < sizes.padded_rows(np.array([1, 6]), 4) < 4 * 7
-    assert update.padding(np.array([6, 6]), 4) == 1.0
+def test_padding_is_what_is_computed_over_what_is_there():
+    method, config = Method(offline_loss=SquaredError()), programs.config_for(TINY, batch=8, seeds=1)
+
+    def padding(lengths):
+        return programs.padding(config, TINY, method, programs.data_of(sizes.synthetic(TINY, np.array(lengths)), 1))
+
+    assert padding([6, 6]) == 1.0
+    assert 1.0 < padding([1, 6]) < 7 / 4.5  # of which all would be as long as the longest
 
 
 def test_a_ratio_is_taken_turn_by_turn():
