@@ -20,7 +20,7 @@ from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Episode, action_dtype
 from ovmse.data import dataset as dataset_module, zarr_files
 from ovmse.data.dataset import Dataset, Metadata, pack
-from ovmse.data.schema import KINDS, starts, step_rows
+from ovmse.data.schema import KINDS, NAMED, Names, starts, step_rows
 from ovmse.data.validation import examine
 from ovmse.inspection.inspect import diagnose
 from ovmse.system import files
@@ -674,3 +674,35 @@ def test_the_documented_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert Dataset.open("my-data").metadata.steps == 10
+
+
+NAMES = Names(("bee", "ant"), tuple("abcd"), tuple("vwxyz"), None)
+
+
+def test_names_are_kept_and_are_optional(tmp_path):
+    dataset = write(tmp_path / "play", names=NAMES)
+    found = Dataset.open(dataset.path).metadata
+    assert found.names == NAMES
+    assert (found.agents, found.actions, found.state_features) == (NAMES.agents, NAMES.actions, None)
+    file = dataset.path / "zarr.json"
+    stored = json.loads(file.read_text())
+    for name in NAMED:  # as an older version wrote it
+        del stored["attributes"][name]
+    file.write_text(json.dumps(stored))
+    assert Dataset.open(dataset.path).metadata.names == Names()
+
+
+@pytest.mark.parametrize(
+    ("agents", "words"),
+    [(("ant",), "agents: expected 2 names (n_agents), got 1"), (("ant", "ant"), "'ant' comes twice")],
+)
+def test_names_that_do_not_fit_are_refused(tmp_path, agents, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        write(tmp_path / "play", names=Names(agents))
+    dataset = write(tmp_path / "play")
+    file = dataset.path / "zarr.json"
+    stored = json.loads(file.read_text())
+    stored["attributes"]["agents"] = agents
+    file.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=re.escape(words)):
+        Dataset.open(dataset.path)

@@ -11,7 +11,8 @@ from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.data.profile import profile
-from ovmse.inspection.inspect import plot_profile, print_profile
+from ovmse.data.schema import Names
+from ovmse.inspection.inspect import diagnose, plot_profile, print_profile
 
 
 def make(path, has_win=True, n_actions=3, episodes=2, **fields):
@@ -101,6 +102,16 @@ def test_the_tables_fit_80_columns(tmp_path):
     ):
         assert part in text
     assert "95% quantile" in text and "1.95" in text
+
+
+def test_names_of_the_log_are_shown(tmp_path):
+    names = Names(("[b]truck", "crane"), ("stay", "go", "lift"), ("load",), ("load",))
+    text = text_of(make(tmp_path / "play", names=names), 80)
+    for name in (*names.agents, *names.actions):
+        assert name in text
+    assert "agent 0" not in text
+    (note,) = [f for f in diagnose(tmp_path / "play").findings if f.kind == "constant observation features"]
+    assert note.first.endswith(": load")
 
 
 def test_the_tables_fit_80_columns_with_many_agents_and_no_names(tmp_path):

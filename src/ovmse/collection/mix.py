@@ -15,7 +15,7 @@ import zarr
 from ovmse.core.errors import UserError, check_positive, check_seed, number_of
 from ovmse.core.types import Flat
 from ovmse.data.dataset import Dataset
-from ovmse.data.schema import KINDS, ROWS
+from ovmse.data.schema import KINDS, ROWS, Names
 from ovmse.system import provenance
 from ovmse.system.files import check_free
 
@@ -67,6 +67,7 @@ def mix(
     chosen = draw([part.eligible for part in found], taken, seed)
     flat = gather([part.dataset.flat for part in found], chosen, order(sum(taken), len(found), seed))
     halved = (zarr.open_array(part.dataset.path / "obs", mode="r", zarr_format=3).dtype == np.float16 for part in found)
+    first = found[0].dataset.metadata.names
     alone = found[0].dataset.metadata if len(found) == 1 and return_range is None else None
     filtered = "" if return_range is None else f", of those with a return in {range_text(return_range)}"
     return Dataset.write(
@@ -94,6 +95,7 @@ def mix(
             "allow_version_mismatch": allow_version_mismatch,
             "versions": provenance.dataset_versions(),
         },
+        names=first if all(part.dataset.metadata.names == first for part in found) else Names(),
         source="; ".join(dict.fromkeys(s for part in found if (s := part.dataset.metadata.source))),
         assumptions=[f"{title(part)}: {text}" for part in found for text in part.dataset.metadata.assumptions],
     )

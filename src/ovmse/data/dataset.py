@@ -19,7 +19,19 @@ import numpy as np
 
 from ovmse.core.errors import UserError, check_known, typed_command, unknown
 from ovmse.core.types import EnvSpec, Episode, Flat
-from ovmse.data.schema import KINDS, ROWS, SCHEMA_VERSION, SIZES, STEPS, Metadata, places, shapes, starts
+from ovmse.data.schema import (
+    KINDS,
+    ROWS,
+    SCHEMA_VERSION,
+    SIZES,
+    STEPS,
+    Metadata,
+    Names,
+    check_names,
+    places,
+    shapes,
+    starts,
+)
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import digest, in_memory, read_array, read_metadata, write_whole
 from ovmse.system import bounds
@@ -153,13 +165,14 @@ class Dataset:
         source: str = "",
         assumptions: Sequence[str] = (),
         recipe: dict[str, Any] | None = None,
+        names: Names = Names(),  # noqa: B008
     ) -> "Dataset":
         """Write a dataset to a directory that does not exist or is empty, and return it.
 
         The arrays have the axes of `Flat` (`pack` makes them from padded episodes). `float_dtype`, float32 or
         float16, is for obs and state on disk. `created` is a date, today (UTC) if not given; for `source`,
-        `assumptions` and `recipe` see `Metadata`. The directory appears only when it is whole. Raises `UserError`
-        where it is in use, or the arrays disagree with `spec`, with each other, or hold values that cannot be used.
+        `assumptions`, `recipe` and `names` see `Metadata`. The directory appears only when it is whole. Raises
+        `UserError` where it is in use, or the arrays disagree with `spec`, with each other, or hold unusable values.
         """
         path = Path(path).resolve()
         check_free(path)
@@ -184,6 +197,7 @@ class Dataset:
             source=source,
             assumptions=list(assumptions),
             recipe=None if recipe is None else plain_settings(recipe),
+            **names._asdict(),
         )
         metadata = write_whole(path, metadata, in_memory(flat))
         flat["obs"] = flat["obs"].astype(np.float32, copy=False)
@@ -298,7 +312,9 @@ def describe(spec: EnvSpec, length: np.ndarray, won: np.ndarray, returns: np.nda
     """The metadata of the episodes, all of shape (E,), and what else is known `about` them."""
     steps = int(length.sum(dtype=np.int64))
     found = {"episodes": len(length), "steps": steps} | statistics(returns, won, spec)
-    return Metadata(schema_version=SCHEMA_VERSION, env=spec, **found, **about)
+    metadata = Metadata(schema_version=SCHEMA_VERSION, env=spec, **found, **about)
+    check_names("names", spec, metadata.names)
+    return metadata
 
 
 def contradictions(

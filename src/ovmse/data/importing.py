@@ -73,6 +73,7 @@ def import_dataset(
         "command": provenance.command_line(),
         "source": f"{opened.name} ({opened.format})",
         "recipe": {"made_by": "import"} | recipe,
+        **opened.names._asdict(),
     }
     new = [folder for folder in Path(out).resolve().parents if not folder.exists()]
     writer = DatasetWriter(

@@ -94,6 +94,7 @@ def about(path: Path, spec: EnvSpec, metadata: Metadata | None, length: np.ndarr
         "quality": metadata.quality if metadata else "",
         "source": metadata.source if metadata else "",
         "agents": spec.n_agents,
+        "agent_names": list(metadata.agents) if metadata and metadata.agents else None,
         "episodes": len(length),
         "steps": int(length.sum(dtype=np.int64)),
         "episode_limit": spec.episode_limit,

@@ -15,7 +15,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError, check_known, check_positive
 from ovmse.core.types import Flat
-from ovmse.data.schema import DIMENSIONS, ROWS
+from ovmse.data.schema import DIMENSIONS, ROWS, Names
 
 
 class RawEpisode(NamedTuple):
@@ -46,6 +46,7 @@ class Source(NamedTuple):
 
     n_actions: A, by the masks, by what the source states, or by the largest action in it. total: episodes, where known.
     assumed: what the reader itself had to take for granted. facts: further statements of the source (JSON values).
+    names: what the source calls agents, actions and features.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Source(NamedTuple):
     total: int | None = None
     assumed: tuple[str, ...] = ()
     facts: dict[str, Any] = {}
+    names: Names = Names()
 
 
 Rewards = Literal["equal", "mean", "sum"]

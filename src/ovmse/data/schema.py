@@ -1,10 +1,11 @@
 """The format of a dataset: its fields, their kinds and shapes, and its metadata (docs/datasets.md)."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 
 FIELDS = {
@@ -71,8 +72,34 @@ SCHEMA_VERSION = 1
 
 SIZES = ("n_agents", "n_actions", "obs_size", "state_size", "episode_limit", "episodes", "steps")
 
-LATER = ("source", "assumptions", "recipe", "checksum")
+
+class Names(NamedTuple):
+    """What the log calls its agents, its actions, and the features of observations and of the state; None: not told."""
+
+    agents: tuple[str, ...] | None = None
+    actions: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    state_features: tuple[str, ...] | None = None
+
+
+NAMED = dict(zip(Names._fields, ("n_agents", "n_actions", "obs_size", "state_size"), strict=True))
+"""The size in `EnvSpec` that says how many names of each kind there are."""
+
+LATER = ("source", "assumptions", "recipe", "checksum", *NAMED)
 """Attributes that older datasets do not have."""
+
+
+def check_names(where: str, spec: EnvSpec, names: Names) -> None:
+    """Raise `UserError` unless there is one name for each agent, action and feature, no two alike, or none at all."""
+    for kind, given in names._asdict().items():
+        size = NAMED[kind]
+        if given is None:
+            continue
+        if len(given) != getattr(spec, size):
+            raise UserError(f"{where}: {kind}: expected {getattr(spec, size)} names ({size}), got {len(given)}.")
+        if len(set(given)) < len(given):
+            twice = next(name for name in given if given.count(name) > 1)
+            raise UserError(f"{where}: {kind}: expected names that differ, {twice!r} comes twice.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,3 +138,16 @@ class Metadata:
     """What it takes to make the dataset again."""
     checksum: str = ""
     """``sha256:`` and the hash of all arrays (see `docs/datasets.md`); empty in older datasets."""
+    agents: tuple[str, ...] | None = None
+    """What the log calls the agents, in their order; null where it has no names, as in the three that follow."""
+    actions: tuple[str, ...] | None = None
+    """What the log calls the actions, from 0 on."""
+    features: tuple[str, ...] | None = None
+    """What the log calls the features of an observation."""
+    state_features: tuple[str, ...] | None = None
+    """What the log calls the features of the state."""
+
+    @property
+    def names(self) -> Names:
+        """The names of agents, actions and features."""
+        return Names(self.agents, self.actions, self.features, self.state_features)

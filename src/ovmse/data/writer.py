@@ -13,13 +13,13 @@ from ovmse.data.dataset import describe, joined, plain_settings, today
 from ovmse.data.formats.episodes import check_actions, one
 from ovmse.data.journal import Journal
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, RawEpisode, complete_episode
-from ovmse.data.schema import KINDS, Metadata
+from ovmse.data.schema import KINDS, NAMED, Metadata
 from ovmse.data.validation import conform
 from ovmse.data.zarr_files import in_memory, typed, write_whole
 from ovmse.system.files import check_free
 
 UNLIMITED = 2**31 - 1
-ABOUT = ("behaviour", "quality", "seed", "git_revision", "command", "created", "source", "recipe")
+ABOUT = ("behaviour", "quality", "seed", "git_revision", "command", "created", "source", "recipe", *NAMED)
 """What of `Metadata` is told to the writer; it knows the rest by the episodes."""
 
 

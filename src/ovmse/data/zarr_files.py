@@ -18,7 +18,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat
-from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSION, SIZES, Metadata
+from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSION, SIZES, Metadata, check_names
 from ovmse.system import bounds
 from ovmse.system.files import atomic_path, check_free, check_tree, typed
 
@@ -131,7 +131,9 @@ def read_metadata(path: Path) -> Metadata:
     sizes = {k: v for k, v in {**env._asdict(), **values}.items() if k in SIZES}
     if wrong := [f"{name}: expected at least 1, got {value}" for name, value in sizes.items() if value < 1]:
         raise UserError(f"{file}: {'; '.join(wrong)}.")
-    return Metadata(env=env, **values)
+    metadata = Metadata(env=env, **values)
+    check_names(str(file), env, metadata.names)
+    return metadata
 
 
 def read_array(path: Path, field: str, shape: tuple[int, ...]) -> np.ndarray:

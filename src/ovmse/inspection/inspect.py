@@ -12,6 +12,7 @@ from ovmse.core.errors import UserError, check_seed
 from ovmse.data.dataset import Dataset, find
 from ovmse.data.findings import merge
 from ovmse.data.profile import profile
+from ovmse.data.schema import Names
 from ovmse.data.stream import scan_dataset
 from ovmse.inspection import tables
 from ovmse.inspection.examination import about, contradictions, gather, profile_of
@@ -50,7 +51,7 @@ def inspect(
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: expected a folder to write into, got a file.")
     report = diagnose(path, seed, clone, console, data)
-    names = tables.names_of(report.facts["actions"], action_names)
+    names = tables.names_of(report.facts["actions"], action_names or report.facts["action_names"])
     if console is not None:
         if report.profile is None:
             say(console, f"{report.path}: no episode can be read.")
@@ -73,14 +74,17 @@ def diagnose(
     if gathered is not None:
         described = profile_of(found, gathered, seed)
         assumptions = tuple(found.metadata.assumptions) if found.metadata else ()
+        names = found.metadata.names if found.metadata else Names()
         findings += contradictions(found, gathered)
-        findings += warnings(Whole(found.spec, gathered.episodes, gathered.sums, assumptions))
+        findings += warnings(Whole(found.spec, gathered.episodes, gathered.sums, assumptions, names))
     merged = merge(findings)
     counts = Counter(f.severity for f in merged)
     said = recommendations(figures(described, counts["error"], counts["warning"])) if described else ()
     usable = described is not None and not counts["error"]
     after = command(found.spec.name, called or str(path), said) if usable else ""
-    return Report(path, about(found) | {"actions": found.spec.n_actions}, merged, described, said, after, usable)
+    named = found.metadata.actions if found.metadata else None
+    facts = about(found) | {"actions": found.spec.n_actions, "action_names": named}
+    return Report(path, facts, merged, described, said, after, usable)
 
 
 def _write(report: Report, names: list[str], folder: Path, figure: Path | None) -> tuple[Path, ...]:
@@ -107,4 +111,5 @@ def _write(report: Report, names: list[str], folder: Path, figure: Path | None) 
 
 def print_profile(dataset: Dataset, console: Console, action_names: Sequence[str] | None = None) -> None:
     """Print the profile as tables that fit 80 columns. Raises `UserError` on a wrong number of names."""
-    tables.print_numbers(profile(dataset), tables.names_of(dataset.spec.n_actions, action_names), console)
+    names = tables.names_of(dataset.spec.n_actions, action_names or dataset.metadata.actions)
+    tables.print_numbers(profile(dataset), names, console)

@@ -26,6 +26,11 @@ def names_of(n_actions: int, action_names: Sequence[str] | None) -> list[str]:
     return list(action_names)
 
 
+def agents(data: dict[str, Any]) -> list[str]:
+    """The agents as tables call them: by the log's names, or by their numbers."""
+    return data["agent_names"] or [f"agent {i}" for i in range(data["agents"])]
+
+
 def print_numbers(data: dict[str, Any], names: list[str], console: Console) -> None:
     """Print what `ovmse.data.profile` found and, where it was measured, how broad the play is and who played."""
     console.print(_overview(data))
@@ -114,6 +119,8 @@ def _overview(data: dict[str, Any]) -> Table:
         "ended by the task": f"{data['ended_by_task']:.1%} of episodes (the rest were cut)",
         "size": sizes(data, digits=4),
     }
+    if data["agent_names"]:
+        rows["agents"] = ", ".join(data["agent_names"])
     return _pairs(escape(data["environment"]), rows)
 
 
@@ -129,7 +136,9 @@ def _pairs(title: str, rows: dict[str, str]) -> Table:
 def _columns(title: str, columns: dict[str, list[str]]) -> Table:
     table = Table(title=title, title_justify="left")
     for i, heading in enumerate(columns):
-        table.add_column(heading, justify="right" if i else "left", overflow="ellipsis", max_width=None if i else 18)
+        table.add_column(
+            escape(heading), justify="right" if i else "left", overflow="ellipsis", max_width=None if i else 18
+        )
     for row in zip(*columns.values(), strict=True):
         table.add_row(*map(escape, row))
     return table
@@ -140,7 +149,7 @@ def _actions(data: dict[str, Any], names: list[str]) -> Table:
     columns = {"action": names, "all": cells(use["share"]), "legal": cells(use["legal"])}
     columns["if legal"] = cells(use["share_when_legal"])
     if data["agents"] <= 5:
-        columns |= {f"agent {i}": cells(shares) for i, shares in enumerate(use["by_agent"])}
+        columns |= {name: cells(shares) for name, shares in zip(agents(data), use["by_agent"], strict=True)}
     return _columns("Actions: share of choices", columns)
 
 

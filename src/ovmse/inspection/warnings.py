@@ -5,13 +5,14 @@ Thresholds are our own choices unless a source is named.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovmse.core.errors import number_of
 from ovmse.core.types import EnvSpec
 from ovmse.data.findings import Finding
+from ovmse.data.schema import Names
 from ovmse.inspection.tally import LARGE, Episodes, Sums
 
 LARGE_SHARE = 0.01  # of rows, to call a feature unscaled
@@ -21,12 +22,13 @@ MANY_CONSTANT = 0.1  # of features
 
 
 class Whole(NamedTuple):
-    """All that the checks look at: the environment, the sums, and what the importer had to assume."""
+    """All that the checks look at: the environment, the sums, what the importer had to assume, and the log's names."""
 
     spec: EnvSpec
     episodes: Episodes
     sums: Sums
     assumptions: tuple[str, ...]
+    names: Names = Names()
 
 
 def warnings(whole: Whole) -> tuple[Finding, ...]:
@@ -35,9 +37,10 @@ def warnings(whole: Whole) -> tuple[Finding, ...]:
     return tuple(itertools.chain.from_iterable(check(whole) for check in checks))
 
 
-def _listed(items: Sequence[object], most: int = 8) -> str:
+def _listed(items: Sequence[Any], names: Sequence[str] | None = None, most: int = 8) -> str:
+    """The first of the items, by their names where these are known."""
     rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(map(str, items[:most])) + rest
+    return ", ".join(names[item] if names else str(item) for item in items[:most]) + rest
 
 
 def _first(whole: Whole, bad: np.ndarray) -> tuple[int, int]:
@@ -98,13 +101,14 @@ def duplicates(whole: Whole) -> Iterator[Finding]:
 def scale(whole: Whole) -> Iterator[Finding]:
     """Features well above 1 in a share of rows (of any agent); the scale of returns; few steps with a reward."""
     sums, steps = whole.sums, int(whole.episodes.length.sum())
-    for kind, what, count, low, high in (
-        ("unscaled observations", "obs", sums.large_obs, sums.obs_low, sums.obs_high),
-        ("unscaled state", "state", sums.large_state, sums.state_low, sums.state_high),
+    names = whole.names
+    for kind, what, count, low, high, named in (
+        ("unscaled observations", "obs", sums.large_obs, sums.obs_low, sums.obs_high, names.features),
+        ("unscaled state", "state", sums.large_state, sums.state_low, sums.state_high, names.state_features),
     ):
         large = np.flatnonzero(count / (steps + len(whole.episodes.length)) > LARGE_SHARE)
         if len(large):
-            which = f"features {_listed(large.tolist())} exceed {LARGE:g} in more than {LARGE_SHARE:.0%} of rows"
+            which = f"features {_listed(large.tolist(), named)} exceed {LARGE:g} in more than {LARGE_SHARE:.0%} of rows"
             yield Finding(kind, len(large), f"{what}: {which} (up to {max(-low.min(), high.max()):.4g})", what)
     size = float(np.quantile(np.abs(whole.episodes.returns), 0.95))
     span = f"the 95 % quantile of |return| is {size:.4g}"
@@ -125,7 +129,7 @@ def choices(whole: Whole) -> Iterator[Finding]:
     """Agents that never had more than one legal action; choices after an agent's last real one in an episode."""
     agents = np.flatnonzero(whole.sums.choices == 0)
     if len(agents):
-        text = f"agent {_listed(agents.tolist())}: one legal action at every step"
+        text = f"agent {_listed(agents.tolist(), whole.names.agents)}: one legal action at every step"
         yield Finding("agent without choices", len(agents), text, "avail", agent=int(agents[0]))
     forced = whole.episodes.forced[:, whole.sums.choices > 0]
     share = forced.sum() / (whole.episodes.length.sum() * max(1, forced.shape[1]))
@@ -138,13 +142,13 @@ def constant_features(whole: Whole) -> Iterator[Finding]:
     """Many features that never change, of any agent."""
     sums, spec = whole.sums, whole.spec
     obs, state = (sums.obs_low == sums.obs_high).all(axis=0), sums.state_low == sums.state_high
-    for kind, file, same, size, whose in (
-        ("constant observation features", "obs", obs, spec.obs_size, " of every agent"),
-        ("constant state features", "state", state, spec.state_size, ""),
+    for kind, file, same, size, whose, named in (
+        ("constant observation features", "obs", obs, spec.obs_size, " of every agent", whole.names.features),
+        ("constant state features", "state", state, spec.state_size, "", whole.names.state_features),
     ):
         constant = np.flatnonzero(same)
         if len(constant) >= MANY_CONSTANT * size:
-            text = f"{len(constant)} of {size} features{whose}: {_listed(constant.tolist())}"
+            text = f"{len(constant)} of {size} features{whose}: {_listed(constant.tolist(), named)}"
             yield Finding(kind, len(constant), text, file)
 
 

@@ -15,6 +15,7 @@ from ovmse.data.formats.episodes import array, flags
 from ovmse.data.formats.minari.opening import AgentSpaces, Opened, episode, open_dataset
 from ovmse.data.formats.reading import bounded, settled_actions
 from ovmse.data.raw_episode import NO_CHECKSUMS, RawEpisode, Source
+from ovmse.data.schema import Names
 
 WIN_KEYS = ("won", "battle_won")
 STATED = ("dataset_id", "minari_version", "algorithm_name", "author", "code_permalink", "description", "env_spec")
@@ -38,6 +39,7 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
         total=opened.metadata["total_episodes"],
         assumed=tuple(_assumed(opened)),
         facts=bounded(stated | {"agents": [agent.name for agent in opened.agents]}),
+        names=Names(agents=tuple(agent.name for agent in opened.agents)),
     )
 
 
