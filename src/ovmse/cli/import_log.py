@@ -1,14 +1,17 @@
 """`ovmse import`."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ovmse.cli.say import say_made
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, typed_command
 from ovmse.data.formats.table.columns import Columns, load_columns
+from ovmse.data.formats.table.rules import TableRules
 from ovmse.data.raw_episode import ImportRules
+from ovmse.system.files import check_absent, write_text
 from ovmse.system.progress import Terminal, say
 
 
@@ -18,8 +21,8 @@ def import_log(
     rules: Annotated[ImportRules, tyro.conf.arg(name="")] = ImportRules(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008
     mapping: Path | None = None,
-    missing_agents: Literal["refuse", "idle"] | None = None,
-    separator: str | None = None,
+    draft: Path | None = None,
+    table: Annotated[TableRules, tyro.conf.arg(name="")] = TableRules(),  # noqa: B008
     format: str = "auto",
     env: str | None = None,
     env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
@@ -39,8 +42,8 @@ def import_log(
         rules: what to supply where the log is silent.
         columns: a table's columns, where they do not have their usual names.
         mapping: a JSON or TOML file that names a table's columns instead.
-        missing_agents: an agent without a row at a step of a table is refused, or idle (out of play).
-        separator: between the cells of a CSV file, where its first line does not tell.
+        draft: import nothing, but write such a file with what is found of a table's columns, to be edited.
+        table: how the rows of a table are read, where they are not as expected.
         format: vault, pymarl, minari, npz, table, or a reader of your own, module:attribute; by default it goes by the
             names of files.
         env: the environment that the log is play of, such as smax:3m, where the team is to be improved online.
@@ -60,8 +63,13 @@ def import_log(
         if columns != Columns():
             raise UserError("name the columns either by --mapping or by --columns, not by both.")
         columns = load_columns(mapping)
-    named = None if columns == Columns() else columns
-    options = {"columns": named, "missing_agents": missing_agents, "separator": separator}
+    if draft is not None:
+        _write_draft(source, columns, table, draft, out, console)
+        return
+    options: dict[str, Any] = {one.name: getattr(table, one.name) for one in fields(table)}
+    options = {name: value for name, value in options.items() if value != getattr(TableRules(), name)}
+    if columns != Columns():
+        options["columns"] = columns
     made = import_dataset(
         source,
         out,
@@ -69,7 +77,7 @@ def import_log(
         spec=None if env is None else envs.make(env, **parse_settings(env_settings)).spec,
         name=name,
         n_actions=n_actions,
-        options={key: value for key, value in options.items() if value is not None},
+        options=options,
         rules=rules,
         broken=broken,
         about={"behaviour": behaviour, "quality": quality},
@@ -80,3 +88,15 @@ def import_log(
     for text in made.left_out[:5]:
         say(console, f"left out: {text}")
     say_made(console, made.metadata, made.path, out)
+
+
+def _write_draft(source: Path, columns: Columns, table: TableRules, draft: Path, out: Path, console: Terminal) -> None:
+    """Write what is found of a table's columns to a new file."""
+    from ovmse.data.formats.table.reader import columns_draft
+
+    check_absent(draft)
+    write_text(draft, columns_draft(source, columns, table))
+    say(
+        console,
+        f"Written: {draft}. Correct it, then: {typed_command('import', source, '--mapping', draft, '--out', out)}",
+    )

@@ -65,7 +65,7 @@ def import_dataset(
     check_free(Path(out).resolve())
     check_known("value of broken", broken, ("refuse", "skip"))
     episodes.check_actions("n_actions", n_actions)
-    opened = open_source(source, format, n_actions if spec is None else spec.n_actions, options)
+    opened = open_source(source, format, n_actions if spec is None else spec.n_actions, options, broken)
     rules = rules or ImportRules()
     recipe = {"source": opened.name, "format": opened.format, "rules": dataclasses.asdict(rules), "facts": opened.facts}
     described = {
@@ -110,8 +110,12 @@ def open_source(
     format: str = "auto",
     n_actions: int | None = None,
     options: Mapping[str, Any] | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
 ) -> Source:
-    """Open a log for reading. Raises `UserError` where it is missing, or of no format that can be read."""
+    """Open a log for reading. broken: as in `import_dataset`, for a reader that takes it.
+
+    Raises `UserError` where it is missing, or of no format that can be read.
+    """
     if isinstance(source, Source):
         return source
     if not isinstance(source, str | Path):
@@ -131,9 +135,11 @@ def open_source(
     if found not in READERS and ":" not in found:
         raise unknown("format", found, READERS, "Your own: module:attribute.")
     read = load_own("format", found) if ":" in found else importlib.import_module(READERS[found]).read
-    if strange := set(options or {}) - set(inspect.signature(read).parameters):
+    takes = inspect.signature(read).parameters
+    if all(one.kind is not one.VAR_KEYWORD for one in takes.values()) and (strange := set(options or {}) - set(takes)):
         raise UserError(f"{path}: the format {found} has no use for {', '.join(sorted(strange))}.")
-    return read(path, n_actions=n_actions, **(options or {}))
+    given = {"n_actions": n_actions, **({"broken": broken} if "broken" in takes else {}), **(options or {})}
+    return read(path, **given)
 
 
 def detect(path: Path) -> str:

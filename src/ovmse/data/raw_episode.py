@@ -23,7 +23,8 @@ class RawEpisode(NamedTuple):
 
     obs (T or T+1, N, O), action (T, N) whole numbers, reward (T,) or per agent (T, N), terminal (T,) bool: the task
     ended with that step; state (T or T+1, S); avail (T or T+1, N, A) bool; won: the episode was won. T rows: the
-    final one is missing. where: the place in the source, such as "runs/log.h5: episode 7".
+    final one is missing. where: the place in the source, such as "runs/log.h5: episode 7". noted: what the reader
+    supplied in this episode. fault: why it cannot be used at all (see `unusable`).
     """
 
     obs: np.ndarray
@@ -34,6 +35,14 @@ class RawEpisode(NamedTuple):
     avail: np.ndarray | None = None
     won: bool | None = None
     where: str = ""
+    noted: tuple[str, ...] = ()
+    fault: str = ""
+
+
+def unusable(fault: str) -> RawEpisode:
+    """An episode that its reader cannot make arrays of, for a fault that names the place: refused, or skipped."""
+    nothing = np.zeros(0)
+    return RawEpisode(nothing, nothing, nothing, nothing, fault=fault)
 
 
 ROW_WORDS = {"obs": "observation", "state": "state", "avail": "masks"}
@@ -104,10 +113,14 @@ def complete_episode(logged: RawEpisode, rules: ImportRules, n_actions: int, led
     Raises `UserError` where arrays have the wrong number of axes or rows, actions are not whole numbers, rewards of
     the agents differ and no rule combines them, or nothing is left of the episode. Values are checked on writing.
     """
+    if logged.fault:
+        raise UserError(logged.fault)
     action = _whole(logged)
     steps, n_agents = action.shape
     terminal = _terminal(logged, rules, steps, ledger)
     reward = _team_reward(logged, rules, steps, n_agents, ledger)
+    for text in logged.noted:
+        ledger.note(text)
     told = [field for field in ROWS if getattr(logged, field) is not None]
     rows = {field: _rows(logged, field, steps) for field in told}
     if short := [ROW_WORDS[field] for field in told if len(rows[field]) == steps]:

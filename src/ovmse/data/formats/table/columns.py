@@ -1,6 +1,7 @@
 """The columns of a table with one row per step and agent: which one holds what.
 
-Column kinds: "int", "float", "bool", "text", "list" (of numbers), "other", or "cell" where a text file does not tell.
+Column kinds: "int", "float", "bool", "text", "time", "list" (of numbers), "other", or "cell" where a text file does not
+tell.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import re
 import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ class Columns:
     episode: str | None = None
     """the episode of a row, a number or a name; its rows follow each other (episode, episode_id, ep)"""
     step: str | None = None
-    """the step within the episode, from 0 or from 1 (step, timestep, time_step, t)"""
+    """the step within the episode, from 0 or from 1, or its time (step, timestep, time_step, t, time, timestamp)"""
     agent: str | None = None
     """the agent, a number or a name (agent, agent_id)"""
     obs: tuple[str, ...] = ()
@@ -32,7 +33,7 @@ class Columns:
     state: tuple[str, ...] = ()
     """the global state, named like obs; the same in the rows of all agents of a step"""
     action: str | None = None
-    """what the agent did, from 0 on; empty in the row after the last step (action, actions, act)"""
+    """what the agent did, by number from 0 on or by name; empty after the last step (action, actions, act)"""
     reward: str | None = None
     """the reward of the step, of the team or of this agent; empty after the last step (reward, rewards)"""
     done: str | None = None
@@ -52,7 +53,7 @@ class TableLayout(NamedTuple):
     step: str
     agent: str
     obs: tuple[str, ...]
-    action: str
+    action: tuple[str, ...]
     reward: str
     state: tuple[str, ...]
     avail: tuple[str, ...]
@@ -72,7 +73,7 @@ class TableLayout(NamedTuple):
 
 USUAL = {
     "episode": ("episode", "episode_id", "ep"),
-    "step": ("step", "timestep", "time_step", "t"),
+    "step": ("step", "timestep", "time_step", "t", "time", "timestamp"),
     "agent": ("agent", "agent_id"),
     "action": ("action", "actions", "act"),
     "reward": ("reward", "rewards"),
@@ -88,9 +89,10 @@ REQUIRED = ("episode", "step", "agent", "obs", "action", "reward")
 NUMBERS = ("int", "float", "bool", "cell")
 ALLOWED = {
     "episode": ("int", "float", "text", "cell"),
-    "step": ("int", "float", "cell"),
+    "step": ("int", "float", "text", "time", "cell"),
     "agent": ("int", "float", "text", "cell"),
-    **dict.fromkeys(("action", "reward", "done", "truncated", "won"), NUMBERS),
+    "action": (*NUMBERS, "text"),
+    **dict.fromkeys(("reward", "done", "truncated", "won"), NUMBERS),
     **dict.fromkeys(GROUPS, (*NUMBERS, "list")),
 }
 
@@ -124,12 +126,51 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)]
 
 
-def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayout:
-    """The columns of a table whose columns have `kinds`, in their order.
+def layout(where: str, columns: Columns, kinds: Mapping[str, str], binned: Collection[str] = ()) -> TableLayout:
+    """The columns of a table whose columns have `kinds`, in their order. binned: those that are the action in bins.
 
     Raises `UserError` where a named column is missing, a needed one has none of the usual names, one column would
     have two roles, or a column does not hold what its role needs.
     """
+    found = _found(where, columns, kinds, binned)
+    if missing := [role for role in REQUIRED if not found[role]]:
+        looked = (f"{', '.join(USUAL[role])}{' and numbered ones' if role in GROUPS else ''}" for role in missing)
+        alike = "".join(_alike(role, kinds) for role in missing)
+        options = " ".join(f"--columns.{role} NAME" for role in missing)
+        raise UserError(
+            f"{where}: no column for {', '.join(missing)}: looked for {'; '.join(looked)}; the columns are "
+            f"{_few(tuple(kinds))}. {alike}Name what is missing: {options}. Or save these lines as columns.toml "
+            "(--draft columns.toml does that), correct them, and add --mapping columns.toml:\n"
+            f"{_draft(found, kinds)}"
+        )
+    result = TableLayout(**found)
+    _check_kinds(where, result, kinds)
+    uses = Counter(name for name, _ in result.roles())
+    if twice := [name for name, times in uses.items() if times > 1]:
+        raise UserError(f"{where}: column {twice[0]!r} has more than one role. Name another one for each role.")
+    return result
+
+
+def draft(where: str, columns: Columns, kinds: Mapping[str, str]) -> str:
+    """The text of a TOML file that names the columns as far as they were found, to be edited."""
+    return _draft(_found(where, columns, kinds, ()), kinds)
+
+
+def _draft(found: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
+    used = {name for value in found.values() for name in ((value,) if isinstance(value, str) else value or ())}
+    free = ", ".join(name for name in kinds if name not in used)
+    lines = [f"# Columns without a role: {free or 'none'}."]
+    for role in (*REQUIRED, *(role for role in USUAL if role not in REQUIRED)):
+        value = found[role][0] if role == "action" and found[role] else found[role]
+        blank = ["?"] if role in GROUPS else "?"
+        text = json.dumps(value or blank, ensure_ascii=False)
+        mark = "# " if not value and role not in REQUIRED else ""
+        lines.append(f"{mark}{role} = {text}" + ("" if value else "  # needed" if role in REQUIRED else "  # optional"))
+    return "\n".join(lines)
+
+
+def _found(where: str, columns: Columns, kinds: Mapping[str, str], binned: Collection[str]) -> dict[str, Any]:
+    """The columns of every role, nothing where there are none."""
     found: dict[str, Any] = {}
     for role, usual in USUAL.items():
         named = getattr(columns, role)
@@ -140,19 +181,10 @@ def layout(where: str, columns: Columns, kinds: Mapping[str, str]) -> TableLayou
             found[role] = named
         else:
             found[role] = next((n for n in usual if kinds.get(n) in ALLOWED[role]), None)
-    for role in REQUIRED:
-        if not found[role]:
-            raise UserError(
-                f"{where}: no column for {role}: looked for {', '.join(USUAL[role])}"
-                f"{' and numbered ones' if role in GROUPS else ''}; the columns are {_few(tuple(kinds))}. "
-                f"{_alike(role, kinds)}Name it: --columns.{role} NAME."
-            )
-    result = TableLayout(**found)
-    _check_kinds(where, result, kinds)
-    uses = Counter(name for name, _ in result.roles())
-    if twice := [name for name, times in uses.items() if times > 1]:
-        raise UserError(f"{where}: column {twice[0]!r} has more than one role. Name another one for each role.")
-    return result
+    for name in binned:
+        check_known(f"column in {where}:", name, kinds)
+    found["action"] = tuple(binned) or ((found["action"],) if found["action"] else ())
+    return found
 
 
 def _alike(role: str, kinds: Mapping[str, str]) -> str:
@@ -194,7 +226,7 @@ def _usual_group(role: str, usual: Iterable[str], kinds: Mapping[str, str]) -> t
 def _check_kinds(where: str, found: TableLayout, kinds: Mapping[str, str]) -> None:
     for name, role in found.roles():
         if kinds[name] not in ALLOWED[role]:
-            needed = "whole numbers or text" if role in ("episode", "agent") else "numbers"
+            needed = "whole numbers or text" if role in ("episode", "agent", "step", "action") else "numbers"
             raise UserError(f"{where}: {role}: column {name!r}: expected {needed}, got {kinds[name]} values.")
     for role in GROUPS:
         names = getattr(found, role)

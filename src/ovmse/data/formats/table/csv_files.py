@@ -21,13 +21,14 @@ FLAGS = ("done", "truncated", "won")  # read as text: their cells may be NaN aft
 
 
 class Dialect(NamedTuple):
-    """How the cells of a text file are told apart, and the names in its first line."""
+    """How the cells of a text file are told apart, the names in its first line, and the decimal sign."""
 
     separator: str
     names: list[str]
+    decimal: str = "."
 
 
-def csv_dialect(file: Path, separator: str | None) -> Dialect:
+def csv_dialect(file: Path, separator: str | None, decimal: str = ".") -> Dialect:
     """The separator, found in the first line unless given, and the columns.
 
     Raises `UserError` for files that are empty, no UTF-8 text, or have no usable first line.
@@ -50,7 +51,7 @@ def csv_dialect(file: Path, separator: str | None) -> Dialect:
         raise UserError(f"{expected} the names of the columns, got {got}.")
     names = [name or f"column {i + 1}" for i, name in enumerate(names)]
     check_names(f"{file}: line 1", names)
-    return Dialect(separator, names)
+    return Dialect(separator, names, decimal)
 
 
 def check_names(where: str, names: list[str]) -> None:
@@ -66,7 +67,9 @@ def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str]) -> Iterat
 
     ids = [name for name, role in columns.items() if role in ("episode", "agent")]
     by_role = {"avail": pa.bool_(), "step": pa.float64(), "action": pa.float64(), **dict.fromkeys(FLAGS, pa.string())}
+    words = [name for name, role in columns.items() if role in ("step", "action") and is_words(file, dialect, name)]
     types = {name: by_role.get(role, pa.float32()) for name, role in columns.items()} | id_types(file, dialect, ids)
+    types |= dict.fromkeys(words, pa.string())
     line = 2
     with _open(file) as stream:
         for batch in _parsed(file, dialect, stream, types):
@@ -86,6 +89,7 @@ def _parsed(file: Path, dialect: Dialect, stream: Any, types: dict[str, Any]) ->
         true_values=TRUE,
         false_values=FALSE,
         strings_can_be_null=True,
+        decimal_point=dialect.decimal,
     )
     parse = pyarrow_csv.ParseOptions(delimiter=dialect.separator, ignore_empty_lines=False)
     try:
@@ -132,14 +136,33 @@ def _head(file: Path) -> bytes:
 
 def id_types(file: Path, dialect: Dialect, ids: list[str]) -> dict[str, Any]:
     """Whether ids are whole numbers, other numbers or text, by the first rows; too large whole numbers are text."""
+    return {name: _id_type(column) for name, column in _first_cells(file, dialect, ids).items()}
+
+
+def is_words(file: Path, dialect: Dialect, column: str) -> bool:
+    """Whether the first rows of a column hold words: cells, and not one number among them."""
+    found = _first_cells(file, dialect, [column])[column].unique().to_pylist() if column in dialect.names else []
+    words = [cell for cell in found if cell not in NAN]
+    return bool(words) and not any(_is_number(cell.replace(dialect.decimal, ".")) for cell in words)
+
+
+def _is_number(cell: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(cell)
+        return True
+    return False
+
+
+def _first_cells(file: Path, dialect: Dialect, columns: list[str]) -> dict[str, Any]:
+    """The cells of the first rows that are not empty, as text without blanks around it."""
     import pyarrow as pa
     from pyarrow import compute
 
     head = _head(file)
     whole = io.BytesIO(head if len(head) < HEAD_BYTES else head[: head.rfind(b"\n") + 1])
-    batches = list(_parsed(file, dialect, whole, dict.fromkeys(ids, pa.string()))) if ids else []
-    columns = {name: pa.chunked_array([batch.column(name) for batch in batches], pa.string()) for name in ids}
-    return {name: _id_type(compute.utf8_trim_whitespace(column.drop_null())) for name, column in columns.items()}
+    batches = list(_parsed(file, dialect, whole, dict.fromkeys(columns, pa.string()))) if columns else []
+    found = {name: pa.chunked_array([batch.column(name) for batch in batches], pa.string()) for name in columns}
+    return {name: compute.utf8_trim_whitespace(column.drop_null()) for name, column in found.items()}
 
 
 def _id_type(cells: Any) -> Any:
@@ -169,5 +192,5 @@ def _worded(file: Path, dialect: Dialect, message: str) -> UserError:
 
 def _unexpected(file: Path, line: object, name: str, kind: str, value: str) -> UserError:
     needed = {"bool": "0, 1, true or false", "int64": "a whole number, as in the first rows"}.get(kind, "a number")
-    advice = " Write decimals with a point." if re.fullmatch(r"-?\d+,\d+", value) else ""
+    advice = " If decimals have a comma: --decimal ,." if re.fullmatch(r"-?\d+,\d+", value) else ""
     return UserError(f"{file}: line {line}, column {name!r}: expected {needed}, got {value[:80]!r}.{advice}")

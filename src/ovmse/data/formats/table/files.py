@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.reading import decoding, files, optional
-from ovmse.data.formats.table.csv_files import Dialect, check_names, csv_batches, csv_dialect, id_types
+from ovmse.data.formats.reading import decoding, files
+from ovmse.data.formats.table.csv_files import Dialect, check_names, csv_batches, csv_dialect, id_types, is_words
 from ovmse.system import bounds
 
 BUFFER_BYTES = 2**18
@@ -35,23 +35,31 @@ Row = int | np.integer
 class Table:
     """A table in one file or several: the kinds of its columns, its batches, and the place of every row."""
 
-    def __init__(self, path: Path, separator: str | None = None) -> None:
-        """Raises `UserError` where there is no table, or files do not have the same columns."""
-        self.path = path
+    def __init__(self, path: Path, separator: str | None = None, decimal: str = ".", union: bool = False) -> None:
+        """union: where files have other columns, all of them together, empty where a file lacks one.
+
+        Raises `UserError` where there is no table, or files do not have the same columns.
+        """
+        self.path, self._decimal = path, decimal
         self.files, self.format = _files(path)
         self.metadata: dict[bytes, bytes] = {}
         self._starts = [0]
         self._dialects: dict[Path, Dialect] = {}
         kinds = {file: self._kinds(file, separator) for file in self.files}
-        self.kinds = kinds[self.files[0]]
+        self._own, self.kinds = kinds, kinds[self.files[0]]
         for file, found in kinds.items():
-            if found != self.kinds:
+            shared = found if not union else {name: found.get(name, kind) for name, kind in self.kinds.items()}
+            if shared != self.kinds:
                 here, first = (", ".join(f"{n} ({k})" for n, k in part.items()) for part in (found, self.kinds))
-                raise UserError(f"{file}: expected the columns of {self.files[0].name}, {first}, got {here}.")
+                raise UserError(
+                    f"{file}: expected the columns of {self.files[0].name}, {first}, got {here}. If there is a "
+                    "file for each agent, and agents have features of their own: --unlike-agents pad --unsorted sort."
+                )
+            self.kinds = self.kinds | found
 
     def _kinds(self, file: Path, separator: str | None) -> dict[str, str]:
         if self.format == "CSV":
-            self._dialects[file] = csv_dialect(file, separator)
+            self._dialects[file] = csv_dialect(file, separator, self._decimal)
             return dict.fromkeys(self._dialects[file].names, "cell")
         with decoding(f"{file}: damaged, or no {self.format} file"):
             schema = _parquet(file).schema_arrow if self.format == "Parquet" else _arrow(file).schema
@@ -65,6 +73,12 @@ class Table:
             return self.kinds[column] == "text"
         file = self.files[0]
         return _kind(id_types(file, self._dialects[file], [column])[column]) == "text"
+
+    def is_words(self, column: str) -> bool:
+        """Whether a column of actions or steps holds words or times rather than numbers."""
+        if self.format != "CSV":
+            return self.kinds[column] in ("text", "time")
+        return any(is_words(file, self._dialects[file], column) for file in self.files)
 
     def batches(self, columns: dict[str, str]) -> Iterator[tuple[int, Any]]:
         """Record batches of the given columns (by name, with their roles), each with the number of its first row."""
@@ -80,9 +94,12 @@ class Table:
                     first += batch.num_rows
 
     def _batches(self, file: Path, columns: dict[str, str]) -> Iterator[Any]:
+        own = {name: role for name, role in columns.items() if name in self._own[file]}
         if self.format == "CSV":
-            return csv_batches(file, self._dialects[file], columns)
-        return (_parquet_batches if self.format == "Parquet" else _arrow_batches)(file, list(columns))
+            found = csv_batches(file, self._dialects[file], own)
+        else:
+            found = (_parquet_batches if self.format == "Parquet" else _arrow_batches)(file, list(own))
+        return found if len(own) == len(columns) else (_with_empty(batch, list(columns)) for batch in found)
 
     def file_of(self, row: Row) -> int:
         """The index of the file that a row lies in."""
@@ -101,6 +118,14 @@ class Table:
         return f"{self.files[index]}: {rows}"
 
 
+def _with_empty(batch: Any, columns: list[str]) -> Any:
+    """The batch with all columns; those that its file lacks are empty."""
+    import pyarrow as pa
+
+    there, empty = set(batch.schema.names), pa.nulls(batch.num_rows, pa.float32())
+    return pa.RecordBatch.from_arrays([batch.column(n) if n in there else empty for n in columns], columns)
+
+
 def suffix(path: Path) -> str:
     """The end of the name that tells the format, such as .csv.gz."""
     name = path.name.lower()
@@ -108,7 +133,6 @@ def suffix(path: Path) -> str:
 
 
 def _files(path: Path) -> tuple[list[Path], str]:
-    optional("pyarrow", "tables", "tables")
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
     if path.is_file() and suffix(path) not in SUFFIXES:
@@ -131,6 +155,7 @@ def _kind(kind: Any) -> str:
         "int": types.is_integer,
         "float": types.is_floating,
         "bool": types.is_boolean,
+        "time": types.is_timestamp,
         "text": lambda k: types.is_string(k) or types.is_large_string(k),
     }
     return next((name for name, test in tests.items() if test(kind)), "other")

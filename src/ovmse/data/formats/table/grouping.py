@@ -1,22 +1,30 @@
-"""Rows become episodes: split where the episode changes, sorted by step and agent, laid out as arrays.
+"""Rows of whole episodes become episodes: sorted by step and agent, laid out as arrays.
 
 Whole blocks of episodes at once. Axes: n rows, E episodes, M steps of all of them (a final row counts as one), N
 agents, S state features.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.table.cells import Rows
+from ovmse.data.formats.table.cells import SKIP, STEP_ADVICE, Rows
 from ovmse.data.formats.table.columns import natural
 from ovmse.data.formats.table.files import Row, Table
-from ovmse.data.raw_episode import RawEpisode
-from ovmse.system import bounds
+from ovmse.data.formats.table.mending import bridged, counted
+from ovmse.data.formats.table.rules import TableRules
+from ovmse.data.formats.table.whole import boundaries
+from ovmse.data.raw_episode import RawEpisode, unusable
 
 MOST_PLACES = 64  # per row, where agents may be absent
+GAPS = {
+    "split": "steps are missing: the episode was split there, and what comes before counts as cut",
+    "repeat": "steps are missing: the step before stands for each of them, with reward 0",
+}
 
 
 class Team(NamedTuple):
@@ -26,68 +34,53 @@ class Team(NamedTuple):
     start: int
 
 
-def episodes(blocks: Iterable[tuple[int, Rows]], table: Table, n_actions: int, idle: bool) -> Iterator[RawEpisode]:
-    """The episodes in blocks of rows, each with the index of its file, handed on as they become complete.
+@dataclass(frozen=True)
+class Grouping:
+    """How rows become episodes. holes: an episode with a fault is handed on as one that cannot be used.
 
-    idle: agents may be absent from a step. Raises `UserError` that names the row, episode, step and agent.
+    legal: the actions that each agent has at all, (N, A), where there are no masks; None: all of them.
     """
-    team: Team | None = None
-    for rows in _whole_episodes(blocks, table):
-        team = team or _team(rows)
-        yield from _Block(rows, table, team, idle).episodes(n_actions)
+
+    table: Table
+    rules: TableRules
+    team: Team
+    n_actions: int
+    legal: np.ndarray | None = None
+    holes: bool = False
+
+    def episodes(self, wholes: Iterable[Rows]) -> Iterator[RawEpisode]:
+        """The episodes in rows of whole ones. Raises `UserError` that names the row, episode, step and agent."""
+        for rows in wholes:
+            try:
+                yield from self._episodes(rows)
+            except UserError:
+                if not self.holes:
+                    raise
+                yield from self._one_by_one(rows)
+
+    def _episodes(self, rows: Rows) -> list[RawEpisode]:
+        if self.rules.time_step is not None:
+            rows = counted(rows, self.rules.time_step)
+        if self.rules.gaps != "refuse":
+            rows = bridged(rows, self.rules.gaps, self.team.start, self.table)
+        return list(_Block(rows, self).episodes())
+
+    def _one_by_one(self, rows: Rows) -> Iterator[RawEpisode]:
+        begins = [*np.flatnonzero(boundaries(rows)).tolist(), len(rows["row"])]
+        for first, end in itertools.pairwise(begins):
+            try:
+                yield from self._episodes({role: values[first:end] for role, values in rows.items()})
+            except UserError as error:
+                yield unusable(str(error))
 
 
-def _whole_episodes(blocks: Iterable[tuple[int, Rows]], table: Table) -> Iterator[Rows]:
-    """Rows of whole episodes; those of the last episode in a block wait for what follows."""
-    waiting: list[Rows] = []
-    seen: dict[Any, int] = {}
-    last_file = None
-    for file, rows in blocks:
-        names = rows["episode"]
-        if not len(names):
-            continue
-        begins = (np.flatnonzero(names[1:] != names[:-1]) + 1).tolist()
-        if file != last_file:  # a file numbers its own episodes, unless it goes on in the middle of one
-            last_file = file
-            if waiting and not _goes_on(waiting, names[0], rows["step"][: begins[0] if begins else None]):
-                yield _joined(waiting)
-                waiting = []
-            seen = {names[0]: seen[names[0]]} if waiting else {}
-        if not waiting or waiting[0]["episode"][0] != names[0]:
-            begins = [0, *begins]
-        for name, row in zip(names[begins], rows["row"][begins], strict=True):
-            if name in seen:
-                raise UserError(
-                    f"{table.place(row)}: episode {name} comes back: it began at {table.place(seen[name])}, and other "
-                    "episodes lie between. Sort the table by episode, and give every episode its own id."
-                )
-            seen[name] = row
-        cut = begins[-1] if begins else 0
-        if begins and (waiting or cut):
-            yield _joined([*waiting, {role: values[:cut] for role, values in rows.items()}])
-            waiting = []
-        waiting.append({role: values[cut:] for role, values in rows.items()})
-        size = sum(values.nbytes for part in waiting for values in part.values())
-        bounds.check(table.place(waiting[0]["row"][0]), f"episode {waiting[0]['episode'][0]}", size)
-    if waiting:
-        yield _joined(waiting)
-
-
-def _goes_on(waiting: list[Rows], name: Any, steps: np.ndarray) -> bool:
-    """Whether the first episode of a file is the one that waits: it has the same id, and later steps."""
-    return bool(name == waiting[0]["episode"][0] and steps.min() > min(part["step"].min() for part in waiting))
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    return {role: np.concatenate([part[role] for part in parts]) for role in parts[0]} if parts[1:] else parts[0]
-
-
-def _team(rows: Rows) -> Team:
-    """The agents of the first episode by their numbers, or in the natural order of their names."""
+def team_of(rows: Rows, timed: bool) -> Team:
+    """The agents of the first episode by their numbers, or in the natural order of their names; timed: steps are
+    counted from 0 afterwards."""
     first = rows["episode"] == rows["episode"][0]
     names = set(rows["agent"][first].tolist())
     order = sorted(names, key=lambda name: (0, name) if isinstance(name, int) else (1, natural(name)))
-    return Team({name: i for i, name in enumerate(order)}, int(rows["step"][first].min()))
+    return Team({name: i for i, name in enumerate(order)}, 0 if timed else int(rows["step"][first].min()))
 
 
 class _Block:
@@ -97,11 +90,12 @@ class _Block:
     the steps of every episode in it, (E,); cells: the rows by step and agent, arbitrary ones where none is present.
     """
 
-    def __init__(self, rows: Rows, table: Table, team: Team, idle: bool) -> None:
+    def __init__(self, rows: Rows, how: Grouping) -> None:
         """Raises `UserError` for gaps, rows that come twice, absent agents, and others than the first episode's."""
-        self.rows, self.table, self.team, self.idle = rows, table, team, idle
+        self.rows, self.how, self.table, self.team = rows, how, how.table, how.team
+        self.idle = how.rules.missing_agents == "idle"
         agent = self._agents()
-        new = np.concatenate([[True], rows["episode"][1:] != rows["episode"][:-1]])
+        new = boundaries(rows)
         self.first = np.flatnonzero(new)
         order = np.lexsort((agent, rows["step"], np.cumsum(new)))
         agent, step = agent[order], rows["step"][order]
@@ -110,7 +104,7 @@ class _Block:
         place = np.concatenate([[0], np.cumsum(jump)])
         self._check_present(place, agent, order)
         self._check_twice(order[:-1], order[1:], (jump == 0) & (agent[1:] == agent[:-1]))
-        self.grid = np.full((place[-1] + 1, len(team.agents)), -1)
+        self.grid = np.full((place[-1] + 1, len(self.team.agents)), -1)
         self.grid[place, agent] = order
         self.present = self.grid >= 0
         self.begin = place[self.first]
@@ -131,7 +125,8 @@ class _Block:
             raise self._fault(
                 row,
                 f"{self._named(row)}: the first episode has {known}. A table holds the episodes of one team: split it, "
-                "or name agents alike in all episodes.",
+                "or name agents alike in all episodes. Where rows of an episode lie apart, as in a file for each "
+                "agent: --unsorted sort.",
             )
         return index
 
@@ -144,7 +139,7 @@ class _Block:
             raise self._fault(
                 bad[0],
                 f"episode {self.rows['episode'][bad[0]]}: expected its first step to be {expected}, got "
-                f"{step[bad[0]]}. Count steps within the episode.",
+                f"{step[bad[0]]}. Count steps within the episode.{STEP_ADVICE}",
             )
         gaps = np.flatnonzero((jump != 0) & (jump != 1))
         if len(gaps):
@@ -153,7 +148,7 @@ class _Block:
             raise self._fault(
                 begin,
                 f"episode {self.rows['episode'][begin]}: step {before + 1} is missing: step {before} is followed by "
-                f"{after}. Steps have no gaps.",
+                f"{after}. Split episodes there, or repeat the step before: --gaps split or --gaps repeat.",
             )
 
     def _check_twice(self, row: np.ndarray, following: np.ndarray, twice: np.ndarray) -> None:
@@ -178,16 +173,19 @@ class _Block:
             raise self._fault(
                 row,
                 f"episode {self.rows['episode'][row]}, step {self.rows['step'][row]}: no row of agent {absent}. If "
-                "agents without a row are out of play: --missing-agents idle.",
+                f"agents without a row are out of play: --missing-agents idle.{SKIP}",
             )
 
-    def episodes(self, n_actions: int) -> Iterator[RawEpisode]:
-        """The episodes. n_actions counts where agents are absent and there are no masks."""
+    def episodes(self) -> Iterator[RawEpisode]:
+        """The episodes."""
         length = self._lengths()
         state = self._state() if "state" in self.cells else None
         terminal = self._terminal(length)
+        if self.how.legal is not None and "avail" not in self.cells:
+            self.cells["avail"] = np.repeat(self.how.legal[None], len(self.grid), axis=0)
         if self.idle:
-            self._stand_idle(n_actions)
+            self._stand_idle(self.how.n_actions)
+        bridge = GAPS.get(self.how.rules.gaps, "")
         cells, row, name = self.cells, self.rows["row"], self.rows["episode"]
         lasts = np.append(self.first[1:], len(row)) - 1
         for first, last, begin, end, steps in zip(self.first, lasts, self.begin, self.end, length, strict=True):
@@ -201,6 +199,7 @@ class _Block:
                 avail=cells["avail"][seen] if "avail" in cells else None,
                 won=bool(self.rows["won"][first : last + 1].any()) if "won" in self.rows else None,
                 where=f"{self.table.span(row[first], row[last])}: episode {name[first]}",
+                noted=(bridge,) if "mended" in self.rows and self.rows["mended"][first] else (),
             )
 
     def _lengths(self) -> np.ndarray:
@@ -212,7 +211,7 @@ class _Block:
             raise self._fault(
                 self.grid[rests][0],
                 "no action: expected one, as the others act, or more steps follow. Only the row after the last step is "
-                "without action and reward, for all agents.",
+                f"without action and reward, for all agents.{SKIP}",
             )
         length = self.end - self.begin - final
         if not length.all():

@@ -3,8 +3,10 @@
 Read in constant memory, a block of some 16 MiB at a time; an episode has to fit in memory.
 """
 
+import functools
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,12 +14,17 @@ import numpy as np
 
 from ovmse.core.errors import UserError, check_known
 from ovmse.data.formats.reading import bounded, decoding, settled_actions
+from ovmse.data.formats.table import unlike
+from ovmse.data.formats.table.actions import Actions, binned, by_masks, named
 from ovmse.data.formats.table.cells import Cells
-from ovmse.data.formats.table.columns import Columns, TableLayout, layout
+from ovmse.data.formats.table.columns import Columns, TableLayout, draft, layout
 from ovmse.data.formats.table.files import Table
-from ovmse.data.formats.table.grouping import episodes
+from ovmse.data.formats.table.grouping import Grouping, Team, team_of
+from ovmse.data.formats.table.rules import TableRules, table_rules
+from ovmse.data.formats.table.whole import sorted_by_episode, whole_episodes
 from ovmse.data.formats.table.writer import METADATA_KEY
 from ovmse.data.raw_episode import NO_CHECKSUMS, Source
+from ovmse.data.schema import Names
 
 T = TypeVar("T")
 
@@ -27,61 +34,159 @@ def read(
     *,
     n_actions: int | None = None,
     columns: Columns | None = None,
-    missing_agents: Literal["refuse", "idle"] = "refuse",
-    separator: str | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+    **options: Any,
 ) -> Source:
     """Open a table: `path` is a file, or a directory of files of one kind, read in natural order.
 
-    missing_agents: an agent without a row at a step is refused, or idle: out of play. separator: between the cells of
-    a CSV file, by default the comma, semicolon or tab that its first line has. n_actions counts where there are no
-    masks; without either, the actions are read once to find the largest.
+    n_actions counts where there are no masks; without either, the actions are read once to find the largest. broken:
+    skip hands on an episode with an empty cell or a missing row as one that cannot be used. options: fields of
+    `TableRules`, such as ``missing_agents="idle"``.
 
     Raises `UserError` where columns are missing or of another type; rows are checked as they are read.
     """
-    check_known("way to treat missing agents", missing_agents, ("refuse", "idle"))
-    table = Table(path, separator)
-    lay = layout(str(path), columns or Columns(), table.kinds)
-    actions, how = _actions(table, lay, n_actions)
-    blocks = _decoded(table, dict(lay.roles()), lambda cells: (table.file_of(cells.row[0]), cells.rows(lay)))
+    check_known("value of broken", broken, ("refuse", "skip"))
+    rules = table_rules(str(path), options)
+    table = open_table(path, rules)
+    lay = layout(str(path), columns or Columns(), table.kinds, rules.binned())
+    _check_steps_are_numbers(table, lay, rules)
+    actions, size = _actions(table, lay, rules, n_actions)
+    owned = _owned(table, lay, actions) if rules.unlike_agents == "pad" else {}
+    decode = functools.partial(_rows, table, lay, rules, actions)
+    blocks = _decoded(table, dict(lay.roles()), decode, broken == "skip", unlike.lacking(owned, lay))
+    if rules.unsorted == "sort":
+        blocks = sorted_by_episode(blocks, table)
+    wholes = whole_episodes(blocks, table)
+    first = next(wholes, None)  # it says who the agents are
+    team = Team({}, 0) if first is None else team_of(first, rules.time_step is not None)
+    masks = unlike.legal(owned, team.agents, size) if owned else None
+    grouping = Grouping(table, rules, team, size, masks, holes=broken == "skip")
     facts: dict[str, Any] = {"columns": lay.facts(), **_stated(table)}
     return Source(
         name=str(path),
         format=table.format,
-        episodes=episodes(blocks, table, actions, missing_agents == "idle"),
-        n_actions=actions,
-        assumed=(*how, *_assumed(table, lay, missing_agents == "idle")),
+        episodes=grouping.episodes(itertools.chain(() if first is None else (first,), wholes)),
+        n_actions=size,
+        assumed=(
+            *actions.assumed,
+            *_assumed(table, lay, rules),
+            *unlike.said(owned, lay, bool(lay.avail), actions.names),
+            NO_CHECKSUMS,  # Parquet's pages may have some, its footer has none
+        ),
         facts=bounded(facts),
+        names=_names(table, lay, team, actions),
     )
 
 
-def _decoded(table: Table, columns: dict[str, str], decode: Callable[[Cells], T]) -> Iterator[T]:
-    """What `decode` makes of the batches of the given columns (by name, with their roles)."""
+def open_table(path: Path, rules: TableRules) -> Table:
+    """The files of a table, opened by the rules."""
+    return Table(path, rules.separator, rules.decimal, union=rules.unlike_agents == "pad")
+
+
+def columns_draft(path: Path, columns: Columns, rules: TableRules) -> str:
+    """The text of a TOML file that names a table's columns as far as they are found, to be edited."""
+    return draft(str(path), columns, open_table(path, rules).kinds) + "\n"
+
+
+def _rows(table: Table, lay: TableLayout, rules: TableRules, actions: Actions, cells: Cells) -> Any:
+    return table.file_of(cells.row[0]), cells.rows(lay, actions.read, rules.time_step is not None)
+
+
+def _decoded(
+    table: Table,
+    columns: dict[str, str],
+    decode: Callable[[Cells], T],
+    holes: bool = False,
+    absent: Mapping[Any, frozenset[str]] | None = None,
+) -> Iterator[T]:
+    """What `decode` makes of the batches of the given columns (by name, with their roles); see `Cells`."""
     widths: dict[str, int] = {}
     for first, data in table.batches(columns):
         with decoding(f"{table.path}: damaged, or no {table.format} file"):
-            decoded = decode(Cells(data, np.arange(first, first + data.num_rows), table.place, widths))
+            row = np.arange(first, first + data.num_rows)
+            decoded = decode(Cells(data, row, table.place, widths, holes, absent or {}))
         yield decoded
 
 
-def _actions(table: Table, lay: TableLayout, n_actions: int | None) -> tuple[int, tuple[str, ...]]:
-    masks = len(lay.avail) or None
+def _check_steps_are_numbers(table: Table, lay: TableLayout, rules: TableRules) -> None:
+    """Refuse times as steps unless it is said how long a step is; the message has what the first rows say."""
+    if rules.time_step is not None or not table.is_words(lay.step):
+        return
+    roles = {name: role for name, role in lay.roles() if name in (lay.episode, lay.step, lay.agent)}
+    first = next(_decoded(table, roles, lambda cells: _first_readings(cells.without_blanks(lay), lay)), np.zeros(0))
+    apart = np.diff(np.unique(first))
+    seconds = f"{np.median(apart):.6g}" if len(apart) else "SECONDS"
+    raise UserError(
+        f"{table.path}: step: column {lay.step!r}: expected steps from 0 or 1, got times. Say how many seconds a step "
+        f"has, and they are counted: --time-step {seconds} (as in most of the first rows)."
+    )
+
+
+def _first_readings(cells: Cells, lay: TableLayout) -> np.ndarray:
+    """The times of the first agent in the first episode of a block, (n,)."""
+    episode, agent = cells.ids(lay.episode), cells.ids(lay.agent)
+    return cells.times(lay.step)[(episode == episode[0]) & (agent == agent[0])] if len(agent) else np.zeros(0)
+
+
+def _actions(table: Table, lay: TableLayout, rules: TableRules, n_actions: int | None) -> tuple[Actions, int]:
+    """How actions are read, and A."""
+    where, columns = str(table.path), dict.fromkeys(lay.action, "action")
+    scan = functools.partial(_decoded, table, columns)
+    actions = Actions(lay.action, rules.action_names or None)
+    if rules.bins:
+        actions = binned(where, rules.binned(), scan)
+    elif table.is_words(lay.action[0]):
+        actions = named(where, lay.action[0], scan, rules.action_names)
+        actions = actions if rules.action_names else by_masks(where, lay.avail, actions)
     if lay.avail and table.kinds[lay.avail[0]] == "list":
         masks = next(_decoded(table, {lay.avail[0]: "avail"}, lambda cells: cells.lists(lay.avail[0])[1]), None)
         if masks is None:
             raise UserError(f"{table.path}: the table has no rows.")
-    actions = settled_actions(table.path, masks, "avail", n_actions, lambda: _largest_action(table, lay))
-    told = masks is not None or n_actions is not None
-    return actions, () if told else (f"the largest action in the table is {actions - 1}: {actions} actions",)
+    else:
+        masks = len(lay.avail) or None
+    if actions.names is None:
+        size = settled_actions(table.path, masks, "avail", n_actions, lambda: _largest_action(table, lay))
+        told = masks is not None or n_actions is not None
+        note = () if told else (f"the largest action in the table is {size - 1}: {size} actions",)
+        return actions._replace(assumed=note), size
+    stated = len(actions.names) if n_actions is None else n_actions
+    size = settled_actions(table.path, masks, "avail", stated)
+    if size != len(actions.names):
+        listed = ", ".join(actions.names[:12])
+        raise UserError(
+            f"{table.path}: expected {size} actions, {'as n_actions says' if n_actions else 'as avail has'}, got "
+            f"{len(actions.names)} by name: {listed}. Name all of them, in their order: --action-names NAME NAME ..."
+        )
+    return actions, size
 
 
 def _largest_action(table: Table, lay: TableLayout) -> int:
-    blocks = _decoded(table, {lay.action: "action"}, lambda cells: int(cells.action(lay.action).max()))
+    (column,) = lay.action
+    blocks = _decoded(table, {column: "action"}, lambda cells: int(cells.action(column).max()))
     if (largest := max(blocks, default=-1)) < 0:
         raise UserError(f"{table.path}: no row with an action. Write the table again.")
     return largest
 
 
-def _assumed(table: Table, lay: TableLayout, idle: bool) -> Iterator[str]:
+def _owned(table: Table, lay: TableLayout, actions: Actions) -> dict[Any, unlike.Own]:
+    """The features and actions that each agent has at all."""
+    return unlike.together(_decoded(table, dict(lay.roles()), lambda cells: unlike.own(cells, lay, actions)))
+
+
+def _names(table: Table, lay: TableLayout, team: Team, actions: Actions) -> Names:
+    """What the table calls agents, actions and features; agents 0 to N-1 and lists have no names."""
+    is_list = {
+        role: table.kinds[names[0]] == "list" for role, names in (("obs", lay.obs), ("state", lay.state)) if names
+    }
+    agents = None if list(team.agents) == list(range(len(team.agents))) else tuple(map(str, team.agents))
+    features = None if is_list["obs"] else lay.obs
+    if lay.state:
+        return Names(agents, actions.names, features, None if is_list["state"] else lay.state)
+    each = [f"{name} {feature}" for name in agents or range(len(team.agents)) for feature in features or ()]
+    return Names(agents, actions.names, features, tuple(each) or None)
+
+
+def _assumed(table: Table, lay: TableLayout, rules: TableRules) -> Iterator[str]:
     if lay.done is None:
         yield "no done column: every episode counts as cut"
     else:
@@ -90,7 +195,11 @@ def _assumed(table: Table, lay: TableLayout, idle: bool) -> Iterator[str]:
         yield "a step that is both done and truncated counts as cut"
     if table.format == "CSV":
         yield "numbers in text are read in single precision"
-    if idle:
+    if rules.time_step is not None:
+        yield f"times are counted in steps of {rules.time_step:g} s from each episode's first"
+    if rules.unsorted == "sort":
+        yield "rows were sorted by episode"
+    if rules.missing_agents == "idle":
         masks = "" if lay.avail else "; there are no masks, so all actions of the others are legal"
         yield (
             "agents without a row at a step are out of play: zeros seen, only action 0, and the reward that the others "
@@ -98,7 +207,6 @@ def _assumed(table: Table, lay: TableLayout, idle: bool) -> Iterator[str]:
         )
     if table.is_text(lay.agent):
         yield "agents are numbered in the natural order of their names"
-    yield NO_CHECKSUMS  # Parquet's pages may have some, its footer has none
 
 
 def _stated(table: Table) -> dict[str, Any]:

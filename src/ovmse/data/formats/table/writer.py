@@ -10,7 +10,6 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
-from ovmse.data.formats.reading import optional
 from ovmse.data.formats.table.files import SUFFIXES, suffix
 from ovmse.data.schema import cuts, places, starts
 from ovmse.system import bounds
@@ -27,7 +26,6 @@ def write(dataset: Dataset, path: Path) -> list[str]:
     episode's last step has no action, reward, terminal and truncated. Where no game can be won, there is no column won.
     The file appears when it is whole. Raises `UserError` where `path` exists or has another ending.
     """
-    optional("pyarrow", "tables", "tables")
     if suffix(path) not in WRITABLE:
         raise UserError(f"{path}: expected one of the endings {', '.join(WRITABLE)}.")
     form = SUFFIXES[suffix(path)]
