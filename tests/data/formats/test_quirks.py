@@ -98,6 +98,19 @@ def test_actions_can_be_named_in_their_order(tmp_path):
         reader.read(path, n_actions=5)
 
 
+def test_numbers_among_names_are_refused_and_so_are_names_among_numbers(tmp_path):
+    """In a later file: the first rows say which of them it is."""
+    text_file(tmp_path, fleet.csv(fleet.clean()), "a.csv")
+    text_file(tmp_path, fleet.string_actions(), "b.csv")
+    with pytest.raises(UserError, match=r"b.csv: line 2, column 'action': expected a number, got 'brake'"):
+        list(reader.read(tmp_path).episodes)
+    (tmp_path / "b.csv").rename(tmp_path / "0.csv")
+    with pytest.raises(
+        UserError, match=r"a.csv: line 2, column 'action': expected a name, as in the first rows, got 0"
+    ):
+        list(reader.read(tmp_path).episodes)
+
+
 def test_numbers_get_names_too(tmp_path):
     source = reader.read(text_file(tmp_path, fleet.csv(fleet.clean())), action_names=fleet.ACTIONS)
     assert (source.names.actions, source.n_actions) == (fleet.ACTIONS, 3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.table.columns import TableLayout
+from ovmse.data.formats.table.columns import TableLayout, is_number
 from ovmse.data.raw_episode import is_rounded
 
 TILE = 1024
@@ -84,8 +84,12 @@ class Cells:
         return found
 
     def distinct(self, column: str) -> set[str]:
-        """The texts of a column that are not empty."""
-        return set(self.texts(column).tolist()) - {""}
+        """The texts of a column that are not empty. Raises `UserError` for a number among them."""
+        texts = self.texts(column)
+        found = set(texts.tolist()) - {""}
+        numbers = np.array([text for text in found if is_number(text)], object)
+        self._refuse(np.isin(texts, numbers), column, "a name, as in the first rows", texts)
+        return found
 
     def real(self, column: str) -> np.ndarray:
         """The numbers of a column as float64, NaN where there is none."""

@@ -4,6 +4,7 @@ Column kinds: "int", "float", "bool", "text", "time", "list" (of numbers), "othe
 tell.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import json
@@ -124,6 +125,14 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     """The key that sorts obs_2 before obs_10."""
     parts = re.split(r"([0-9]+)", name)
     return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)]
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a number."""
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return False
 
 
 def layout(where: str, columns: Columns, kinds: Mapping[str, str], binned: Collection[str] = ()) -> TableLayout:

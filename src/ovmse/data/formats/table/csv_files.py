@@ -4,11 +4,12 @@ import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovmse.core.errors import UserError
+from ovmse.data.formats.table.columns import is_number
 from ovmse.system import bounds
 
 HEAD_BYTES = 2**19
@@ -61,13 +62,12 @@ def check_names(where: str, names: list[str]) -> None:
         raise UserError(f"{where}: two columns are named {twice!r}. Rename one of them.")
 
 
-def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str]) -> Iterator[Any]:
-    """Record batches of the given columns (by name, with their roles)."""
+def csv_batches(file: Path, dialect: Dialect, columns: dict[str, str], words: Iterable[str] = ()) -> Iterator[Any]:
+    """Record batches of the given columns (by name, with their roles). words: those whose cells are no numbers."""
     import pyarrow as pa
 
     ids = [name for name, role in columns.items() if role in ("episode", "agent")]
     by_role = {"avail": pa.bool_(), "step": pa.float64(), "action": pa.float64(), **dict.fromkeys(FLAGS, pa.string())}
-    words = [name for name, role in columns.items() if role in ("step", "action") and is_words(file, dialect, name)]
     types = {name: by_role.get(role, pa.float32()) for name, role in columns.items()} | id_types(file, dialect, ids)
     types |= dict.fromkeys(words, pa.string())
     line = 2
@@ -141,16 +141,9 @@ def id_types(file: Path, dialect: Dialect, ids: list[str]) -> dict[str, Any]:
 
 def is_words(file: Path, dialect: Dialect, column: str) -> bool:
     """Whether the first rows of a column hold words: cells, and not one number among them."""
-    found = _first_cells(file, dialect, [column])[column].unique().to_pylist() if column in dialect.names else []
+    found = _first_cells(file, dialect, [column])[column].unique().to_pylist()
     words = [cell for cell in found if cell not in NAN]
-    return bool(words) and not any(_is_number(cell.replace(dialect.decimal, ".")) for cell in words)
-
-
-def _is_number(cell: str) -> bool:
-    with contextlib.suppress(ValueError):
-        float(cell)
-        return True
-    return False
+    return bool(words) and not any(is_number(cell.replace(dialect.decimal, ".")) for cell in words)
 
 
 def _first_cells(file: Path, dialect: Dialect, columns: list[str]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Table:
         self.metadata: dict[bytes, bytes] = {}
         self._starts = [0]
         self._dialects: dict[Path, Dialect] = {}
+        self._words: dict[str, bool] = {}
         kinds = {file: self._kinds(file, separator) for file in self.files}
         self._own, self.kinds = kinds, kinds[self.files[0]]
         for file, found in kinds.items():
@@ -75,10 +76,13 @@ class Table:
         return _kind(id_types(file, self._dialects[file], [column])[column]) == "text"
 
     def is_words(self, column: str) -> bool:
-        """Whether a column of actions or steps holds words or times rather than numbers."""
+        """Whether a column of actions or steps holds words or times rather than numbers, by its first rows."""
         if self.format != "CSV":
             return self.kinds[column] in ("text", "time")
-        return any(is_words(file, self._dialects[file], column) for file in self.files)
+        if column not in self._words:
+            file = next(file for file in self.files if column in self._own[file])
+            self._words[column] = is_words(file, self._dialects[file], column)
+        return self._words[column]
 
     def batches(self, columns: dict[str, str]) -> Iterator[tuple[int, Any]]:
         """Record batches of the given columns (by name, with their roles), each with the number of its first row."""
@@ -96,7 +100,8 @@ class Table:
     def _batches(self, file: Path, columns: dict[str, str]) -> Iterator[Any]:
         own = {name: role for name, role in columns.items() if name in self._own[file]}
         if self.format == "CSV":
-            found = csv_batches(file, self._dialects[file], own)
+            words = [name for name, role in own.items() if role in ("step", "action") and self.is_words(name)]
+            found = csv_batches(file, self._dialects[file], own, words)
         else:
             found = (_parquet_batches if self.format == "Parquet" else _arrow_batches)(file, list(own))
         return found if len(own) == len(columns) else (_with_empty(batch, list(columns)) for batch in found)
