@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ovmse.ope.results import Selected as Selected
     from ovmse.ope.select import select as select
     from ovmse.ope.settings import Selecting as Selecting
+    from ovmse.policy.load import load as load
     from ovmse.training.train import Result as Result, train as train
     from ovmse.tuning.search import tune as tune
     from ovmse.tuning.settings import Tuning as Tuning
@@ -65,6 +66,7 @@ _PLACES = {
     "ope.results": ("Selected",),
     "ope.select": ("select",),
     "ope.settings": ("Selecting",),
+    "policy.load": ("load",),
     "training.train": ("Result", "train"),
     "tuning.search": ("tune",),
     "tuning.settings": ("Tuning",),

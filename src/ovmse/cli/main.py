@@ -28,6 +28,7 @@ COMMANDS = {
     "tune": ("tune:tune_command", "Search good settings for several methods, on an equal budget."),
     "sweep": ("sweep:sweep", "Run a grid of training runs, one on each core, and put them in one table."),
     "evaluate": ("evaluate:evaluate", "Play greedily with a run's teams, on fresh episodes."),
+    "export": ("export:export", "Write a run's team as files that act by NumPy alone, and check themselves."),
     "report": ("report:report", "Write one page on one or several runs; it opens without a network."),
     "compare": ("compare:compare", "Put several runs in one table and two figures."),
     "select": ("select:select", "Rank the teams of several runs by a log alone."),

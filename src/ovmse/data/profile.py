@@ -93,6 +93,7 @@ def about(path: Path, spec: EnvSpec, metadata: Metadata | None, length: np.ndarr
         "behaviour": metadata.behaviour if metadata else "unknown",
         "quality": metadata.quality if metadata else "",
         "source": metadata.source if metadata else "",
+        "checksum": metadata.checksum if metadata else "",
         "agents": spec.n_agents,
         "agent_names": list(metadata.agents) if metadata and metadata.agents else None,
         "episodes": len(length),

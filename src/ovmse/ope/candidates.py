@@ -21,9 +21,10 @@ from ovmse.methods.method import Method, learns_values
 from ovmse.methods.overrides import change_method
 from ovmse.ope.fqe import joint_actions, start_values
 from ovmse.ope.settings import Selecting
+from ovmse.policy.load import FILES
 from ovmse.runs.metrics_file import PROGRESS, checked_rows
 from ovmse.runs.saved_config import read_config, read_spec
-from ovmse.training.evaluate_run import FILES, restore_teams
+from ovmse.training.evaluate_run import restore_teams
 
 TRUTHS = ("win_rate", "return")
 

@@ -22,10 +22,11 @@ def names_of_code(config: Config) -> list[str]:
     prefix, _, rest = config.env.partition(":")
     known = prefix in KNOWN_WORLDS or (prefix == "pettingzoo" and rest.partition(".")[0] in KNOWN_MODULES)
     found = [] if known else [f"the environment {config.env!r}"]
-    return found + [f"the method {name!r}" for name in _own_methods(config)]
+    return found + [f"the method {name!r}" for name in own_methods(config)]
 
 
-def _own_methods(config: Config) -> list[str]:
+def own_methods(config: Config) -> list[str]:
+    """The methods that a configuration names and that are not ovmse's own."""
     return [name for name in config.method.split("+") if ":" in name]
 
 
@@ -35,7 +36,7 @@ def checksums(config: Config) -> dict[str, str]:
     prefix, _, rest = config.env.partition(":")
     env = [] if prefix in KNOWN_WORLDS or rest.partition(".")[0] in KNOWN_MODULES else [prefix]
     names = [rest if name == "pettingzoo" else name for name in env]
-    names += [name.partition(":")[0] for name in _own_methods(config)]
+    names += [name.partition(":")[0] for name in own_methods(config)]
     files: dict[str, Path] = {}
     for name in names:
         if file := getattr(sys.modules.get(name), "__file__", None):

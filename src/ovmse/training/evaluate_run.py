@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,11 @@ from ovmse.learning.play import make_collect
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
-from ovmse.runs.metrics_file import read_summary
+from ovmse.policy.load import FILES, Which, safe_names
 from ovmse.runs.saved_config import read_spec
 from ovmse.system import files, jax_setup, pytree_files
 from ovmse.training import metrics
 from ovmse.training.display import Display
-
-Which = Literal["last", "offline", "safe"]
-FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
 
 
 def evaluate_run(
@@ -88,17 +85,6 @@ def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams
         found[name] = restore_teams(path, config, spec, method.parts if name == "offline" else method.parts_online)
     picked = [jax.tree.map(lambda x: x[i], found[name]) for i, name in enumerate(names)]  # noqa: B023
     return names, jax.tree.map(lambda *x: jnp.stack(x), *picked)
-
-
-def safe_names(run: Path) -> list[str]:
-    """For each seed the team that the guard would deploy. Raises `UserError` where no guard left a verdict."""
-    verdicts = (read_summary(run) or {}).get("guard")
-    if verdicts is None:
-        raise UserError(
-            f"{run} has no verdict of a guard in summary.json: train with --guard-margin, let the run end, or choose "
-            "--teams last or offline."
-        )
-    return ["offline" if seed["below"] else "last" for seed in sorted(verdicts, key=lambda seed: seed["seed"])]
 
 
 def restore_teams(path: Path, config: Config, spec: Any, parts: Parts) -> Team:
