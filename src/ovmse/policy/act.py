@@ -11,7 +11,7 @@ N agents, O features, A actions, H units; in front any axes of episodes side by 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Policy:
                 self.networks.append((at, Network(about, self.sizes, weights, played)))
 
     @classmethod
-    def load(cls, folder: str | Path = Path(__file__).parent) -> Self:
+    def load(cls, folder: str | Path = Path(__file__).parent) -> Any:
         """The policy in an export's directory. Raises `ValueError` where the weights are not those exported."""
         contract = json.loads((Path(folder) / "policy.json").read_text("utf-8"))
         data = (Path(folder) / "weights.safetensors").read_bytes()
@@ -82,7 +82,7 @@ class Policy:
             weights[name] = np.frombuffer(data[start + first : start + end], "<f4").reshape(about["shape"])
         return cls(contract, weights)
 
-    def agent(self, name: str) -> Self:
+    def agent(self, name: str) -> Any:
         """One agent of the team, which acts by what it sees alone: for arrays without the axis N."""
         if name not in self.names:
             raise ValueError(f"unknown agent {name!r}. Known: {', '.join(self.names)}.")
