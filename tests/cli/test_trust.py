@@ -33,6 +33,7 @@ WALK = {
     "tune": ["finetune", "--data", "{data}", "--out", "{run}", *SMALL],
     "sweep": ["{folder}/grid.toml", "--out", "{new}"],
     "evaluate": ["{run}"],
+    "export": ["{run}", "--to", "{new}"],
     "report": ["{run}"],
     "compare": ["{run}", "{other}"],
     "select": ["{run}", "{other}", "--data", "{data}", "--out", "{new}"],

@@ -21,12 +21,12 @@ from ovmse.methods.signatures import LearnsInstead
 from ovmse.policy.load import LEARNS
 
 EPISODES, STEPS = 5, 8
-N, A, O, S = SPEC.n_agents, SPEC.n_actions, SPEC.obs_size, SPEC.state_size
+N, A, F, S = SPEC.n_agents, SPEC.n_actions, SPEC.obs_size, SPEC.state_size
 
 
 def seen_at(rng, episodes=EPISODES):
     """What a team sees at one row of episodes side by side."""
-    obs, state = rng.normal(size=(episodes, N, O)), rng.normal(size=(episodes, S))
+    obs, state = rng.normal(size=(episodes, N, F)), rng.normal(size=(episodes, S))
     return Observation(obs.astype(np.float32), state.astype(np.float32), random_avail(rng, (episodes, N, A)))
 
 
@@ -78,7 +78,7 @@ def test_the_values_are_those_of_jax(mixer, tmp_path):
 
 
 def test_a_team_without_q_tot_says_so(tmp_path):
-    state, obs = np.zeros(S, np.float32), np.zeros((N, O), np.float32)
+    state, obs = np.zeros(S, np.float32), np.zeros((N, F), np.float32)
     for name, why in (("bc", "policy alone"), ("iql", "utilities alone"), ("reincarnation", "another network")):
         write_run(tmp_path / name, name)
         team = ovmse.load(tmp_path / name)
@@ -91,7 +91,7 @@ def test_a_team_without_q_tot_says_so(tmp_path):
 
 def test_what_losses_learn_is_known_of_all_methods():
     losses = [loss for method in METHODS.values() for loss in (method.offline_loss, method.online_loss)]
-    assert LEARNS == {type(loss).__name__: loss.learns for loss in losses if isinstance(loss, LearnsInstead)}
+    assert {type(loss).__name__: loss.learns for loss in losses if isinstance(loss, LearnsInstead)} == LEARNS
 
 
 def test_names_and_single_agents_do_what_arrays_do(run):

@@ -10,7 +10,7 @@ from support.policies import write_run
 import ovmse
 from ovmse.policy.explore import shared_draws
 
-N, A, O = SPEC.n_agents, SPEC.n_actions, SPEC.obs_size
+N, A, F = SPEC.n_agents, SPEC.n_actions, SPEC.obs_size
 EPSILON, MANY = 0.4, 20_000
 
 
@@ -30,7 +30,7 @@ def explored(team, obs, avail, **more):
 
 def test_the_rates_are_those_that_are_told(team):
     rng = np.random.default_rng(0)
-    obs, avail = rng.normal(size=(N, O)), random_avail(rng, (N, A))
+    obs, avail = rng.normal(size=(N, F)), random_avail(rng, (N, A))
     avail[0] = True
     greedy, action, probability = explored(team, obs, avail)
     assert ((action != greedy).sum(-1) <= 1).all()  # one at a time
@@ -49,7 +49,7 @@ def test_the_rates_are_those_that_are_told(team):
 
 
 def test_what_may_not_be_explored_never_is(team):
-    obs, avail = np.random.default_rng(1).normal(size=(N, O)), np.ones((N, A), bool)
+    obs, avail = np.random.default_rng(1).normal(size=(N, F)), np.ones((N, A), bool)
     may = np.ones((N, A), bool)
     may[0, 2], may[1] = False, False
     greedy, action, probability = explored(team, obs, avail, may_explore=np.broadcast_to(may, (MANY, N, A)))
@@ -65,7 +65,7 @@ def test_agents_alone_choose_what_the_team_does(team, seed, episode, epsilon):
     rng, memory, memories = np.random.default_rng(episode), None, dict.fromkeys(team.names)
     how = {"epsilon": epsilon, "seed": seed, "episode": episode}
     for _ in range(6):
-        obs, avail, may = rng.normal(size=(N, O)), random_avail(rng, (N, A)), random_avail(rng, (N, A))
+        obs, avail, may = rng.normal(size=(N, F)), random_avail(rng, (N, A)), random_avail(rng, (N, A))
         action, memory, probability = team.explore(obs, avail, memory, may_explore=may, **how)
         assert avail[np.arange(N), action].all() and (probability > 0).all() and (probability <= 1).all()
         for i, name in enumerate(team.names):
@@ -76,7 +76,7 @@ def test_agents_alone_choose_what_the_team_does(team, seed, episode, epsilon):
 
 def test_the_probability_of_a_joint_action_can_be_told_from_those_of_its_agents(team):
     """As docs/deploy.md says: the smallest where somebody explored, else 1 − Σ (1 − p)."""
-    obs, avail = np.random.default_rng(2).normal(size=(N, O)), np.ones((N, A), bool)
+    obs, avail = np.random.default_rng(2).normal(size=(N, F)), np.ones((N, A), bool)
     greedy, action, probability = explored(team, obs, avail)
     odd = (action != greedy).any(-1)
     joint = np.where(odd, probability.min(-1), 1 - (1 - probability).sum(-1))
@@ -87,7 +87,7 @@ def test_the_probability_of_a_joint_action_can_be_told_from_those_of_its_agents(
 
 
 def test_without_epsilon_it_acts_as_ever_and_more_than_half_is_refused(team):
-    obs = np.random.default_rng(3).normal(size=(7, N, O))
+    obs = np.random.default_rng(3).normal(size=(7, N, F))
     action, _, probability = team.explore(obs, epsilon=0.0, seed=0, episode=np.arange(7))
     assert np.array_equal(action, team.act(obs)[0]) and (probability == 1.0).all()
     with pytest.raises(ValueError, match=r"epsilon must lie between 0 and 0\.5; got 0\.6"):

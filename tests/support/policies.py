@@ -5,7 +5,6 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-from support.episodes import SMALL, SPEC, random_team
 
 from ovmse.config import Config, describe
 from ovmse.core.networks import Parts
@@ -13,6 +12,7 @@ from ovmse.learning.play import _pick
 from ovmse.learning.rollout import Teams, act, start_acting
 from ovmse.methods import METHODS
 from ovmse.system import files, pytree_files
+from support.episodes import SMALL, SPEC, random_team
 
 
 def random_seeds(numbers, parts, learner, spec):
