@@ -75,6 +75,10 @@ def test_the_values_are_those_of_jax(mixer, tmp_path):
     told = team.values(seen.obs, seen.avail, state=seen.state, action=other).q_tot
     np.testing.assert_allclose(told, mix(weights, chosen(heads.q, jnp.asarray(other))), rtol=1e-5, atol=1e-5)
     assert team.values(seen.obs, seen.avail).q_tot is None
+    one_row = team.values(seen.obs[0], seen.avail[0], state=seen.state[0]).q_tot
+    np.testing.assert_allclose(one_row, found.q_tot[0], rtol=1e-5)
+    with pytest.raises(UserError, match=r"state: expected the shape \(5, 3\); got \(3,\)"):
+        team.values(seen.obs, state=seen.state[0])
 
 
 def test_a_team_without_q_tot_says_so(tmp_path):

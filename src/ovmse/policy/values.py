@@ -10,7 +10,7 @@ from ovmse.policy.act import Memory, Policy
 
 
 class TeamValues(NamedTuple):
-    """What a team thinks of one row.
+    """What a team thinks of one row, as arrays in the order of its agents.
 
     scores: what the best action is the largest of, [..., N, A]. utilities: Q_i(τ_i, ·), the same but where it acts by a
     policy's logits; None where it learned a policy alone. q_tot: Q_tot of the best joint action, [...]; None without a
@@ -19,7 +19,7 @@ class TeamValues(NamedTuple):
 
     scores: np.ndarray
     utilities: np.ndarray | None
-    q_tot: np.ndarray | None
+    q_tot: np.ndarray | np.float32 | None
 
 
 class Team(Policy):
@@ -54,17 +54,20 @@ class Team(Policy):
             why = "one agent alone has no Q_tot" if self.alone is not None else f"its losses trained its {learns} alone"
             why = "some of its agents play by another network than its mixer's" if len(self.networks) > 1 else why
             raise UserError(f"state: this team tells no Q_tot, since {why}. Leave the state out.")
+        state, expected = np.asarray(state, np.float32), (*obs.shape[:-2], self.sizes["state"])
+        if state.shape != expected:
+            raise UserError(f"state: expected the shape {expected}; got {state.shape}.")
         best = np.where(legal, scores, -np.inf).argmax(-1)
         joint = best if action is None else self.array("action", action, observations, None, np.int64)
         taken = np.take_along_axis(utilities, joint[..., None], -1)[..., 0]
-        return TeamValues(scores, utilities, q_tot(self.contract["mixer"], self.weights, taken, np.asarray(state)))
+        return TeamValues(scores, utilities, q_tot(self.contract["mixer"], self.weights, taken, state))
 
     def explore(self, *what: Any, **how: Any) -> tuple[Any, Memory, Any]:
         """Explore one agent at a time: see `ovmse.policy.explore.explore`, whose first argument is this team."""
         return explore.explore(self, *what, **how)
 
 
-def q_tot(mixer: str, weights: dict[str, np.ndarray], q: np.ndarray, state: np.ndarray) -> np.ndarray:
+def q_tot(mixer: str, weights: dict[str, np.ndarray], q: np.ndarray, state: np.ndarray) -> np.ndarray | np.float32:
     """Q_tot of chosen utilities [..., N] at states [..., S], as `ovmse.core.mixers` has it."""
 
     def affine(name: str, x: np.ndarray) -> np.ndarray:
