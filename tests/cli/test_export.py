@@ -18,6 +18,8 @@ from ovmse import envs
 from ovmse.cli.main import main
 from ovmse.core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SPEC = envs.make("matrix:two_step").spec
 STEPS = 300
 

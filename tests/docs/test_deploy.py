@@ -20,6 +20,7 @@ SNIPPETS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.S | re.M)
 CORRIDOR = EnvSpec("corridor:Corridor", "1.0", {}, 2, 4, 3, 6, episode_limit=20, has_win=True)
 
 
+@pytest.mark.slow
 def test_the_page_on_deploying_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

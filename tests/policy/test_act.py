@@ -37,6 +37,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_s_team_does_what_it_does_in_jax(name, tmp_path):
     offline, last = write_run(tmp_path / "run", name)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Memory(NamedTuple):
+class TeamMemory(NamedTuple):
     """What is carried on: hidden [..., N, H], last_action [..., N], -1 before the first, and step [...], from 0."""
 
     hidden: np.ndarray
@@ -89,8 +89,8 @@ class Policy:
         return type(self)(self.contract, self.weights, self.names.index(name))
 
     def act(
-        self, observations: Any, available: Any = None, memory: Memory | None = None, last_action: Any = None
-    ) -> tuple[Any, Memory]:
+        self, observations: Any, available: Any = None, memory: TeamMemory | None = None, last_action: Any = None
+    ) -> tuple[Any, TeamMemory]:
         """Each agent's best legal action: (action [..., N], memory for the next step).
 
         available: bool [..., N, A], what is legal; None: all. memory: None at an episode's start. last_action [..., N]:
@@ -101,22 +101,22 @@ class Policy:
         action = np.where(legal, scores, -np.inf).argmax(-1)
         return self.back(action, observations), memory._replace(last_action=action)
 
-    def step(self, obs: np.ndarray, past: Memory) -> tuple[Memory, np.ndarray, np.ndarray]:
+    def step(self, obs: np.ndarray, past: TeamMemory) -> tuple[TeamMemory, np.ndarray, np.ndarray]:
         """One row: the memory, the scores [..., N, A] of which the best action has the largest, and the utilities."""
         hidden, a = np.empty_like(past.hidden), self.sizes["actions"]
         scores, utilities = np.empty((2, *hidden.shape[:-1], a), np.float32)
         for at, net in self.networks:
             hidden[..., at, :], heads = net.step(obs[..., at, :], past.last_action[..., at], past.hidden[..., at, :])
             scores[..., at, :], utilities[..., at, :] = heads[..., :a], heads[..., -a:]
-        return Memory(hidden, past.last_action, past.step + 1), scores, utilities
+        return TeamMemory(hidden, past.last_action, past.step + 1), scores, utilities
 
-    def given(self, observations: Any, available: Any, memory: Memory | None, last_action: Any) -> tuple[Any, ...]:
+    def given(self, observations: Any, available: Any, memory: TeamMemory | None, last_action: Any) -> tuple[Any, ...]:
         """What `act` was given, checked, as arrays: (observations, legal actions, memory)."""
         obs = self.array("observations", observations, observations, "features", np.float32)
         rows, a, h = obs.shape[:-1], self.sizes["actions"], self.sizes["hidden"]
         mask = True if available is None else self.array("available", available, observations, "actions", np.bool_)
         legal = np.broadcast_to(mask, (*rows, a))
-        memory = memory or Memory(np.zeros((*rows, h), np.float32), np.full(rows, -1), np.zeros(rows[:-1], int))
+        memory = memory or TeamMemory(np.zeros((*rows, h), np.float32), np.full(rows, -1), np.zeros(rows[:-1], int))
         if last_action is not None:
             memory = memory._replace(last_action=self.array("last_action", last_action, observations, None, np.int64))
         last, named = memory.last_action, observations if isinstance(observations, dict) else self.names

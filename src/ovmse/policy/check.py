@@ -18,18 +18,20 @@ TIE, FAR = 1e-5, 1e-4
 """The largest difference of two actions' scores that is a tie, and the largest of a score from JAX's; both are of a
 score's size where that is above 1."""
 
-Step = Callable[[Any, Any, Any, Any], tuple[Any, Any, Any]]
-"""(observations, legal actions, last actions, hidden; None at first) → (actions, scores, hidden)."""
+Step = Callable[[Any, Any, Any, Any], tuple[Any, Any, Any, float]]
+"""(observations, legal actions, last actions, memory; None at first) → (actions, scores, memory, seconds)."""
 
 
 def in_numpy() -> Step:
     """A step of policy.py."""
     team = Policy.load(FOLDER)
 
-    def step(obs: Any, legal: Any, last: Any, memory: Any) -> tuple[Any, Any, Any]:
+    def step(obs: Any, legal: Any, last: Any, memory: Any) -> tuple[Any, Any, Any, float]:
+        began = time.perf_counter()
         action, after = team.act(obs, legal, memory, last)
-        given = team.given(obs, legal, memory, last)
-        return action, team.step(given[0], given[2])[1], after
+        seconds = time.perf_counter() - began
+        obs, _, memory = team.given(obs, legal, memory, last)
+        return action, team.step(obs, memory)[1], after, seconds
 
     return step
 
@@ -41,24 +43,25 @@ def in_onnx() -> Step:
     session = onnxruntime.InferenceSession(FOLDER / "policy.onnx")
     units = session.get_inputs()[3].shape[-1]
 
-    def step(obs: Any, legal: Any, last: Any, hidden: Any) -> tuple[Any, Any, Any]:
+    def step(obs: Any, legal: Any, last: Any, hidden: Any) -> tuple[Any, Any, Any, float]:
+        began = time.perf_counter()
         hidden = np.zeros((1, len(obs), units), np.float32) if hidden is None else hidden
         given = obs[None], legal[None], last[None].astype(np.int64), hidden
         named = dict(zip(("observations", "available", "last_action", "hidden"), given, strict=True))
         action, scores, hidden = session.run(["action", "scores", "next_hidden"], named)
-        return action[0], scores[0], hidden
+        return action[0], scores[0], hidden, time.perf_counter() - began
 
     return step
 
 
 def check(name: str, step: Step, recorded: dict[str, np.ndarray]) -> bool:
     """Play all recorded steps, and say how many actions are as JAX took them. Whether all are, ties excepted."""
-    expected, truth, began = recorded["action"], recorded["scores"], time.perf_counter()
-    action, scores, memory = np.empty_like(expected), np.empty_like(truth), None
+    expected, truth, memory = recorded["action"], recorded["scores"], None
+    action, scores, seconds = np.empty_like(expected), np.empty_like(truth), np.empty(len(expected))
     for t, first in enumerate(recorded["first"]):
         legal, last = recorded["available"][t], recorded["last_action"][t]
-        action[t], scores[t], memory = step(recorded["observations"][t], legal, last, None if first else memory)
-    seconds = time.perf_counter() - began
+        memory = None if first else memory
+        action[t], scores[t], memory, seconds[t] = step(recorded["observations"][t], legal, last, memory)
     size = np.maximum(1.0, np.abs(truth).max(-1))
     both = [np.take_along_axis(truth, chosen[..., None].astype(int), -1)[..., 0] for chosen in (expected, action)]
     other = action != expected
@@ -68,7 +71,7 @@ def check(name: str, step: Step, recorded: dict[str, np.ndarray]) -> bool:
     print(
         f"{name}: {len(expected):,} steps of {recorded['first'].sum():,} episodes, {expected.size:,} actions: "
         f"{(~other).sum():,} as in JAX, {tie.sum():,} ties, {(other & ~tie).sum():,} others; largest difference of "
-        f"scores {apart.max():.1e}; {1e3 * seconds / len(expected):.3f} ms a step: {'fine' if fine else 'NOT THE SAME'}"
+        f"scores {apart.max():.1e}; {1e3 * np.median(seconds):.3f} ms a step: {'fine' if fine else 'NOT THE SAME'}"
     )
     return fine
 

@@ -37,7 +37,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Network:
+class AboutNetwork:
     """A network: what the names of its arrays begin with, which agents (from 0) play by it, and what it consists of."""
 
     prefix: str
@@ -68,7 +68,7 @@ class Contract:
     actions: list[str]
     features: list[str] | None
     sizes: Sizes
-    networks: list[Network]
+    networks: list[AboutNetwork]
     mixer: MixerName
     learns: Literal["q_tot", "utilities", "policy"]
     came_from: dict[str, Any]

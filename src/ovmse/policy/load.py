@@ -10,14 +10,23 @@ from safetensors.numpy import load_file
 
 from ovmse.core.errors import UserError, typed_command
 from ovmse.core.literals import MixerName
-from ovmse.policy.contract import Contract, Names, Network, Sizes, check_names, check_weights, read_contract, shapes
-from ovmse.policy.values import Team
+from ovmse.policy.contract import (
+    AboutNetwork,
+    Contract,
+    Names,
+    Sizes,
+    check_names,
+    check_weights,
+    read_contract,
+    shapes,
+)
+from ovmse.policy.values import ActingTeam
 from ovmse.system.files import as_type, check_tree, read_json
 
 Which = Literal["last", "offline", "safe"]
 FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
 """Where the teams are that a run ended with, and those that left its offline phase."""
-OFFLINE = "offline."
+FROZEN = "offline."
 """What the names of the frozen team's arrays begin with, where some agents play by it."""
 LEARNS: dict[str, Literal["utilities", "policy"]] = {"ImplicitQ": "utilities", "Imitate": "policy"}
 """The losses that learn no Q_tot, by name, as `ovmse.methods.signatures.LearnsInstead` has it."""
@@ -98,7 +107,7 @@ class _Summary:
     guard: list[_Verdict] | None = None
 
 
-def load(path: str | Path, seed: int | None = None, teams: Which = "last") -> Team:
+def load(path: str | Path, seed: int | None = None, teams: Which = "last") -> ActingTeam:
     """The team of a run, or of an export, ready to act in NumPy alone.
 
     Args:
@@ -117,9 +126,9 @@ def load(path: str | Path, seed: int | None = None, teams: Which = "last") -> Te
     if not folder.is_dir():
         raise UserError(f"{folder} is not there; a run's directory is what `ovmse train` writes.")
     if (folder / "policy.json").is_file():
-        return Team.load(check_export(folder, seed))
+        return ActingTeam.load(check_export(folder, seed))
     contract, weights = read_team(folder, seed, teams)
-    return Team(contract.described(), weights)
+    return ActingTeam(contract.described(), weights)
 
 
 def check_export(folder: Path, seed: int | None = None) -> Path:
@@ -144,7 +153,7 @@ def read_team(run: Path, seed: int | None = None, teams: Which = "last") -> tupl
         raise UserError(f"{run} has the seeds {about.seed} to {about.seed + about.seeds - 1}; got seed {seed}.")
     team = safe_names(run)[index] if teams == "safe" else str(teams)
     profile: _Profile = as_type(read_json(run / "dataset.json") or {}, _Profile, run / "dataset.json")
-    contract, files = _contract(about, team, where), {"": FILES[team], OFFLINE: FILES["offline"]}
+    contract, files = _contract(about, team, where), {"": FILES[team], FROZEN: FILES["offline"]}
     came_from = {
         "run": run.resolve().name, "seed": seed, "team": team, "method": about.method, "change": about.change,
         "environment": {x: getattr(about.env_spec, x) for x in ("name", "version", "settings")},
@@ -181,7 +190,7 @@ def _contract(run: _Run, team: str, where: Path) -> Contract:
     loss = method.offline_loss if team == "offline" or method.online_target is None else method.online_loss
     everyone, kept = list(range(env.n_agents)), _kept(method.acting_utilities, where) if team == "last" else []
     kept = [i for i in kept if i in everyone]
-    played = [("", [i for i in everyone if i not in kept], parts), (OFFLINE, kept, method.parts)]
+    played = [("", [i for i in everyone if i not in kept], parts), (FROZEN, kept, method.parts)]
     return Contract(
         agents=[f"agent_{i}" for i in everyone],
         actions=[str(action) for action in range(env.n_actions)],
@@ -196,7 +205,7 @@ def _contract(run: _Run, team: str, where: Path) -> Contract:
             hyper=learner.hyper,
             episode_limit=env.episode_limit,
         ),
-        networks=[Network(prefix, who, p.critics, p.policy, p.normalise) for prefix, who, p in played if who],
+        networks=[AboutNetwork(prefix, who, p.critics, p.policy, p.normalise) for prefix, who, p in played if who],
         mixer=learner.mixer or parts.mixer,
         learns=LEARNS.get(loss.get("type", ""), "q_tot") if isinstance(loss, dict) else "q_tot",
         came_from={},

@@ -6,7 +6,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.policy import explore
-from ovmse.policy.act import Memory, Policy
+from ovmse.policy.act import Policy, TeamMemory
 
 
 class TeamValues(NamedTuple):
@@ -22,14 +22,14 @@ class TeamValues(NamedTuple):
     q_tot: np.ndarray | np.float32 | None
 
 
-class Team(Policy):
+class ActingTeam(Policy):
     """A `Policy` that also tells what it thinks, and explores."""
 
     def values(
         self,
         observations: Any,
         available: Any = None,
-        memory: Memory | None = None,
+        memory: TeamMemory | None = None,
         last_action: Any = None,
         state: Any = None,
         action: Any = None,
@@ -62,7 +62,7 @@ class Team(Policy):
         taken = np.take_along_axis(utilities, joint[..., None], -1)[..., 0]
         return TeamValues(scores, utilities, q_tot(self.contract["mixer"], self.weights, taken, state))
 
-    def explore(self, *what: Any, **how: Any) -> tuple[Any, Memory, Any]:
+    def explore(self, *what: Any, **how: Any) -> tuple[Any, TeamMemory, Any]:
         """Explore one agent at a time: see `ovmse.policy.explore.explore`, whose first argument is this team."""
         return explore.explore(self, *what, **how)
 

@@ -28,7 +28,7 @@ from ovmse.methods.signatures import ActionInputs, PolicyOutput
 from ovmse.policy import export, onnx_model
 from ovmse.policy.act import Policy
 from ovmse.policy.contract import Contract
-from ovmse.policy.load import FILES, OFFLINE, Which, read_team
+from ovmse.policy.load import FILES, FROZEN, Which, read_team
 from ovmse.runs import trusted_code
 from ovmse.runs.saved_config import read_config, read_spec
 from ovmse.system import files, jax_setup
@@ -113,7 +113,7 @@ def restore(run: Path, config: Config, spec: EnvSpec, method: Method, contract: 
         found = restore_teams(run / FILES[team], config, spec, parts)
         return jax.tree.map(lambda x: x[contract.came_from["seed"] - config.seed], found)
 
-    frozen = any(network.prefix == OFFLINE for network in contract.networks)
+    frozen = any(network.prefix == FROZEN for network in contract.networks)
     return Teams(one(contract.came_from["team"]), one("offline") if frozen else None)
 
 
@@ -179,7 +179,7 @@ def record(
 
     parts: list[dict[str, np.ndarray]] = []
     done = 0
-    display.begin("recording steps", steps)
+    display.begin("recording steps", steps, left="compiling …")
     for batch in episodes:
         scores, action = (np.asarray(x)[:, :-1] for x in judge(teams, batch))
         valid, n_actions = np.asarray(batch.valid), batch.avail.shape[-1]
