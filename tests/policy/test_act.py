@@ -228,8 +228,15 @@ def test_acting_by_somebody_s_own_code_is_refused(tmp_path, part):
     assert ovmse.load(tmp_path / "run", teams="offline").names == ["agent_0", "agent_1", "agent_2"]
 
 
-def another_size(config):
-    config.write_text(config.read_text().replace('"hidden": 8', '"hidden": 9'))
+def changed(old, new):
+    """Puts one text in place of another in a run's configuration."""
+
+    def change(run):
+        text = (run / "config.json").read_text()
+        assert old in text
+        (run / "config.json").write_text(text.replace(old, new))
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -238,13 +245,15 @@ def another_size(config):
         (lambda run: (run / "config.json").unlink(), "neither a run's directory nor an export's"),
         (lambda run: (run / "teams.safetensors").unlink(), "did not get there"),
         (lambda run: (run / "teams.safetensors").write_bytes(b"no"), "missing or damaged"),
-        (lambda run: another_size(run / "config.json"), r"agent.encoder.weight: expected float32\[9, 9\]"),
+        (changed('"hidden": 8', '"hidden": 9'), r"agent.encoder.weight: expected float32\[9, 9\]"),
+        (changed('"seeds": 2', '"seeds": 3'), "expected a leading axis of 3 seeds; got fewer"),
+        (changed('"n_agents": 3', '"n_agents": 99999999999'), "env_spec.n_agents"),
     ],
 )
 def test_a_run_that_cannot_be_used_is_refused(tmp_path, damage, says):
     write_run(tmp_path / "run", "rlpd")
     damage(tmp_path / "run")
     with pytest.raises(UserError, match=says):
-        ovmse.load(tmp_path / "run")
+        ovmse.load(tmp_path / "run", seed=2 if "leading" in says else None)
     with pytest.raises(UserError, match="is not there"):
         ovmse.load(tmp_path / "elsewhere")

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.core.literals import MixerName
 from ovmse.system.files import as_type
+
+Size = Annotated[int, msgspec.Meta(ge=1, lt=2**20)]
+"""A size as JSON may give it: no stranger's file makes anything enormous."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,14 @@ class Sizes:
     """N agents, A actions of an agent, O features of an observation, S features of the state, H units of memory, M and
     E units of a mixer's layers, T the most steps of an episode."""
 
-    agents: int
-    actions: int
-    features: int
-    state: int
-    hidden: int
-    embedding: int
-    hyper: int
-    episode_limit: int
+    agents: Size
+    actions: Size
+    features: Size
+    state: Size
+    hidden: Size
+    embedding: Size
+    hyper: Size
+    episode_limit: Size
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class AboutNetwork:
 
     prefix: str
     agents: list[int]
-    critics: int = 1
+    critics: Size = 1
     policy: bool = False
     normalise: bool = False
 
@@ -51,8 +54,8 @@ class AboutNetwork:
 class Weights:
     """The file of the weights."""
 
-    file: str = "weights.safetensors"
-    dtype: str = "float32"
+    file: Literal["weights.safetensors"] = "weights.safetensors"
+    dtype: Literal["float32"] = "float32"
     sha256: str = ""
 
 
@@ -96,11 +99,9 @@ def read_contract(found: Any, where: object) -> Contract:
     """A contract read from JSON. Raises `UserError` that names the field where it is none, or contradicts itself."""
     contract: Contract = as_type(found, Contract, where)
     sizes, played = contract.sizes, sorted(i for network in contract.networks for i in network.agents)
-    if min(sizes.agents, sizes.actions, sizes.features, sizes.hidden, *(one.critics for one in contract.networks)) < 1:
-        raise UserError(f"{where}: sizes: expected numbers above 0.")
+    check_names(Names(contract.agents, contract.actions, contract.features), sizes, where)
     if played != list(range(sizes.agents)):
         raise UserError(f"{where}: networks: expected each of {sizes.agents} agents to play by one; got {played}.")
-    check_names(Names(contract.agents, contract.actions, contract.features), sizes, where)
     return contract
 
 

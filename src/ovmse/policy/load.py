@@ -14,6 +14,7 @@ from ovmse.policy.contract import (
     AboutNetwork,
     Contract,
     Names,
+    Size,
     Sizes,
     check_names,
     check_weights,
@@ -38,18 +39,18 @@ class _Env:
     name: str
     version: str
     settings: dict[str, Any]
-    n_agents: int
-    n_actions: int
-    obs_size: int
-    state_size: int
-    episode_limit: int
+    n_agents: Size
+    n_actions: Size
+    obs_size: Size
+    state_size: Size
+    episode_limit: Size
 
 
 @dataclass(frozen=True)
 class _Learner:
-    hidden: int
-    embedding: int
-    hyper: int
+    hidden: Size
+    embedding: Size
+    hyper: Size
     mixer: MixerName | None = None
 
 
@@ -57,7 +58,7 @@ class _Learner:
 class _Parts:
     mixer: MixerName
     policy: bool = False
-    critics: int = 1
+    critics: Size = 1
     normalise: bool = False
 
 
@@ -166,7 +167,10 @@ def read_team(run: Path, seed: int | None = None, teams: Which = "last") -> tupl
         if not (file := run / files[prefix]).is_file():
             resume = typed_command("train", "--resume", run)
             raise UserError(f"{file} is missing: the run did not get there. Was it interrupted? {resume}")
-        weights |= {prefix + name: np.ascontiguousarray(array[index]) for name, array in _arrays(file).items()}
+        arrays = _arrays(file)
+        if few := [name for name, array in arrays.items() if array.shape[:1] <= (index,)]:
+            raise UserError(f"{file}: {few[0]}: expected a leading axis of {about.seeds} seeds; got fewer.")
+        weights |= {prefix + name: np.ascontiguousarray(array[index]) for name, array in arrays.items()}
     weights = {name: weights[name] for name in shapes(contract) if name in weights}
     check_weights(contract, weights, run / files[""])
     return contract, weights
