@@ -1,5 +1,6 @@
 """`ovmse export`."""
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -40,4 +41,4 @@ def export(
     size = sum(file.stat().st_size for file in to.iterdir()) / 1e6
     team = f"seed {made['seed']}, the {made['team']} team"
     say(console, f"{run}: {team}, with {number_of(done.steps, 'step')} of {done.source} to check it by, {size:.1f} MB")
-    say(console, f"Written: {to}\nNext: python {to / 'check.py'}")
+    say(console, f"Written: {to}\nNext: python {shlex.quote(str(to / 'check.py'))}")

@@ -1,5 +1,6 @@
 """A run's team as a directory of its own that acts without this library, with real steps to check it by."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import AnyEnvironment, is_host
 from ovmse.envs.settings import parse_settings
-from ovmse.learning.parallel import join, padded_seeds, split
+from ovmse.learning.parallel import join, split
 from ovmse.learning.play import Actor, make_collect
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
@@ -98,9 +99,9 @@ def export_run(
         if env is not None:
             source, episodes = config.env, played(config, env, method, acting)
         else:
-            assert config.data is not None
+            assert config.data is not None  # or there would be an environment
             source, episodes = config.data, logged(config.data, spec)
-        recorded = record(method, acting, episodes, steps, display)
+        recorded = record(method, acting, episodes, env is not None, steps, display)
     contract = export.write(out, contract, weights, recorded, model)
     return Exported(out, contract, len(recorded["first"]), source)
 
@@ -123,6 +124,8 @@ def environment(run: Path, config: Config, spec: EnvSpec, trust_code: bool, disp
         trusted_code.check(run / "config.json", config, trust_code)
         env = envs.make(config.env, **parse_settings(config.env_settings))
         check_env(run, config, env.spec)
+        if env.spec._replace(version="", settings={}) != spec._replace(version="", settings={}):
+            raise UserError(f"{run} was trained in an environment of other sizes than {config.env} has now.")
     except UserError as error:
         if config.data is None:
             raise
@@ -135,15 +138,11 @@ def played(config: Config, env: AnyEnvironment, method: Method, teams: Teams) ->
     """Greedy episodes (leading axis) in an environment, batch after batch without end."""
     together = config.episodes_per_collect if is_host(env) else TOGETHER
     config = replace(config, seeds=1, episodes_per_collect=together)
-    width = padded_seeds(1)
-    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (width, *x.shape)), teams)
-    zeros = np.zeros(width, np.int32)
-    keys = jnp.broadcast_to(jax.random.fold_in(jax.random.key(config.seed), 2**20), (width,))
-    actors = [Actor(*one) for one in zip(*(split(x, 1) for x in (many, keys, zeros, zeros)), strict=True)]
-    collect, turn = make_collect(config, env, method), 0
-    while True:
+    key = jax.random.fold_in(jax.random.key(config.seed), 2**20)  # as fresh as those of `evaluate_run`
+    actor = jax.tree.map(lambda x: x[None], Actor(teams, key, jnp.int32(0), jnp.int32(0)))
+    actors, collect = split(actor, 1), make_collect(config, env, method)
+    for turn in itertools.count():
         yield jax.tree.map(lambda x: x[0], join(collect(actors, turn, 0.0))).episodes  # at ε = 0, as in evaluation
-        turn += 1
 
 
 def logged(data: str, spec: EnvSpec) -> Iterator[Episode]:
@@ -165,15 +164,18 @@ def logged(data: str, spec: EnvSpec) -> Iterator[Episode]:
 
 
 def record(
-    method: Method, teams: Teams, episodes: Iterator[Episode], steps: int, display: Display
+    method: Method, teams: Teams, episodes: Iterator[Episode], own: bool, steps: int, display: Display
 ) -> dict[str, np.ndarray]:
-    """At least so many steps of episodes, and what the team in JAX would do at each: the arrays of check.npz."""
+    """At least so many steps of episodes, and what the team in JAX does at each: the arrays of check.npz.
+
+    own: whether the team played them itself, so that what it does is what it did.
+    """
 
     @jax.jit
     def judge(teams: Teams, batch: Episode) -> tuple[Array, Array]:
         def one(episode: Episode) -> tuple[Array, Array]:
             scores = acting_scores(method, teams, episode)
-            return scores, greedy(scores, episode.avail)
+            return scores[:-1], episode.action if own else greedy(scores, episode.avail)[:-1]
 
         return jax.vmap(one)(batch)
 
@@ -181,7 +183,7 @@ def record(
     done = 0
     display.begin("recording steps", steps, left="compiling …")
     for batch in episodes:
-        scores, action = (np.asarray(x)[:, :-1] for x in judge(teams, batch))
+        scores, action = map(np.asarray, judge(teams, batch))
         valid, n_actions = np.asarray(batch.valid), batch.avail.shape[-1]
         before = np.pad(np.asarray(batch.action)[:, :-1], [(0, 0), (1, 0), (0, 0)], constant_values=-1)
         small = np.int8 if n_actions < 2**7 else np.int32
