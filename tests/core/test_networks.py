@@ -13,6 +13,7 @@ from support.episodes import SMALL, SPEC, as_jax, in_float64, random_episode, ra
 from support.places import ROOT
 
 from ovmse.core import mixers, networks
+from ovmse.core.types import Episode
 from ovmse.learning import learner
 from ovmse.system import pytree_files
 
@@ -213,15 +214,27 @@ def test_an_agent_sees_neither_the_future_nor_the_others():
 
 
 def test_last_actions_are_the_actions_before_each_row():
-    action = jnp.array([[2, 0], [1, 1]])
-    expected = [[[0, 0, 0], [0, 0, 0]], [[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 1, 0]]]
-    np.testing.assert_array_equal(networks.last_actions(action, 3), expected)
+    action, none = jnp.array([[2, 0], [1, 1]]), [[0, 0, 0], [0, 0, 0]]
+    expected = [none, [[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 1, 0]]]
+    np.testing.assert_array_equal(networks.last_actions(action, jnp.array([True, True]), 3), expected)
+    expected[1] = none  # another episode's first row
+    np.testing.assert_array_equal(networks.last_actions(action, jnp.array([False, True]), 3), expected)
+
+
+def test_an_episode_after_another_is_unrolled_as_if_it_were_alone():
+    agent, rng = random_team(0).agent, np.random.default_rng(0)
+    first, second = (random_episode(rng, n, padding=3.0) for n in (2, 3))
+    joined = Episode(*(np.concatenate([a[:3], b[:4]]) for a, b in zip(first, second, strict=True)))
+    joined = joined._replace(**{name: getattr(joined, name)[:6] for name in ("action", "reward", "terminal", "valid")})
+    np.testing.assert_array_equal(joined.valid, [True, True, False, True, True, True])
+    alone = [unroll(agent, as_jax(episode)).q[:rows] for episode, rows in ((first, 3), (second, 4))]
+    np.testing.assert_allclose(unroll(agent, as_jax(joined)).q, np.concatenate(alone), atol=1e-6)
 
 
 def test_stepping_equals_unrolling():
     agent, episode = random_team(0).agent, as_jax(random_episode(np.random.default_rng(0), 6))
     hidden, rows = networks.first_hidden(agent, SPEC.n_agents), []
-    last = networks.last_actions(episode.action, SPEC.n_actions)
+    last = networks.last_actions(episode.action, episode.valid, SPEC.n_actions)
     for t in range(SPEC.episode_limit + 1):
         hidden, heads = networks.agent_step(agent, hidden, episode.obs[t], last[t])
         rows.append(heads.q)

@@ -229,7 +229,7 @@ def test_two_critics_both_regress_onto_the_smaller_and_the_team_acts_by_their_me
     episode = as_jax(random_episode(np.random.default_rng(0), 5))
     inputs = inputs_of(team, slow, episode, gamma=gamma)
     q, q_slow, avail = forward(team, episode), forward(slow, episode), np.asarray(episode.avail)
-    np.testing.assert_allclose(inputs.values.online.acting, q.mean(axis=2), atol=1e-4)
+    np.testing.assert_allclose(inputs.values.online.acting[:6], q.mean(axis=2)[:6], atol=1e-4)  # 5 steps
     loss = METHODS["rlpd"].online_loss(inputs)
     agents = np.arange(SPEC.n_agents)
     for t in range(5):
