@@ -27,7 +27,7 @@ from ovmse.core.networks import unroll
 from ovmse.core.schedules import constant, linear
 from ovmse.core.types import Episode
 from ovmse.core.values import taken_q_tot
-from ovmse.learning import learner, phases, replay as replays, update
+from ovmse.learning import batches, learner, phases, replay as replays, update
 from ovmse.learning.lengths import group_size, lane_count
 from ovmse.learning.phases import begin
 from ovmse.learning.rollout import Rollout
@@ -164,7 +164,7 @@ def shares(config, keys, share):
     replay, data = marked(3, 0.0, 5), marked(3, 1.0, 4)
 
     def one(key):
-        mixed = update.Data(data, share, None)
+        mixed = batches.Data(data, share, None)
         return update.update(config, SPEC, objective(SquaredError()), state, replay, mixed, key, [T])[1].losses.target
 
     return jax.lax.map(one, keys)

@@ -28,7 +28,7 @@ from support.stopping import StopIn, assert_same_rows
 from ovmse.cli.main import main
 from ovmse.config import Config
 from ovmse.core.errors import UserError
-from ovmse.learning import learner, phases, replay as replays, update
+from ovmse.learning import batches, learner, phases, replay as replays, update
 from ovmse.learning.phases import begin
 from ovmse.learning.rollout import Rollout
 from ovmse.methods import METHODS
@@ -96,11 +96,11 @@ def test_an_update_renews_the_priorities_of_the_drawn_episodes_alone(tmp_path):
     def often(inputs: LossInputs):
         return 0.0 * inputs.td_target + inputs.drawn
 
-    objective = learner.Objective(often, lambda td, memory: td, priority=DensityRatio())
+    objective = learner.Objective(often, lambda td, memory: td, priority=DensityRatio(), whole_episodes=True)
 
     @eqx.filter_jit
     def run(key):
-        mixed = update.Data(data, share, priority)
+        mixed = batches.Data(data, share, priority)
         _, metrics, renewed = update.update(config, SPEC, objective, state, replay, mixed, key, [T])
         k_draw, k_data, k_share, _ = jax.random.split(key, 4)
         slots = replays.draw(data.index, k_data, 8, priority)

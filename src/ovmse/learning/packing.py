@@ -59,12 +59,6 @@ def places(packed: Packed, lanes: Int[Array, " L"], steps: int) -> Places:
     return Places(episode, within, ((row <= last) & (within < packed.length[episode]))[:, :-1])
 
 
-def first_rows(places: Places, steps: int) -> Places:
-    """What lies at the first `steps` + 1 rows alone."""
-    episode, row, valid = places
-    return Places(episode[:, : steps + 1], row[:, : steps + 1], valid[:, :steps])
-
-
 def one_by_one(length: Int[Array, " B"], steps: int) -> Places:
     """The places of a batch whose episodes have a lane each, in their own order."""
     row = jnp.arange(steps + 1)

@@ -15,12 +15,13 @@ from ovmse.core.networks import Team
 from ovmse.core.schedules import is_zero
 from ovmse.core.types import EnvSpec
 from ovmse.learning import finiteness, learner as learning, replay as replays
+from ovmse.learning.batches import Data
 from ovmse.learning.finiteness import Halt
 from ovmse.learning.learner import Learner, Metrics, Objective
 from ovmse.learning.parallel import batched
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout
-from ovmse.learning.update import Data, update
+from ovmse.learning.update import update
 from ovmse.methods.method import Method
 from ovmse.methods.signatures import ActsWithinReturn
 

@@ -13,7 +13,7 @@ import numpy as np
 from ovmse.config import describe
 from ovmse.core.errors import UserError
 from ovmse.core.networks import Team
-from ovmse.learning import finiteness, learner, packing, phases, update
+from ovmse.learning import batches, finiteness, learner, packing, phases
 from ovmse.learning.learner import Batch
 from ovmse.learning.parallel import SeedBatches, seeds_per_batch
 from ovmse.learning.phases import Phase, SeedState
@@ -72,12 +72,12 @@ def look_again(run: Run, state: SeedState, data: Replay | None, cause: str) -> F
         objective, replay = phases.online_objective(method, progress), state.replay
         mixed = phases.mixed_in(method, state, data, progress, state.priority)
     *k_draw, k_loss = jax.random.split(key, 4)
-    drawn, lengths = update.draw(config, replay, mixed, k_draw)
+    drawn, lengths = batches.draw(config, replay, mixed, k_draw)
     if cause == "play":
         last = replay.index.written - 1 - jnp.arange(config.episodes_per_collect)
         slots = last % replay.index.start.shape[0]
         drawn, mixed, lengths = (slots, None, None), None, replay.index.length[slots]
-    batch = update.read(replay, mixed, drawn, packing.one_by_one(lengths, spec.episode_limit))
+    batch = batches.read(replay, mixed, drawn, packing.one_by_one(lengths, spec.episode_limit))
     gradients, losses, _ = learner.gradient(config.learner, objective, state.learner, batch, k_loss)
     return FailedUpdate(batch, losses, gradients)
 
