@@ -7,7 +7,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.episodes import SMALL, SPEC, random_avail
+from support.episodes import SMALL, SPEC, random_avail, random_episode, write_dataset
 from support.policies import Greedy, seed_of, write_run
 
 import ovmse
@@ -15,10 +15,13 @@ from ovmse.core.errors import UserError
 from ovmse.core.mixers import mix, weights_at
 from ovmse.core.networks import Parts, agent_step, chosen, first_hidden
 from ovmse.core.types import Observation
+from ovmse.data.profile import profile
+from ovmse.data.schema import Names
 from ovmse.methods import METHODS
 from ovmse.methods.method import Method
 from ovmse.methods.signatures import LearnsInstead
 from ovmse.policy.load import LEARNS
+from ovmse.system.files import write_json
 
 EPISODES, STEPS = 5, 8
 N, A, F, S = SPEC.n_agents, SPEC.n_actions, SPEC.obs_size, SPEC.state_size
@@ -212,6 +215,15 @@ def test_names_are_read_where_the_dataset_has_them(tmp_path):
     (tmp_path / "run" / "dataset.json").write_text('{"names": {"agents": ["arm", "arm", "cart"]}}')
     with pytest.raises(UserError, match="names: agents: expected 3 names, all different"):
         ovmse.load(tmp_path / "run")
+
+
+def test_names_go_from_a_dataset_to_the_team_that_acts(tmp_path):
+    write_run(tmp_path / "run", "ovmse")
+    names = Names(("arm", "belt", "cart"), ("stop", "go", "lift", "drop"), ("x", "y"))
+    data = write_dataset(tmp_path / "data", SPEC, [random_episode(np.random.default_rng(0), 3)], names=names)
+    write_json(tmp_path / "run" / "dataset.json", profile(data))
+    team = ovmse.load(tmp_path / "run")
+    assert (team.names, team.actions, team.contract["features"]) == tuple(list(x) for x in names[:3])
 
 
 def by_the_weather(inputs):

@@ -94,11 +94,11 @@ def in_float64(tree):
     return jax.tree.map(double, tree)
 
 
-def write_dataset(path, spec, episodes, won=None) -> Dataset:
-    """A dataset of the given padded episodes."""
+def write_dataset(path, spec, episodes, won=None, **told) -> Dataset:
+    """A dataset of the given padded episodes; told: what else `Dataset.write` is."""
     stacked = Episode(*(np.stack(x) for x in zip(*episodes, strict=True)))
     won = np.zeros(len(episodes), bool) if won is None else np.asarray(won)
-    return Dataset.write(path, spec=spec, **pack(stacked, won), behaviour="test")
+    return Dataset.write(path, spec=spec, **pack(stacked, won), behaviour="test", **told)
 
 
 def close(a, b, tolerance):

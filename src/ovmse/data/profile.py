@@ -10,7 +10,7 @@ import numpy as np
 
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
-from ovmse.data.schema import Metadata, step_rows
+from ovmse.data.schema import Metadata, Names, step_rows
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_BLOCKS = 20
@@ -86,6 +86,7 @@ def _spread(values: np.ndarray, won: np.ndarray, edges: np.ndarray) -> dict[str,
 
 def about(path: Path, spec: EnvSpec, metadata: Metadata | None, length: np.ndarray, nbytes: int) -> dict[str, Any]:
     """Where a dataset comes from, by its metadata, its size in files and, `nbytes`, in memory; length: (E,)."""
+    told = metadata.names if metadata else Names()
     return {
         "path": str(path),
         "environment": spec.name,
@@ -95,7 +96,7 @@ def about(path: Path, spec: EnvSpec, metadata: Metadata | None, length: np.ndarr
         "source": metadata.source if metadata else "",
         "checksum": metadata.checksum if metadata else "",
         "agents": spec.n_agents,
-        "agent_names": list(metadata.agents) if metadata and metadata.agents else None,
+        "names": {kind: names and list(names) for kind, names in told._asdict().items()},
         "episodes": len(length),
         "steps": int(length.sum(dtype=np.int64)),
         "episode_limit": spec.episode_limit,

@@ -61,7 +61,7 @@ def _agents(profile: dict[str, Any]) -> dict[str, list[str]]:
     clones = [clone or {} for clone in profile["clone"]["agents"]]
     coverage = [own if clone else None for clone, own in zip(clones, profile["coverage"]["agents"], strict=True)]
     return {
-        "agent": profile["agent_names"] or [str(i) for i in range(len(clones))],
+        "agent": profile["names"]["agents"] or [str(i) for i in range(len(clones))],
         "entropy, nats": tables.cells([clone.get("entropy") for clone in clones], ".3f"),
         "of uniform play's": tables.cells([clone.get("entropy_share") for clone in clones]),
         "accuracy": tables.cells([clone.get("accuracy") for clone in clones]),

@@ -28,7 +28,7 @@ def names_of(n_actions: int, action_names: Sequence[str] | None) -> list[str]:
 
 def agents(data: dict[str, Any]) -> list[str]:
     """The agents as tables call them: by the log's names, or by their numbers."""
-    return data["agent_names"] or [f"agent {i}" for i in range(data["agents"])]
+    return data["names"]["agents"] or [f"agent {i}" for i in range(data["agents"])]
 
 
 def print_numbers(data: dict[str, Any], names: list[str], console: Console) -> None:
@@ -119,8 +119,8 @@ def _overview(data: dict[str, Any]) -> Table:
         "ended by the task": f"{data['ended_by_task']:.1%} of episodes (the rest were cut)",
         "size": sizes(data, digits=4),
     }
-    if data["agent_names"]:
-        rows["agents"] = ", ".join(data["agent_names"])
+    if data["names"]["agents"]:
+        rows["agents"] = ", ".join(data["names"]["agents"])
     return _pairs(escape(data["environment"]), rows)
 
 
