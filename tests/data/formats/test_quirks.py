@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings, strategies as st
 from pyarrow import parquet
 from support import fleet
 
@@ -207,7 +208,7 @@ def test_bins_that_are_none(text):
 
 def test_unix_times_and_arrow_s_timestamps_are_steps(tmp_path, clean):
     path = text_file(tmp_path, fleet.unix_milliseconds())
-    with pytest.raises(UserError, match="expected its first step to be 0 or 1.*--time-step"):
+    with pytest.raises(UserError, match=r"expected its first step to be 0 or 1.*--time-step 0\.5\."):
         list(reader.read(path).episodes)
     assert_same(imported(path, "--time-step", "0.5")[1], clean)
     rows = [row for row in fleet.clean() if row["action"] != ""]
@@ -215,10 +216,28 @@ def test_unix_times_and_arrow_s_timestamps_are_steps(tmp_path, clean):
     del columns["step"]
     made = tmp_path / "log.parquet"
     parquet.write_table(pa.table(columns), made)
-    with pytest.raises(UserError, match="column 'time': expected steps.*--time-step 0.5"):
+    with pytest.raises(UserError, match=r"row 0, column 'time': expected a step.*--time-step 0\.5\."):
         reader.read(made)
     got = list(reader.read(made, time_step=0.5).episodes)
     assert [len(each.action) for each in got] == list(fleet.LENGTHS)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), seconds=st.sampled_from([0.001, 0.1, 1.0, 3600.0]), start=st.integers(0, 2**31))
+def test_rows_in_any_order_with_clocks_that_differ_are_the_same_log(tmp_path_factory, clean, seed, seconds, start):
+    rng = np.random.default_rng(seed)
+    rows = [fleet.clean()[i] for i in rng.permutation(len(fleet.clean()))]
+    late = rng.uniform(0, 0.4, size=(len(fleet.LENGTHS), len(fleet.ROBOTS)))
+    steps = [start + seconds * (row["step"] + late[row["episode"], row["agent"]]) for row in rows]
+    columns = {name: [None if row[name] == "" else row[name] for row in rows] for name in rows[0]} | {"step": steps}
+    path = tmp_path_factory.mktemp("any") / "log.parquet"
+    parquet.write_table(pa.table(columns), path)
+    got = {
+        each.where.rpartition(" ")[2]: each for each in reader.read(path, time_step=seconds, unsorted="sort").episodes
+    }
+    for i in range(len(fleet.LENGTHS)):
+        np.testing.assert_array_equal(got[str(i)].obs.astype(np.float32), clean.episode(i).obs)
+        np.testing.assert_array_equal(got[str(i)].action, clean.episode(i).action)
 
 
 def test_a_time_that_is_none_is_named(tmp_path):

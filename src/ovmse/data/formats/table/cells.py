@@ -13,7 +13,7 @@ from ovmse.data.raw_episode import is_rounded
 
 TILE = 1024
 UNIX_UNITS = (1e11, 1e14, 1e17)  # seconds below, then milliseconds, microseconds, nanoseconds: from 1973 to 5138
-SKIP = " Leave such episodes out: --broken skip."
+SKIP = " To leave such episodes out: --broken skip."
 PAD_OR_SKIP = f" If this agent never has it: --unlike-agents pad.{SKIP}"
 STEP_ADVICE = " If these are times, say how many seconds a step has, such as --time-step 0.5."
 LARGEST_ACTION = 2**31
@@ -114,8 +114,7 @@ class Cells:
             self._refuse(np.isnan(seconds) & ~missing, column, "a time such as 2024-05-01T12:00:00", texts)
         else:
             values, missing = _numbers(self._column(column))
-            seconds = values.astype(np.float64)
-            seconds = seconds / 1000.0 ** np.searchsorted(UNIX_UNITS, np.abs(seconds), side="right")
+            seconds = unix_seconds(values)
         self._refuse(missing | ~np.isfinite(seconds), column, "a time", "nothing")
         return seconds
 
@@ -254,6 +253,18 @@ def _numbers(values: Any, nan_is_null: bool = False) -> tuple[np.ndarray, np.nda
         missing = missing | np.isnan(known)
         known = np.where(missing, 0, known)
     return known, missing
+
+
+def unix_seconds(values: np.ndarray) -> np.ndarray:
+    """Numbers as seconds: those of 10^11 and more are milliseconds, then microseconds and nanoseconds."""
+    return values / 1000.0 ** np.searchsorted(UNIX_UNITS, np.abs(values), side="right")
+
+
+def time_advice(seconds: np.ndarray) -> str:
+    """The option for steps that are times, with the usual distance of the readings, (n,), of one agent."""
+    apart = np.diff(np.unique(seconds))
+    usual = f"{np.median(apart):.6g}" if len(apart) else "SECONDS"
+    return f" If these are times, say how many seconds a step has, here mostly {usual}: --time-step {usual}."
 
 
 def _seconds(text: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.formats.table.cells import SKIP, STEP_ADVICE, Rows
+from ovmse.data.formats.table.cells import SKIP, Rows, time_advice, unix_seconds
 from ovmse.data.formats.table.columns import natural
 from ovmse.data.formats.table.files import Row, Table
 from ovmse.data.formats.table.mending import bridged, counted
@@ -139,7 +139,7 @@ class _Block:
             raise self._fault(
                 bad[0],
                 f"episode {self.rows['episode'][bad[0]]}: expected its first step to be {expected}, got "
-                f"{step[bad[0]]}. Count steps within the episode.{STEP_ADVICE}",
+                f"{step[bad[0]]}. Count steps within the episode.{self._time_advice(bad[0])}",
             )
         gaps = np.flatnonzero((jump != 0) & (jump != 1))
         if len(gaps):
@@ -150,6 +150,11 @@ class _Block:
                 f"episode {self.rows['episode'][begin]}: step {before + 1} is missing: step {before} is followed by "
                 f"{after}. Split episodes there, or repeat the step before: --gaps split or --gaps repeat.",
             )
+
+    def _time_advice(self, first: Row) -> str:
+        """What to do where the steps of the episode that begins in this row are times."""
+        same = [self.rows[role] == self.rows[role][first] for role in ("episode", "agent")]
+        return time_advice(unix_seconds(self.rows["step"][same[0] & same[1]]))
 
     def _check_twice(self, row: np.ndarray, following: np.ndarray, twice: np.ndarray) -> None:
         """Refuse rows whose step and agent the following row in order has again."""

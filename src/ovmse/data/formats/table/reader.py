@@ -16,7 +16,7 @@ from ovmse.core.errors import UserError, check_known
 from ovmse.data.formats.reading import bounded, decoding, settled_actions
 from ovmse.data.formats.table import unlike
 from ovmse.data.formats.table.actions import Actions, binned, by_masks, named
-from ovmse.data.formats.table.cells import Cells
+from ovmse.data.formats.table.cells import Cells, time_advice
 from ovmse.data.formats.table.columns import Columns, TableLayout, draft, layout
 from ovmse.data.formats.table.files import Table
 from ovmse.data.formats.table.grouping import Grouping, Team, team_of
@@ -114,11 +114,9 @@ def _check_steps_are_numbers(table: Table, lay: TableLayout, rules: TableRules) 
         return
     roles = {name: role for name, role in lay.roles() if name in (lay.episode, lay.step, lay.agent)}
     first = next(_decoded(table, roles, lambda cells: _first_readings(cells.without_blanks(lay), lay)), np.zeros(0))
-    apart = np.diff(np.unique(first))
-    seconds = f"{np.median(apart):.6g}" if len(apart) else "SECONDS"
     raise UserError(
-        f"{table.path}: step: column {lay.step!r}: expected steps from 0 or 1, got times. Say how many seconds a step "
-        f"has, and they are counted: --time-step {seconds} (as in most of the first rows)."
+        f"{table.place(0)}, column {lay.step!r}: expected a step, a whole number from 0 or 1, got another kind."
+        f"{time_advice(first)}"
     )
 
 
