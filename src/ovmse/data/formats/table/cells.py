@@ -154,7 +154,8 @@ class Cells:
         """Ids of episodes or agents: whole numbers, or texts as objects. Raises `UserError` for an empty one."""
         import pyarrow.types as types
 
-        kind = self._column(column).type
+        kind = self.data.column(column).type  # a long text that comes often is held once: never decoded
+        kind = kind.value_type if types.is_dictionary(kind) else kind
         if types.is_integer(kind) or types.is_floating(kind):
             return self._whole(column)
         ids = self.texts(column)
