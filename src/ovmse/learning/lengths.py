@@ -13,12 +13,13 @@ from ovmse.learning.replay import Replay
 from ovmse.methods.method import Method
 
 SHARES = (0.14, 0.2, 0.28, 0.4, 0.6)  # of the longest that a lane can be; each more takes seconds to compile
-QUANTILES = (0.45, 0.97)  # of the lengths that batches of a dataset need
+QUANTILES = (0.45, 0.97)  # of the steps that a dataset's batches need
+APART = (0.25, 0.5, 0.75)  # and where each episode has a lane of its own
 SHORTER, LONGER = 0.85, (1.15, 1.5)  # than those: as episodes become while a team learns online
 DRAWS = 512  # batches that are drawn to know what they need
 
 GROUP_ROWS = 96  # agents computed at once on a CPU; more than that leave a core's cache
-GROUP_EPISODES = 160  # agents of all episodes in the lanes computed at once
+GROUP_EPISODES = 220  # agents of all episodes in the lanes computed at once
 
 
 def group_size(batch: int, n_agents: int) -> int:
@@ -75,4 +76,4 @@ def usual_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay) -
     length = np.random.default_rng(0).choice(np.asarray(data.index.length), (DRAWS, batch))
     rows = jax.jit(jax.vmap(lambda length: pack(length, lanes)[1].rows))(length)
     needed = np.asarray(rows)[:, ::group] - 1  # the first lane of a group is its longest
-    return [math.ceil(x) for x in np.quantile(needed, QUANTILES)]
+    return [math.ceil(x) for x in np.quantile(needed, APART if lanes == batch else QUANTILES)]
