@@ -12,7 +12,7 @@ from ovmse.learning.parallel import batched
 from ovmse.learning.replay import Replay
 from ovmse.methods.method import Method
 
-SHARES = (0.14, 0.2, 0.28, 0.4, 0.6)  # of the longest that a lane can be; each more takes seconds to compile
+SHARES = (0.12, 0.16, 0.22, 0.31, 0.46, 0.7)  # of the longest that a lane can be; each more takes seconds to compile
 QUANTILES = (0.45, 0.97)  # of the steps that a dataset's batches need
 APART = (0.25, 0.5, 0.75)  # and where each episode has a lane of its own
 SHORTER, LONGER = 0.85, (1.15, 1.5)  # than those: as episodes become while a team learns online
