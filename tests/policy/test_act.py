@@ -20,7 +20,7 @@ from ovmse.data.schema import Names
 from ovmse.methods import METHODS
 from ovmse.methods.method import Method
 from ovmse.methods.signatures import LearnsInstead
-from ovmse.policy.load import LEARNS
+from ovmse.policy.load import LEARNS, read_team
 from ovmse.system.files import write_json
 
 EPISODES, STEPS = 5, 8
@@ -224,6 +224,11 @@ def test_names_go_from_a_dataset_to_the_team_that_acts(tmp_path):
     write_json(tmp_path / "run" / "dataset.json", profile(data))
     team = ovmse.load(tmp_path / "run")
     assert (team.names, team.actions, team.contract["features"]) == tuple(list(x) for x in names[:3])
+
+
+def test_a_run_that_is_not_there_is_said_to_be_missing(tmp_path):
+    with pytest.raises(UserError, match="config.json is missing: .* is neither a run's directory nor an export's"):
+        read_team(tmp_path / "none")
 
 
 def by_the_weather(inputs):

@@ -144,11 +144,11 @@ def check_export(folder: Path, seed: int | None = None) -> Path:
 
 def read_team(run: Path, seed: int | None = None, teams: Which = "last") -> tuple[Contract, dict[str, np.ndarray]]:
     """The contract and the weights of one seed's team in a run's directory. Raises `UserError` as `load`."""
-    check_tree(run)
     where = run / "config.json"
-    if (found := read_json(where)) is None:
+    if not where.is_file():
         raise UserError(f"{where} is missing: {run} is neither a run's directory nor an export's.")
-    about: _Run = as_type(found, _Run, where)
+    check_tree(run)
+    about: _Run = read_json(where, _Run)
     seed = about.seed if seed is None else seed
     if not 0 <= (index := seed - about.seed) < about.seeds:
         raise UserError(f"{run} has the seeds {about.seed} to {about.seed + about.seeds - 1}; got seed {seed}.")
