@@ -154,14 +154,17 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("loss", [SquaredError(), lambda inputs: inputs.values.q_tot], ids=["packed", "whole"])
-def test_batches_are_computed_at_a_few_lengths_of_which_the_last_is_always_enough(loss, data):
+def test_batches_are_computed_at_a_few_lengths_of_which_the_last_is_always_enough(loss, data, monkeypatch):
     method = Method(offline_loss=loss, online_target=TD())
+    alone = lengths.offline_lengths(CONFIG, SPEC, method, data)
+    monkeypatch.setattr(lengths, "SHORT", 0)
     offline = lengths.offline_lengths(CONFIG, SPEC, method, data)
     online = lengths.online_lengths(CONFIG, SPEC, method, data)
     unknown = lengths.online_lengths(CONFIG, SPEC, method)
     most = 2 * (T + 1) - 1 if loss == SquaredError() else T
     assert offline[-1] == longest_lane(CONFIG, SPEC, method, 5) == (11 if loss == SquaredError() else 5)
     assert online[-1] == unknown[-1] == longest_lane(CONFIG, SPEC, method, T) == most
+    assert alone == offline[-1:]
     for found in (offline, online, unknown):
         assert found == sorted(set(found)) and found[0] >= 1 and 1 < len(found) <= 7
 

@@ -16,6 +16,7 @@ SHARES = (0.12, 0.16, 0.22, 0.31, 0.46, 0.7)  # of the longest that a lane can b
 QUANTILES = (0.45, 0.97)  # of the steps that a dataset's batches need
 APART = (0.25, 0.5, 0.75)  # and where each episode has a lane of its own
 SHORTER, LONGER = 0.85, (1.15, 1.5)  # than those: as episodes become while a team learns online
+SHORT = 24  # steps: lanes of no more are computed at one length
 DRAWS = 512  # batches that are drawn to know what they need
 
 GROUP_ROWS = 96  # agents computed at once on a CPU; more than that leave a core's cache
@@ -53,7 +54,7 @@ def longest_lane(config: Config, spec: EnvSpec, method: Method, longest: int) ->
 def offline_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay) -> list[int]:
     """The few lengths at which batches of a dataset are computed: what most of them need, and what is always enough."""
     most = longest_lane(config, spec, method, int(np.max(data.index.length)))
-    return sorted({*usual_lengths(config, spec, method, data), most})
+    return worth_compiling(usual_lengths(config, spec, method, data), most)
 
 
 def online_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay | None = None) -> list[int]:
@@ -63,10 +64,15 @@ def online_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay |
     """
     most = longest_lane(config, spec, method, spec.episode_limit)
     if data is None:
-        return sorted({*(math.ceil(most * share) for share in SHARES), most})
+        return worth_compiling([math.ceil(most * share) for share in SHARES], most)
     usual = usual_lengths(config, spec, method, data)
     beyond = [math.ceil(usual[0] * SHORTER), *(math.ceil(usual[-1] * factor) for factor in LONGER)]
-    return sorted({min(most, length) for length in (*usual, *beyond, most)})
+    return worth_compiling([*usual, *beyond], most)
+
+
+def worth_compiling(lengths: list[int], most: int) -> list[int]:
+    """The lengths below `most`, and that; that alone where lanes are so short that none of the others would pay."""
+    return sorted({*(length for length in lengths if length < most and most > SHORT), most})
 
 
 def usual_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay) -> list[int]:
