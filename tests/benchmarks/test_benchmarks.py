@@ -171,13 +171,14 @@ def test_a_synthetic_dataset_is_a_dataset(tmp_path):
 
 
 def test_padding_is_what_is_computed_over_what_is_there():
-    method, config = Method(offline_loss=SquaredError()), programs.config_for(TINY, batch=8, seeds=1)
+    spec = TINY._replace(episode_limit=60)  # in fewer steps all batches would be computed at one length
+    method, config = Method(offline_loss=SquaredError()), programs.config_for(spec, batch=8, seeds=1)
 
     def padding(lengths):
-        return programs.padding(config, TINY, method, programs.data_of(sizes.synthetic(TINY, np.array(lengths)), 1))
+        return programs.padding(config, spec, method, programs.data_of(sizes.synthetic(spec, np.array(lengths)), 1))
 
-    assert padding([6, 6]) == 1.0
-    assert 1.0 < padding([1, 6]) < 7 / 4.5  # of which all would be as long as the longest
+    assert padding([60, 60]) == 1.0
+    assert 1.0 < padding([10, 60]) < 61 / 36  # of which all would be as long as the longest
 
 
 def test_a_ratio_is_taken_turn_by_turn():
