@@ -19,8 +19,7 @@ from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import Environment
 from ovmse.learning import learner, phases, replay as replays
-from ovmse.learning.lengths import group_size, lane_count, offline_lengths, online_lengths
-from ovmse.learning.packing import pack
+from ovmse.learning.lengths import group_size, needed_steps, offline_lengths, online_lengths
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, padded_seeds, shared, split
 from ovmse.learning.play import Actor, make_collect
 from ovmse.learning.replay import Replay
@@ -92,12 +91,9 @@ def read_episodes(data: Replay, count: int, steps: int) -> Episode:
 def padding(config: Config, spec: EnvSpec, method: Method, data: Replay, draws: int = 1000) -> float:
     """Rows at which a batch of the dataset is computed, over its real ones, final rows among them, on average."""
     choices = np.asarray(offline_lengths(config, spec, method, data))
-    lanes = lane_count(config.batch_episodes, spec.n_agents, method.whole_episodes)
-    group = group_size(config.batch_episodes, spec.n_agents)
     drawn = np.random.default_rng(0).choice(np.asarray(data.index.length), (draws, config.batch_episodes))
-    rows = np.asarray(jax.jit(jax.vmap(lambda length: pack(length, lanes)[1].rows))(drawn))
-    computed = choices[np.searchsorted(choices, rows[:, ::group] - 1)] + 1
-    return float(group * computed.sum() / (drawn + 1).sum())
+    computed = choices[np.searchsorted(choices, needed_steps(config, spec, method, drawn))] + 1
+    return float(group_size(config.batch_episodes, spec.n_agents) * computed.sum() / (drawn + 1).sum())
 
 
 def online_updates(config: Config, spec: EnvSpec, method: Method, data: Replay, replay_episodes: int) -> Call:

@@ -1,11 +1,10 @@
 """`ovmse evaluate`."""
 
-from typing import Literal
-
 from rich.table import Table
 
 from ovmse.cli.options import Run
 from ovmse.core.errors import number_of, typed_command
+from ovmse.core.literals import TeamChoice
 from ovmse.system.progress import Terminal, say
 
 
@@ -13,7 +12,7 @@ def evaluate(
     run: Run,
     episodes: int = 512,
     seed: int = 1_000_000,
-    teams: Literal["last", "offline", "safe"] = "last",
+    teams: TeamChoice = "last",
     trust_code: bool = False,
 ) -> None:
     """Play greedily with a run's teams, on episodes that training never evaluated on.

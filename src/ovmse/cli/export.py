@@ -2,10 +2,10 @@
 
 import shlex
 from pathlib import Path
-from typing import Literal
 
 from ovmse.cli.options import Run
 from ovmse.core.errors import number_of
+from ovmse.core.literals import TeamChoice
 from ovmse.system.progress import Terminal, say
 
 
@@ -13,7 +13,7 @@ def export(
     run: Run,
     to: Path,
     seed: int | None = None,
-    teams: Literal["last", "offline", "safe"] = "last",
+    teams: TeamChoice = "last",
     onnx: bool = False,
     steps: int = 10_000,
     trust_code: bool = False,

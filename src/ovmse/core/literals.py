@@ -8,6 +8,8 @@ from ovmse.core.errors import UserError
 
 MixerName = Literal["qmix", "linear", "vdn"]
 """How utilities become Q_tot."""
+TeamChoice = Literal["last", "offline", "safe"]
+"""A run's team: the one at its end, the one that left the offline phase, or of both the one the guard would deploy."""
 
 
 def parse_value(text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:

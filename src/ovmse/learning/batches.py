@@ -8,11 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse.config import Config
-from ovmse.core.types import Episode
 from ovmse.learning import replay as replays
 from ovmse.learning.learner import Batch
 from ovmse.learning.packing import Places
-from ovmse.learning.replay import Replay, Rows
+from ovmse.learning.replay import Replay
 
 Drawn = tuple[Int[Array, " B"], Int[Array, " B"] | None, Bool[Array, " B"] | None]
 """What a batch consists of: slots of the replay, slots of the dataset, and whether the latter counts."""
@@ -48,21 +47,15 @@ def read(replay: Replay, data: Data | None, drawn: Drawn, at: Places) -> Batch:
     slots, data_slots, from_data = jax.tree.map(lambda x: x[at.episode], drawn)
     rows, offline_value = replays.rows_of(replay, slots, at.row)
     if data is None or data_slots is None or from_data is None:
-        return Batch(as_episodes(rows, at.valid), offline_value[:, :-1], jnp.ones(at.valid.shape, bool))
+        return Batch(replays.as_episode(rows, at.valid), offline_value[:, :-1], jnp.ones(at.valid.shape, bool))
 
     def pick(theirs: Array, ours: Array) -> Array:
         return jnp.where(from_data.reshape(*from_data.shape, *[1] * (ours.ndim - from_data.ndim)), theirs, ours)
 
     there = replays.rows_of(data.stored, data_slots, at.row)
     rows, offline_value = jax.tree.map(pick, there, (rows, offline_value))
-    batch = Batch(as_episodes(rows, at.valid), offline_value[:, :-1], from_data[:, :-1])
+    batch = Batch(replays.as_episode(rows, at.valid), offline_value[:, :-1], from_data[:, :-1])
     if data.priority is None:
         return batch
     often = data.priority[data_slots] / data.priority.mean()
     return batch._replace(drawn=jnp.where(from_data, often, 1.0)[:, :-1])
-
-
-def as_episodes(rows: Rows, valid: Bool[Array, "L T"]) -> Episode:
-    """Rows [L, T + 1] as what losses are given: the last row is the end of the last step."""
-    action, reward, terminal = (x[:, :-1] for x in (rows.action, rows.reward, rows.terminal))
-    return Episode(rows.obs, rows.state, rows.avail, action.astype(jnp.int32), reward, terminal, valid)

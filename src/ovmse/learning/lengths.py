@@ -4,6 +4,7 @@ import math
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from ovmse.config import Config
 from ovmse.core.types import EnvSpec
@@ -78,8 +79,16 @@ def worth_compiling(lengths: list[int], most: int) -> list[int]:
 def usual_lengths(config: Config, spec: EnvSpec, method: Method, data: Replay) -> list[int]:
     """Quantiles of the steps that the groups of a dataset's batches need."""
     batch = config.batch_episodes
+    drawn = np.random.default_rng(0).choice(np.asarray(data.index.length), (DRAWS, batch))
+    apart = lane_count(batch, spec.n_agents, method.whole_episodes) == batch
+    return [math.ceil(x) for x in np.quantile(needed_steps(config, spec, method, drawn), APART if apart else QUANTILES)]
+
+
+def needed_steps(
+    config: Config, spec: EnvSpec, method: Method, length: Int[np.ndarray, "D B"]
+) -> Int[np.ndarray, "D G"]:
+    """The steps that each group of lanes needs, of batches whose episodes have these lengths."""
+    batch = config.batch_episodes
     lanes, group = lane_count(batch, spec.n_agents, method.whole_episodes), group_size(batch, spec.n_agents)
-    length = np.random.default_rng(0).choice(np.asarray(data.index.length), (DRAWS, batch))
     rows = jax.jit(jax.vmap(lambda length: pack(length, lanes)[1].rows))(length)
-    needed = np.asarray(rows)[:, ::group] - 1  # the first lane of a group is its longest
-    return [math.ceil(x) for x in np.quantile(needed, APART if lanes == batch else QUANTILES)]
+    return np.asarray(rows)[:, ::group] - 1  # the first lane of a group is its longest

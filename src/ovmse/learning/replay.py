@@ -152,25 +152,29 @@ def draw(
     return jax.random.randint(key, (episodes,), index.oldest, index.written) % index.start.shape[0]
 
 
+def as_episode(rows: Rows, valid: Bool[Array, "*any T"]) -> Episode:
+    """Rows [..., T + 1] as an episode: the last one is the end of the last step."""
+    steps = valid.shape[-1]
+    return Episode(
+        obs=rows.obs,
+        state=rows.state,
+        avail=rows.avail,
+        action=rows.action[..., :steps, :].astype(jnp.int32),
+        reward=rows.reward[..., :steps],
+        terminal=rows.terminal[..., :steps],
+        valid=valid,
+    )
+
+
 def read(replay: Replay, slot: Int[Array, ""], steps: int) -> tuple[Episode, Float[Array, " T"]]:
     """The first `steps` steps of the episode in a slot and the memory beside them; past its end nothing is valid."""
-    size = replay.offline_value.shape[0]
-    row = replay.index.start[slot] % size
+    first = replay.index.start[slot] % replay.offline_value.shape[0]
 
-    def rows(ring: Array, count: int) -> Array:
-        return jax.lax.dynamic_slice_in_dim(ring, row, count, axis=0)
+    def cut(ring: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(ring, first, steps + 1, axis=0)
 
-    r = replay.rows
-    episode = Episode(
-        obs=rows(r.obs, steps + 1),
-        state=rows(r.state, steps + 1),
-        avail=rows(r.avail, steps + 1),
-        action=rows(r.action, steps).astype(jnp.int32),
-        reward=rows(r.reward, steps),
-        terminal=rows(r.terminal, steps),
-        valid=jnp.arange(steps) < replay.index.length[slot],
-    )
-    return episode, rows(replay.offline_value, steps)
+    rows, offline_value = jax.tree.map(cut, (replay.rows, replay.offline_value))
+    return as_episode(rows, jnp.arange(steps) < replay.index.length[slot]), offline_value[:steps]
 
 
 def read_all(replay: Replay, slots: Int[Array, " B"], steps: int) -> tuple[Episode, Float[Array, "B T"]]:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ovmse.core.errors import UserError, typed_command
-from ovmse.core.literals import MixerName
+from ovmse.core.literals import MixerName, TeamChoice
 from ovmse.policy.contract import (
     AboutNetwork,
     Contract,
@@ -24,7 +24,6 @@ from ovmse.policy.contract import (
 from ovmse.policy.values import ActingTeam
 from ovmse.system.files import as_type, check_tree, read_json
 
-Which = Literal["last", "offline", "safe"]
 FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
 """Where the teams are that a run ended with, and those that left its offline phase."""
 FROZEN = "offline."
@@ -84,7 +83,6 @@ class _Run:
     seeds: int
     data: str | None = None
     change: list[str] = field(default_factory=list)
-    names: Names = Names()
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class _Summary:
     guard: list[_Verdict] | None = None
 
 
-def load(path: str | Path, seed: int | None = None, teams: Which = "last") -> ActingTeam:
+def load(path: str | Path, seed: int | None = None, teams: TeamChoice = "last") -> ActingTeam:
     """The team of a run, or of an export, ready to act in NumPy alone.
 
     Args:
@@ -142,7 +140,7 @@ def check_export(folder: Path, seed: int | None = None) -> Path:
     return folder
 
 
-def read_team(run: Path, seed: int | None = None, teams: Which = "last") -> tuple[Contract, dict[str, np.ndarray]]:
+def read_team(run: Path, seed: int | None = None, teams: TeamChoice = "last") -> tuple[Contract, dict[str, np.ndarray]]:
     """The contract and the weights of one seed's team in a run's directory. Raises `UserError` as `load`."""
     where = run / "config.json"
     if not where.is_file():
@@ -161,7 +159,7 @@ def read_team(run: Path, seed: int | None = None, teams: Which = "last") -> tupl
         "dataset": about.data and {"name": Path(about.data).name, "checksum": profile.checksum},
         "versions": read_json(run / "versions.json", dict[str, Any] | None) or {},
     }  # fmt: skip
-    contract = _named(replace(contract, came_from=came_from), [profile.names, about.names], run)
+    contract = _named(replace(contract, came_from=came_from), profile.names, run)
     weights: dict[str, np.ndarray] = {}
     for prefix in dict.fromkeys(["", *(network.prefix for network in contract.networks)]):
         if not (file := run / files[prefix]).is_file():
@@ -229,13 +227,10 @@ def _kept(acting_utilities: Any, where: Path) -> list[int]:
     )
 
 
-def _named(contract: Contract, found: list[Names], run: Path) -> Contract:
-    """The contract with the names that were found, the last of each kind."""
-    for names in found:
-        check_names(names, contract.sizes, f"{run}: names")
-        given = {kind: value for kind in ("agents", "actions", "features") if (value := getattr(names, kind))}
-        contract = replace(contract, **given)
-    return contract
+def _named(contract: Contract, names: Names, run: Path) -> Contract:
+    """The contract with the names that a log has."""
+    check_names(names, contract.sizes, f"{run}: names")
+    return replace(contract, **{kind: given for kind, given in vars(names).items() if given})
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 from ovmse import envs, methods
 from ovmse.config import Config
 from ovmse.core.errors import UserError, check_positive, check_seed, number_of, typed_command
+from ovmse.core.literals import TeamChoice
 from ovmse.core.networks import Parts, Team
 from ovmse.core.types import EnvSpec
 from ovmse.envs.settings import parse_settings
@@ -21,7 +22,7 @@ from ovmse.learning.play import make_collect
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
-from ovmse.policy.load import FILES, Which, safe_names
+from ovmse.policy.load import FILES, safe_names
 from ovmse.runs.saved_config import read_spec
 from ovmse.system import files, jax_setup, pytree_files
 from ovmse.training import metrics
@@ -29,7 +30,7 @@ from ovmse.training.display import Display
 
 
 def evaluate_run(
-    config: Config, run: Path, episodes: int, seed: int, teams: Which, display: Display
+    config: Config, run: Path, episodes: int, seed: int, teams: TeamChoice, display: Display
 ) -> list[dict[str, Any]]:
     """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
 
@@ -69,7 +70,7 @@ def check_env(run: Path, config: Config, spec: EnvSpec) -> None:
         raise UserError(f"{run} was trained in {made.name} ({made.version}); installed is {spec.version}.")
 
 
-def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams: Which) -> tuple[list[str], Team]:
+def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams: TeamChoice) -> tuple[list[str], Team]:
     """Which team of each seed plays, `last` or `offline`, and those teams (leading axis: seed).
 
     Raises `UserError` as `evaluate_run`.

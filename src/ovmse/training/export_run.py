@@ -15,6 +15,7 @@ from ovmse import envs, methods
 from ovmse.config import Config
 from ovmse.core.action_selection import greedy
 from ovmse.core.errors import UserError, check_positive
+from ovmse.core.literals import TeamChoice
 from ovmse.core.networks import Heads, unroll
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
@@ -29,7 +30,7 @@ from ovmse.methods.signatures import ActionInputs, PolicyOutput
 from ovmse.policy import export, onnx_model
 from ovmse.policy.act import Policy
 from ovmse.policy.contract import Contract
-from ovmse.policy.load import FILES, FROZEN, Which, read_team
+from ovmse.policy.load import FILES, FROZEN, read_team
 from ovmse.runs import trusted_code
 from ovmse.runs.saved_config import read_config, read_spec
 from ovmse.system import files, jax_setup
@@ -56,7 +57,7 @@ def export_run(
     display: Display | None = None,
     *,
     seed: int | None = None,
-    teams: Which = "last",
+    teams: TeamChoice = "last",
     onnx: bool = False,
     steps: int = 10_000,
     trust_code: bool = False,
