@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ovmse.core.errors import UserError, check_known, check_positive, check_seed, check_share, option
-from ovmse.core.literals import MixerName
+from ovmse.core.kinds import settled
+from ovmse.core.literals import MixerName, Parameters
+from ovmse.core.types import EnvSpec
 
 
 def check_numbers(settings: Any, shares: Collection[str] = ()) -> None:
@@ -38,6 +40,11 @@ class LearnerConfig:
     """units of the agents' recurrent layer (H)"""
     mixer: MixerName | None = None
     """how utilities become Q_tot: qmix, linear or vdn; by default the method's own, most often qmix"""
+    parameters: Parameters = "shared"
+    """who has the same network: all agents (shared), none (per_agent), or those of a kind (per_kind)"""
+    kinds: str | None = None
+    """for per_kind: a word for each agent in order, such as scout,scout,truck, or names, by which scout_0 and scout_1
+    are of a kind; by default agents with the same features and actions are, as the environment or dataset has it"""
     embedding: int = 32
     """units of QMIX's mixing layer (M)"""
     hyper: int = 64
@@ -64,6 +71,9 @@ class LearnerConfig:
         check_known("optimiser", self.optimiser, ("adam", "rmsprop"))
         if self.mixer is not None:
             check_known("mixer", self.mixer, get_args(MixerName))
+        check_known("value of --parameters", self.parameters, get_args(Parameters))
+        if self.kinds is not None and self.parameters != "per_kind":
+            raise UserError(f"--kinds goes with --parameters per_kind; got {self.parameters}.")
 
     @property
     def updates_per_refresh(self) -> float:
@@ -201,6 +211,11 @@ def describe(value: Any) -> Any:
     if callable(value):
         return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
     return value
+
+
+def with_kinds(learner: LearnerConfig, spec: EnvSpec, names: Sequence[str] | None = None) -> LearnerConfig:
+    """The learner's settings with the kinds of agents settled, a word for each (`ovmse.core.kinds.settled`)."""
+    return dataclasses.replace(learner, kinds=settled(learner.parameters, learner.kinds, spec, names))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

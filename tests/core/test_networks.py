@@ -1,5 +1,6 @@
 """The networks: parity with plain NumPy, the documented layout, monotone mixing, and no look ahead."""
 
+import dataclasses
 import re
 
 import equinox as eqx
@@ -273,3 +274,30 @@ def test_fresh_networks_are_uniform_within_their_bounds(mixer):
             assert numbers.std() == pytest.approx(1 / np.sqrt(3), rel=0.15)
     for a, b in zip(jax.tree.leaves(team), jax.tree.leaves(other), strict=True):
         assert (np.asarray(a) != np.asarray(b)).any()
+
+
+# Networks of agents of different kinds
+
+
+@pytest.mark.parametrize("kinds", [(0, 1, 0), (0, 1, 2)])
+def test_an_agent_has_the_network_of_its_kind(kinds):
+    """Agent i says what it would in a team that shares the network of its kind, and learns that one alone."""
+    config = dataclasses.replace(SMALL, parameters="per_kind", kinds=",".join(map(str, kinds)))
+    agent, shared = random_team(3, config=config).agent, random_team(3).agent
+    episode = as_jax(random_episode(np.random.default_rng(0), 6))
+    utilities = jax.jit(lambda agent: unroll(agent, episode).q)
+    found, gradient = utilities(agent), jax.jit(jax.jacrev(lambda agent: utilities(agent).sum(axis=(0, 2))))(agent)
+    for i, kind in enumerate(kinds):
+        alone = jax.tree.unflatten(jax.tree.structure(shared), [x[kind] for x in jax.tree.leaves(agent)])
+        np.testing.assert_allclose(found[:, i], utilities(alone)[:, i], atol=1e-6)
+        moved = np.abs(gradient.cell.weight_ih[i]).sum(axis=(1, 2)) > 0
+        assert moved.tolist() == [k == kind for k in range(1 + max(kinds))]
+
+
+def test_fresh_networks_of_kinds_differ_and_fill_their_range():
+    make = eqx.filter_jit(
+        lambda key: networks.make_team(SPEC, hidden=64, embedding=4, hyper=6, key=key, kinds=(0, 1, 1))
+    )
+    weight = np.asarray(make(jax.random.key(0)).agent.cell.weight_hh)
+    assert weight.shape == (2, 3 * 64, 64) and not np.allclose(weight[0], weight[1])
+    assert 0.12 < np.abs(weight).max() <= 1 / 8

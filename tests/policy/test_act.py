@@ -63,6 +63,42 @@ def test_layer_normalisation_and_critics_are_as_in_jax(tmp_path):
         assert np.array_equal(action, jax_plays(seen))
 
 
+OWN = {"per_agent": {}, "per_kind": {"kinds": "arm,cart,arm"}}
+"""Learners whose agents do not all share one network."""
+
+
+@pytest.mark.parametrize("parameters", OWN)
+@pytest.mark.parametrize("name", ["ovmse", "awac", "reincarnation", "rlpd"])
+def test_agents_with_networks_of_their_own_do_what_they_do_in_jax(name, parameters, tmp_path):
+    learner = dataclasses.replace(SMALL, parameters=parameters, **OWN[parameters])
+    offline, last = write_run(tmp_path / "run", name, learner=learner)
+    team, memory, rng = ovmse.load(tmp_path / "run", seed=1), None, np.random.default_rng(1)
+    jax_plays = Greedy(METHODS[name], seed_of(last, 1), seed_of(offline, 1), episodes=EPISODES)
+    alone = [team.agent(agent) for agent in team.names]
+    memories = [None] * N
+    for _ in range(STEPS):
+        seen = seen_at(rng)
+        action, memory = team.act(seen.obs, seen.avail, memory)
+        assert np.array_equal(action, jax_plays(seen))
+        for i, one in enumerate(alone):
+            own, memories[i] = one.act(seen.obs[:, i], seen.avail[:, i], memories[i])
+            assert np.array_equal(own, action[:, i])
+
+
+@pytest.mark.parametrize("parameters", OWN)
+def test_q_tot_of_agents_with_networks_of_their_own_is_that_of_jax(parameters, tmp_path):
+    learner = dataclasses.replace(SMALL, parameters=parameters, **OWN[parameters])
+    _, last = write_run(tmp_path / "run", "ovmse", learner=learner)
+    team, one, seen = ovmse.load(tmp_path / "run"), seed_of(last, 0), seen_at(np.random.default_rng(2))
+    blank = jnp.broadcast_to(first_hidden(one.agent, N), (EPISODES, N, SMALL.hidden))
+    _, heads = agent_step(one.agent, blank, jnp.asarray(seen.obs), jnp.zeros((EPISODES, N, A)))
+    best, _ = team.act(seen.obs, seen.avail)
+    expected = mix(weights_at(one.mixer, jnp.asarray(seen.state)), chosen(heads.q, jnp.asarray(best)))
+    found = team.values(seen.obs, seen.avail, state=seen.state)
+    np.testing.assert_allclose(found.utilities, heads.q, atol=1e-5)
+    np.testing.assert_allclose(found.q_tot, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])
 def test_the_values_are_those_of_jax(mixer, tmp_path):
     learner = dataclasses.replace(SMALL, mixer=mixer)

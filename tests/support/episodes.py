@@ -10,6 +10,7 @@ import numpy as np
 from ovmse import envs
 from ovmse.config import Config, LearnerConfig
 from ovmse.core import values
+from ovmse.core.kinds import network_of_agents
 from ovmse.core.networks import Parts, Team, make_team
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset, pack
@@ -80,6 +81,7 @@ def random_team(seed, spec=SPEC, mixer="qmix", config=SMALL, **parts) -> Team:
     parts: what else they consist of, as `Parts` has it.
     """
     sizes = {"hidden": config.hidden, "embedding": config.embedding, "hyper": config.hyper}
+    sizes |= {"kinds": network_of_agents(config.parameters, config.kinds, spec.n_agents)}
     team = eqx.filter_eval_shape(make_team, spec, Parts(mixer, **parts), **sizes, key=jax.random.key(0))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), x.dtype), team)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from ovmse import envs, methods
 from ovmse.collection.settings import BEHAVIOUR_METHOD, PATHS, Collecting, Quality
-from ovmse.config import Config
+from ovmse.config import Config, with_kinds
 from ovmse.core.errors import UserError, number_of
 from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec, Flat
@@ -80,6 +80,7 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     if envs.is_host(env) or not type(env).__module__.startswith("ovmse."):  # ours in JAX are known to pass
         envs.check(env, episodes=1)
     config = behaviour_config(collecting)
+    config = replace(config, learner=with_kinds(config.learner, env.spec))
     collect_episodes = make_collect(config, env, methods.find(BEHAVIOUR_METHOD))
     trained = None
     if any(each.quality != "random" for each in every):

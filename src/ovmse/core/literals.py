@@ -8,6 +8,8 @@ from ovmse.core.errors import UserError
 
 MixerName = Literal["qmix", "linear", "vdn"]
 """How utilities become Q_tot."""
+Parameters = Literal["shared", "per_agent", "per_kind"]
+"""Who has the same network: all agents, none, or those of a kind (`ovmse.core.kinds`)."""
 TeamChoice = Literal["last", "offline", "safe"]
 """A run's team: the one at its end, the one that left the offline phase, or of both the one the guard would deploy."""
 

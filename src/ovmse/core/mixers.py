@@ -88,10 +88,15 @@ def make_mixer(spec: EnvSpec, name: MixerName, embedding: int, hyper: int, *, ke
     return LinearMixer(spec, hyper, key=key) if name == "linear" else VDN()
 
 
+def product(weight: Float[Array, "*n J I"], x: Float[Array, "*rows I"]) -> Float[Array, "*rows J"]:
+    """``x Wᵀ`` over any leading axes; by weights [N, J, I] each agent's own, whose axis is the last of these."""
+    return x @ weight.T if weight.ndim == 2 else jnp.einsum("...ni,nji->...nj", x, weight)
+
+
 def affine(layer: eqx.nn.Linear, x: Float[Array, "*rows I"]) -> Float[Array, "*rows J"]:
     """``x Wᵀ + b`` over any leading axes: one matrix product, where mapping the layer would transpose."""
     assert layer.bias is not None
-    return x @ layer.weight.T + layer.bias
+    return product(layer.weight, x) + layer.bias
 
 
 def weights_at(mixer: Mixer, state: Float[Array, "*rows S"]) -> MixWeights:

@@ -1,4 +1,4 @@
-"""The team's networks: a recurrent agent that all share, and a mixer (`ovmse.core.mixers`).
+"""The team's networks: a recurrent agent that all share or that each kind of agents has, and a mixer (`core.mixers`).
 
 Every function takes one episode; whoever calls maps over batch and seeds. Layers are stored as
 `equinox.nn.Linear` (weight ``[out, in]``, bias ``[out]``) and `equinox.nn.GRUCell` (``weight_ih [3H, in]``,
@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ovmse.core.errors import UserError, check_known
 from ovmse.core.literals import MixerName
-from ovmse.core.mixers import Mixer, affine, make_mixer
+from ovmse.core.mixers import Mixer, affine, make_mixer, product
 from ovmse.core.types import EnvSpec, Episode
 
 
@@ -59,7 +59,12 @@ PLAIN = Parts()
 
 
 class Agent(eqx.Module):
-    """The recurrent network, shared by all agents: linear → ReLU → GRU → linear heads."""
+    """The recurrent network, shared by all agents: linear → ReLU → GRU → linear heads.
+
+    Where agents of different kinds have parameters of their own, every array has a leading axis of K kinds.
+
+    kinds: the kind of each agent, from 0 to K − 1; None: all share one network, and there is no such axis.
+    """
 
     encoder: eqx.nn.Linear  # O + N + A → H
     cell: eqx.nn.GRUCell  # H → H
@@ -69,8 +74,11 @@ class Agent(eqx.Module):
     behaviour: eqx.nn.Linear | None  # H → A, logits of who played the dataset
     critics: int = eqx.field(static=True)
     normalise: bool = eqx.field(static=True)
+    kinds: tuple[int, ...] | None = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, hidden: int, parts: Parts, *, key: PRNGKeyArray):
+    def __init__(
+        self, spec: EnvSpec, hidden: int, parts: Parts, kinds: tuple[int, ...] | None = None, *, key: PRNGKeyArray
+    ):
         k_encoder, k_cell, k_head = jax.random.split(key, 3)
         inputs = spec.obs_size + spec.n_agents + spec.n_actions
         self.encoder = eqx.nn.Linear(inputs, hidden, key=k_encoder)
@@ -79,7 +87,7 @@ class Agent(eqx.Module):
         self.policy = eqx.nn.Linear(hidden, spec.n_actions, key=k_head) if parts.policy else None
         self.value = eqx.nn.Linear(hidden, 1, key=k_head) if parts.value else None
         self.behaviour = eqx.nn.Linear(hidden, spec.n_actions, key=k_head) if parts.behaviour else None
-        self.critics, self.normalise = parts.critics, parts.normalise
+        self.critics, self.normalise, self.kinds = parts.critics, parts.normalise, kinds
 
 
 class Ratio(eqx.Module):
@@ -101,9 +109,16 @@ class Team(eqx.Module):
 
 
 def make_team(
-    spec: EnvSpec, parts: Parts = PLAIN, *, hidden: int, embedding: int, hyper: int, key: PRNGKeyArray
+    spec: EnvSpec,
+    parts: Parts = PLAIN,
+    *,
+    hidden: int,
+    embedding: int,
+    hyper: int,
+    key: PRNGKeyArray,
+    kinds: tuple[int, ...] | None = None,
 ) -> Team:
-    """Fresh networks for an environment of the given sizes.
+    """Fresh networks for an environment of the given sizes; kinds: see `Agent`.
 
     Every weight and bias is uniform within ± 1/√(inputs of its layer), a recurrent layer's within ± 1/√H, as Equinox's
     layers have it; but all are drawn at once, where a draw per layer takes seconds to compile.
@@ -112,13 +127,16 @@ def make_team(
     def layers(key: PRNGKeyArray) -> Team:
         mixer = make_mixer(spec, parts.mixer, embedding, hyper, key=key)
         ratio = Ratio(spec, hyper, key=key) if parts.ratio else None
-        return Team(Agent(spec, hidden, parts, key=key), mixer, ratio)
+        agent = Agent(spec, hidden, parts, kinds, key=key)
+        if kinds is not None:
+            agent = jax.tree.map(lambda x: jnp.broadcast_to(x, (1 + max(kinds), *x.shape)), agent)
+        return Team(agent, mixer, ratio)
 
     def is_layer(x: object) -> bool:
         return isinstance(x, eqx.nn.Linear | eqx.nn.GRUCell)
 
     def bounds(layer: eqx.nn.Linear | eqx.nn.GRUCell) -> PyTree:
-        inputs = layer.weight_hh.shape[1] if isinstance(layer, eqx.nn.GRUCell) else layer.weight.shape[1]
+        inputs = layer.weight_hh.shape[-1] if isinstance(layer, eqx.nn.GRUCell) else layer.weight.shape[-1]
         return jax.tree.map(lambda x: np.full(x.shape, 1 / math.sqrt(inputs), np.float32), layer)
 
     bound = jax.tree.map(bounds, eqx.filter_eval_shape(layers, key), is_leaf=is_layer)
@@ -126,11 +144,18 @@ def make_team(
     return unravel(flat * jax.random.uniform(key, flat.shape, minval=-1.0))
 
 
+def of_each_agent(agent: Agent) -> Agent:
+    """The network with a leading axis of N agents, each having the parameters of its kind; as it is where all share."""
+    if agent.kinds is None or agent.kinds == tuple(range(len(agent.kinds))):
+        return agent
+    return jax.tree.map(lambda x: x[np.array(agent.kinds)], agent)
+
+
 def gru(cell: eqx.nn.GRUCell, h: Float[Array, "*rows H"], x: Float[Array, "*rows I"]) -> Float[Array, "*rows H"]:
     """One step of a gated recurrent unit (Cho et al. 2014): the state after input x."""
     assert cell.bias is not None and cell.bias_n is not None
-    r_x, z_x, n_x = jnp.split(x @ cell.weight_ih.T + cell.bias, 3, axis=-1)
-    r_h, z_h, n_h = jnp.split(h @ cell.weight_hh.T, 3, axis=-1)
+    r_x, z_x, n_x = jnp.split(product(cell.weight_ih, x) + cell.bias, 3, axis=-1)
+    r_h, z_h, n_h = jnp.split(product(cell.weight_hh, h), 3, axis=-1)
     reset = jax.nn.sigmoid(r_x + r_h)
     update = jax.nn.sigmoid(z_x + z_h)
     new = jnp.tanh(n_x + reset * (n_h + cell.bias_n))
@@ -146,9 +171,12 @@ def encode(
     first row). Each has its own columns of the weights; putting them side by side first would copy every observation.
     """
     n, o = obs.shape[-2:]
-    seen, index, acted = jnp.split(agent.encoder.weight, [o, o + n], axis=1)
+    seen, index, acted = jnp.split(agent.encoder.weight, [o, o + n], axis=-1)
     assert agent.encoder.bias is not None
-    return jax.nn.relu(normal(agent, obs @ seen.T + last_action @ acted.T + (index.T + agent.encoder.bias)))
+    own_index = index.T if index.ndim == 2 else jnp.diagonal(index, axis1=0, axis2=2).T
+    return jax.nn.relu(
+        normal(agent, product(seen, obs) + product(acted, last_action) + (own_index + agent.encoder.bias))
+    )
 
 
 def normal(agent: Agent, x: Float[Array, "*rows H"]) -> Float[Array, "*rows H"]:
@@ -180,7 +208,7 @@ class Heads(NamedTuple):
 def recur(
     agent: Agent, hidden: Float[Array, "*b N H"], encoded: Float[Array, "*b N H"]
 ) -> tuple[Float[Array, "*b N H"], Heads]:
-    """One row for all agents: the next hidden state and what the heads say."""
+    """One row for all agents, of a network `of_each_agent`: the next hidden state and what the heads say."""
     hidden = gru(agent.cell, hidden, encoded)
     features = normal(agent, hidden)
     critics = affine(agent.head, features)
@@ -198,6 +226,7 @@ def agent_step(
     last_action: Float[Array, "*b N A"],
 ) -> tuple[Float[Array, "*b N H"], Heads]:
     """One row for all agents, from what they see: the next hidden state and what the heads say."""
+    agent = of_each_agent(agent)
     return recur(agent, hidden, encode(agent, obs, last_action))
 
 
@@ -218,6 +247,7 @@ def unroll(agent: Agent, episode: Episode) -> Heads:
     At the row after an invalid step another episode begins, and with it the recurrent layer.
     """
     _, n_agents, n_actions = episode.avail.shape
+    agent = of_each_agent(agent)
     first = first_hidden(agent, n_agents)
     goes_on = jnp.concatenate([jnp.zeros(1, bool), episode.valid])
 

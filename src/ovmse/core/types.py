@@ -23,6 +23,8 @@ class EnvSpec(NamedTuple):
     n_agents, n_actions, obs_size, state_size: N, A, O, S.
     episode_limit: the most steps of one episode (T).
     has_win: whether an episode can be won; where not, a win rate means nothing.
+    agents: what the agents are called, in their order; empty where they have no names.
+    kinds: the kind of each agent, from 0: agents with the same features and actions are of a kind; empty where all are.
     """
 
     name: str
@@ -34,6 +36,12 @@ class EnvSpec(NamedTuple):
     state_size: int
     episode_limit: int
     has_win: bool
+    agents: tuple[str, ...] = ()
+    kinds: tuple[int, ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """As JSON, without what is not told."""
+        return {name: value for name, value in self._asdict().items() if value != ()}
 
 
 class Observation(NamedTuple):

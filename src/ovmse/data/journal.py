@@ -25,6 +25,7 @@ from ovmse.data.dataset import episode_returns
 from ovmse.data.schema import KINDS, ROWS, STEPS, shapes, starts
 from ovmse.data.zarr_files import Stored
 from ovmse.system.files import atomic_path, make_folder, regular
+from ovmse.system.spec_json import as_spec
 
 VALUES = (*ROWS, *STEPS)
 RECORD = np.dtype([("length", "<i4"), ("won", "i1"), ("assumed", "<u8"), ("check", "<u4")])
@@ -83,7 +84,7 @@ class Journal:
         """Fix the sizes, before the first episode."""
         self.spec = spec
         with atomic_path(self.folder / "sizes.json") as partial:
-            partial.write_text(json.dumps(spec._asdict()))
+            partial.write_text(json.dumps(spec.described()))
 
     def append(self, flat: Flat, won: Sequence[bool | None], assumed: Sequence[Sequence[str]]) -> None:
         """Write whole episodes that were checked before, in the dtypes of `conform`: all of them, or none.
@@ -188,7 +189,7 @@ class Journal:
         file = self.folder / "sizes.json"
         if file.exists():
             try:
-                self.spec = EnvSpec(**json.loads(file.read_text()))
+                self.spec = as_spec(json.loads(file.read_text()), str(file))
                 self._entry_bytes("obs")
             except (ValueError, TypeError, RecursionError) as error:
                 raise UserError(f"{file}: damaged: {error}. Remove {self.folder} and begin again.") from error

@@ -17,10 +17,11 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from ovmse.core.errors import UserError
-from ovmse.core.types import EnvSpec, Flat
+from ovmse.core.types import Flat
 from ovmse.data.schema import DIMENSIONS, KIND_NAMES, KINDS, LATER, SCHEMA_VERSION, SIZES, Metadata, check_names
 from ovmse.system import bounds
 from ovmse.system.files import atomic_path, check_free, check_tree, typed
+from ovmse.system.spec_json import as_spec
 
 CHUNK_BYTES = 2**20
 CHUNK_LIMIT = 10**6  # of one array; more are no log but a wrong shape
@@ -82,7 +83,7 @@ def _write_files(path: Path, metadata: Metadata, fields: Mapping[str, Stored]) -
             stored[first : first + len(values)] = values
             hashed.update(_little_endian(values))
     metadata = dataclasses.replace(metadata, checksum=f"sha256:{hashed.hexdigest()}")
-    root.attrs.update({**dataclasses.asdict(metadata), "env": metadata.env._asdict(), "complete": True})
+    root.attrs.update({**dataclasses.asdict(metadata), "env": metadata.env.described(), "complete": True})
     return metadata
 
 
@@ -124,7 +125,7 @@ def read_metadata(path: Path) -> Metadata:
             f"{file}: expected schema_version {SCHEMA_VERSION}, got {attributes.get('schema_version')!r}. "
             "Use the version of ovmse that wrote it, or write it again."
         )
-    env = EnvSpec(**typed(f"{file}: env", get_type_hints(EnvSpec), attributes.get("env")))
+    env = as_spec(attributes.get("env"), f"{file}: env")
     hints = get_type_hints(Metadata).items()
     types = {name: kind for name, kind in hints if name != "env" and (name in attributes or name not in LATER)}
     values = typed(str(file), types, attributes)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse.config import LearnerConfig
 from ovmse.core import values
+from ovmse.core.kinds import network_of_agents
 from ovmse.core.networks import PLAIN, Parts, Team, make_team
 from ovmse.core.schedules import is_zero
 from ovmse.core.types import EnvSpec, Episode
@@ -113,6 +114,7 @@ def init(config: LearnerConfig, spec: EnvSpec, key: PRNGKeyArray, parts: Parts =
         embedding=config.embedding,
         hyper=config.hyper,
         key=key,
+        kinds=network_of_agents(config.parameters, config.kinds, spec.n_agents),
     )
     return restart(config, team)
 

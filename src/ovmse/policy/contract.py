@@ -11,6 +11,8 @@ from ovmse.core.errors import UserError
 from ovmse.core.literals import MixerName
 from ovmse.system.files import as_type
 
+FROZEN = "offline."
+"""What the names of the frozen team's arrays begin with, where some agents play by it."""
 Size = Annotated[int, msgspec.Meta(ge=1, lt=2**20)]
 """A size as JSON may give it: no stranger's file makes anything enormous."""
 

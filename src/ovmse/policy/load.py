@@ -9,8 +9,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ovmse.core.errors import UserError, typed_command
-from ovmse.core.literals import MixerName, TeamChoice
+from ovmse.core.kinds import network_names
+from ovmse.core.literals import MixerName, Parameters, TeamChoice
 from ovmse.policy.contract import (
+    FROZEN,
     AboutNetwork,
     Contract,
     Names,
@@ -26,8 +28,6 @@ from ovmse.system.files import as_type, check_tree, read_json
 
 FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
 """Where the teams are that a run ended with, and those that left its offline phase."""
-FROZEN = "offline."
-"""What the names of the frozen team's arrays begin with, where some agents play by it."""
 LEARNS: dict[str, Literal["utilities", "policy"]] = {"ImplicitQ": "utilities", "Imitate": "policy"}
 """The losses that learn no Q_tot, by name, as `ovmse.methods.signatures.LearnsInstead` has it."""
 OWN = "ovmse.methods.exploration.own_utilities"
@@ -51,6 +51,8 @@ class _Learner:
     embedding: Size
     hyper: Size
     mixer: MixerName | None = None
+    parameters: Parameters = "shared"
+    kinds: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,18 +162,36 @@ def read_team(run: Path, seed: int | None = None, teams: TeamChoice = "last") ->
         "versions": read_json(run / "versions.json", dict[str, Any] | None) or {},
     }  # fmt: skip
     contract = _named(replace(contract, came_from=came_from), profile.names, run)
+    called = network_names(about.learner.parameters, about.learner.kinds, about.env_spec.n_agents)
     weights: dict[str, np.ndarray] = {}
-    for prefix in dict.fromkeys(["", *(network.prefix for network in contract.networks)]):
+    for prefix in dict.fromkeys(["", *(FROZEN for network in contract.networks if network.prefix.startswith(FROZEN))]):
         if not (file := run / files[prefix]).is_file():
             resume = typed_command("train", "--resume", run)
             raise UserError(f"{file} is missing: the run did not get there. Was it interrupted? {resume}")
         arrays = _arrays(file)
         if few := [name for name, array in arrays.items() if array.shape[:1] <= (index,)]:
             raise UserError(f"{file}: {few[0]}: expected a leading axis of {about.seeds} seeds; got fewer.")
-        weights |= {prefix + name: np.ascontiguousarray(array[index]) for name, array in arrays.items()}
+        weights |= by_network(prefix, {name: array[index] for name, array in arrays.items()}, called)
     weights = {name: weights[name] for name in shapes(contract) if name in weights}
     check_weights(contract, weights, run / files[""])
     return contract, weights
+
+
+def by_kind(agents: list[int], called: tuple[str, ...] | None) -> dict[str, list[int]]:
+    """The agents that play by each network, by what the names of its arrays begin with; called: see `network_names`."""
+    found: dict[str, list[int]] = {}
+    for i in agents:
+        found.setdefault("" if called is None else f"kinds.{called[i]}.", []).append(i)
+    return found
+
+
+def by_network(prefix: str, arrays: dict[str, np.ndarray], called: tuple[str, ...] | None) -> dict[str, np.ndarray]:
+    """The arrays of a team's file by their names in an export, where each kind of agents has arrays of its own."""
+    own = {name: array for name, array in arrays.items() if name.startswith("agent.")} if called else {}
+    found = {prefix + name: array for name, array in arrays.items() if name not in own}
+    for kind, of_kind in enumerate(by_kind(list(range(len(called or ()))), called)):
+        found |= {f"{prefix}{of_kind}{name}": array[kind] for name, array in own.items() if kind < len(array)}
+    return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
 
 def safe_names(run: Path) -> list[str]:
@@ -193,6 +213,12 @@ def _contract(run: _Run, team: str, where: Path) -> Contract:
     everyone, kept = list(range(env.n_agents)), _kept(method.acting_utilities, where) if team == "last" else []
     kept = [i for i in kept if i in everyone]
     played = [("", [i for i in everyone if i not in kept], parts), (FROZEN, kept, method.parts)]
+    called = network_names(learner.parameters, learner.kinds, env.n_agents)
+    networks = [
+        AboutNetwork(prefix + of_kind, agents, p.critics, p.policy, p.normalise)
+        for prefix, who, p in played
+        for of_kind, agents in by_kind(who, called).items()
+    ]
     return Contract(
         agents=[f"agent_{i}" for i in everyone],
         actions=[str(action) for action in range(env.n_actions)],
@@ -207,7 +233,7 @@ def _contract(run: _Run, team: str, where: Path) -> Contract:
             hyper=learner.hyper,
             episode_limit=env.episode_limit,
         ),
-        networks=[AboutNetwork(prefix, who, p.critics, p.policy, p.normalise) for prefix, who, p in played if who],
+        networks=networks,
         mixer=learner.mixer or parts.mixer,
         learns=LEARNS.get(loss.get("type", ""), "q_tot") if isinstance(loss, dict) else "q_tot",
         came_from={},

@@ -7,6 +7,7 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.policy import explore
 from ovmse.policy.act import Policy, TeamMemory
+from ovmse.policy.contract import FROZEN
 
 
 class TeamValues(NamedTuple):
@@ -50,9 +51,11 @@ class ActingTeam(Policy):
         learns = self.contract["learns"]
         if state is None:
             return TeamValues(scores, None if learns == "policy" else utilities, None)
-        if learns != "q_tot" or len(self.networks) > 1 or self.alone is not None:
-            why = "one agent alone has no Q_tot" if self.alone is not None else f"its losses trained its {learns} alone"
-            why = "some of its agents play by another network than its mixer's" if len(self.networks) > 1 else why
+        frozen = any(about["prefix"].startswith(FROZEN) for about in self.contract["networks"])
+        if learns != "q_tot" or frozen or self.alone is not None:
+            why = "some of its agents play by another network than its mixer's"
+            why = why if frozen else f"its losses trained its {learns} alone"
+            why = "one agent alone has no Q_tot" if self.alone is not None else why
             raise UserError(f"state: this team tells no Q_tot, since {why}. Leave the state out.")
         state, expected = np.asarray(state, np.float32), (*obs.shape[:-2], self.sizes["state"])
         if state.shape != expected:

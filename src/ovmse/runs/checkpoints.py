@@ -55,6 +55,8 @@ FREE = {
     "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint",
 }  # fmt: skip
 """Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
+OLDER_LEARNER = {"parameters": "shared", "kinds": None}
+"""What an older run's description of the learner leaves out."""
 BUDGETS = {"offline_updates", "online_env_steps"}
 """Settings that may grow."""
 
@@ -239,7 +241,8 @@ def has_ended(out: Path) -> bool:
 
 def settings_of(described: dict[str, Any]) -> dict[str, Any]:
     """Which run it is: all settings of a described configuration but those that may change while it goes on."""
-    return {name: value for name, value in described.items() if name in Config.__dataclass_fields__.keys() - FREE}
+    found = {name: value for name, value in described.items() if name in Config.__dataclass_fields__.keys() - FREE}
+    return found | {"learner": OLDER_LEARNER | found.get("learner", {})}
 
 
 def goes_further(there: dict[str, Any], described: dict[str, Any]) -> bool:

@@ -1,13 +1,14 @@
 """The configuration that a run was started with, read back from its directory."""
 
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, TypedDict
 
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 from ovmse.runs import trusted_code
-from ovmse.system.files import as_type, check_tree, read_json, typed
+from ovmse.system.files import as_type, check_tree, read_json
+from ovmse.system.spec_json import as_spec
 
 NEWER = {
     "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
@@ -49,9 +50,7 @@ def read_described(run: Path) -> dict[str, Any] | None:
 def read_spec(run: Path) -> EnvSpec | None:
     """The environment that a run was in; None where it doesn't say. Raises `UserError` where that is damaged."""
     found = (read_described(run) or {}).get("env_spec")
-    return (
-        None if found is None else EnvSpec(**typed(f"{run / 'config.json'}: env_spec", get_type_hints(EnvSpec), found))
-    )
+    return None if found is None else as_spec(found, f"{run / 'config.json'}: env_spec")
 
 
 def read_config(run: Path, trusted: bool = False) -> Config:

@@ -29,8 +29,8 @@ from ovmse.methods.overrides import change_method
 from ovmse.methods.signatures import ActionInputs, PolicyOutput
 from ovmse.policy import export, onnx_model
 from ovmse.policy.act import Policy
-from ovmse.policy.contract import Contract
-from ovmse.policy.load import FILES, FROZEN, read_team
+from ovmse.policy.contract import FROZEN, Contract
+from ovmse.policy.load import FILES, read_team
 from ovmse.runs import trusted_code
 from ovmse.runs.saved_config import read_config, read_spec
 from ovmse.system import files, jax_setup
@@ -115,7 +115,7 @@ def restore(run: Path, config: Config, spec: EnvSpec, method: Method, contract: 
         found = restore_teams(run / FILES[team], config, spec, parts)
         return jax.tree.map(lambda x: x[contract.came_from["seed"] - config.seed], found)
 
-    frozen = any(network.prefix == FROZEN for network in contract.networks)
+    frozen = any(network.prefix.startswith(FROZEN) for network in contract.networks)
     return Teams(one(contract.came_from["team"]), one("offline") if frozen else None)
 
 
@@ -125,7 +125,8 @@ def environment(run: Path, config: Config, spec: EnvSpec, trust_code: bool, disp
         trusted_code.check(run / "config.json", config, trust_code)
         env = envs.make(config.env, **parse_settings(config.env_settings))
         check_env(run, config, env.spec)
-        if env.spec._replace(version="", settings={}) != spec._replace(version="", settings={}):
+        untold: dict[str, Any] = {"version": "", "settings": {}, "agents": (), "kinds": ()}
+        if env.spec._replace(**untold) != spec._replace(**untold):
             raise UserError(f"{run} was trained in an environment of other sizes than {config.env} has now.")
     except UserError as error:
         if config.data is None:

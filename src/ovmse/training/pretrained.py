@@ -85,5 +85,6 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
 
 def networks_of(learner: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """The parts of the networks and their sizes; the mixer is the method's where the described learner names none."""
-    sizes = {name: learner.get(name) for name in ("hidden", "embedding", "hyper")}
-    return {**parts, **sizes, "mixer": learner.get("mixer") or parts.get("mixer")}
+    sizes = {name: learner.get(name) for name in ("hidden", "embedding", "hyper", "kinds")}
+    shared = {"parameters": learner.get("parameters", "shared")}  # an older run does not say
+    return {**parts, **sizes, **shared, "mixer": learner.get("mixer") or parts.get("mixer")}

@@ -1,10 +1,12 @@
 """From a configuration to a checked task: everything found and held against each other before anything is written."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ovmse import envs, methods
-from ovmse.config import Config
+from ovmse.config import Config, LearnerConfig, with_kinds
 from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.envs.settings import parse_settings
 from ovmse.methods.overrides import change_method
@@ -30,6 +32,7 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
             raise UserError(f"the method {config.method!r} learns from data: give --data (such as smax-3m-medium).")
         dataset = open_dataset(config.data)
         dataset.check_env(env.spec, config.allow_version_mismatch)
+    config = replace(config, learner=settled_learner(config, env.spec, dataset))
     if config.keep_experience and method.online_target is None:
         raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")
     rollback.check(config, method)
@@ -37,3 +40,11 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
     if config.pretrained is not None and not goes_on:  # what goes on has taken over already
         check_pretrained(config, env.spec, method)
     return Task(config, env, method, dataset, memory.check_memory(config, env.spec, dataset, method))
+
+
+def settled_learner(config: Config, spec: EnvSpec, dataset: Dataset | None) -> LearnerConfig:
+    """The learner's settings with the kinds of agents settled by what the environment tells, or else the dataset."""
+    if dataset is None:
+        return with_kinds(config.learner, spec)
+    told = spec._replace(kinds=spec.kinds or dataset.spec.kinds, agents=spec.agents or dataset.spec.agents)
+    return with_kinds(config.learner, told, dataset.metadata.agents)

@@ -35,7 +35,7 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     config, method, spec, out = task.config, task.method, task.env.spec, task.config.out
     assert out is not None
     described = json.loads(
-        json.dumps(describe(config) | {"method_value": describe(method), "env_spec": spec._asdict()})
+        json.dumps(describe(config) | {"method_value": describe(method), "env_spec": spec.described()})
     )
     checkpoints.tidy(out)
     again = goes_on(described, out, resume)

@@ -122,4 +122,4 @@ def bounded(facts: Mapping[str, Any]) -> dict[str, Any]:
 def origin(dataset: Dataset) -> dict[str, Any]:
     """What an exported file says of where the play comes from."""
     told = dataset.metadata
-    return {"env": told.env._asdict(), "behaviour": told.behaviour, "quality": told.quality, "created": told.created}
+    return {"env": told.env.described(), "behaviour": told.behaviour, "quality": told.quality, "created": told.created}

@@ -54,7 +54,7 @@ def _opened(path: Path, form: str, schema: Any) -> Any:
 
 
 def _schema(dataset: Dataset, flat: bool) -> Any:
-    metadata = {**dataclasses.asdict(dataset.metadata), "env": dataset.spec._asdict()}
+    metadata = {**dataclasses.asdict(dataset.metadata), "env": dataset.spec.described()}
     return _batch(dataset, 0, 0, flat).schema.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
 
 
