@@ -39,6 +39,11 @@ def test_unequal_agents_are_padded_to_one_shape():
     np.testing.assert_array_equal(observation.state, observation.obs.ravel())
 
 
+def test_the_spec_tells_names_and_kinds_of_unlike_agents():
+    assert team().spec.agents == ("truck", "bike", "van")
+    assert team().spec.kinds == (0, 1, 2)
+
+
 def test_actions_reach_the_environment_in_its_own_numbering():
     convoy = Convoy()
     env = team(convoy)

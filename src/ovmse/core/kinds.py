@@ -18,6 +18,12 @@ def numbered(kinds: Iterable[Hashable]) -> tuple[int, ...]:
     return tuple(number.setdefault(kind, len(number)) for kind in kinds)
 
 
+def kinds_of(own: Iterable[Hashable]) -> tuple[int, ...]:
+    """The kinds of agents by what each of them has, its features and actions; empty where all have the same."""
+    found = numbered(own)
+    return found if len(set(found)) > 1 else ()
+
+
 def names_of(spec: EnvSpec, names: Sequence[str] | None = None) -> tuple[str, ...]:
     """What the agents are called: as given, or as the environment has it, or by their numbers."""
     return tuple(names or spec.agents or (f"agent_{i}" for i in range(spec.n_agents)))

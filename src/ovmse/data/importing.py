@@ -83,6 +83,7 @@ def import_dataset(
         n_actions=opened.n_actions,
         rules=rules,
         keep_unfinished=False,
+        kinds=opened.kinds,
         about=described | dict(about or {}),
     )
     left_out: list[str] = []

@@ -55,7 +55,7 @@ class Source(NamedTuple):
 
     n_actions: A, by the masks, by what the source states, or by the largest action in it. total: episodes, where known.
     assumed: what the reader itself had to take for granted. facts: further statements of the source (JSON values).
-    names: what the source calls agents, actions and features.
+    names: what the source calls agents, actions and features. kinds: see `EnvSpec`.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Source(NamedTuple):
     assumed: tuple[str, ...] = ()
     facts: dict[str, Any] = {}
     names: Names = Names()
+    kinds: tuple[int, ...] = ()
 
 
 Rewards = Literal["equal", "mean", "sum"]

@@ -43,6 +43,7 @@ class DatasetWriter:
     n_actions: A, needed where there are neither `spec` nor masks.
     rules: what to supply where an episode is silent; what was supplied is kept in the metadata.
     keep_unfinished: false for episodes that can be had again: nothing of an earlier attempt is gone on with.
+    kinds: the kinds of agents where there is no `spec` (see `EnvSpec`).
     about: further attributes of `Metadata`, some of `ABOUT`.
 
     Raises `UserError` where `path` is in use, unfinished without `resume`, or being written by another process.
@@ -58,6 +59,7 @@ class DatasetWriter:
         rules: ImportRules | None = None,
         resume: bool = False,
         keep_unfinished: bool = True,
+        kinds: tuple[int, ...] = (),
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path).resolve()
@@ -65,6 +67,7 @@ class DatasetWriter:
         self.rules = rules or ImportRules()
         self.about = _about({"behaviour": "not told", **(about or {})})
         self._spec = None if spec is None else spec._replace(settings=plain_settings(spec.settings))
+        self._kinds = kinds
         self._name, self._n_actions = name or self.path.name, spec.n_actions if spec else n_actions
         check_actions(str(self.path), self._n_actions)
         folder = self.path.parent / f".{self.path.name}.{'unfinished' if keep_unfinished else 'importing'}"
@@ -198,7 +201,8 @@ class DatasetWriter:
     def _spec_of(self, flat: Flat) -> EnvSpec:
         (_, n_agents, obs_size), (_, state_size) = flat["obs"].shape, flat["state"].shape
         n_actions = flat["avail"].shape[-1]
-        return EnvSpec(self._name, "unknown", {}, n_agents, n_actions, obs_size, state_size, UNLIMITED, has_win=True)
+        sizes = n_agents, n_actions, obs_size, state_size, UNLIMITED
+        return EnvSpec(self._name, "unknown", {}, *sizes, has_win=True, kinds=self._kinds)
 
 
 def _about(given: dict[str, Any]) -> dict[str, Any]:

@@ -85,6 +85,11 @@ def _check_spec(env: Any) -> None:
         value = getattr(spec, field)
         require(type(value) is int and value >= 1, f"spec.{field} must be an int of at least 1; got {value!r}.")
     require(isinstance(spec.has_win, bool), f"spec.has_win must be True or False; got {spec.has_win!r}.")
+    for field in ("agents", "kinds"):
+        value, n = getattr(spec, field), spec.n_agents
+        require(
+            isinstance(value, tuple) and len(value) in (0, n), f"spec.{field} must be a tuple of {n}; got {value!r}."
+        )
     require(isinstance(spec.settings, dict), f"spec.settings must be a dictionary; got {spec.settings!r}.")
     same = is_json(spec.settings) and json.loads(json.dumps(spec.settings)) == spec.settings
     require(same, f"spec.settings must hold JSON values only; got {spec.settings!r}.")

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ovmse.core import padding
 from ovmse.core.errors import UserError, check_known, check_positive, unknown
+from ovmse.core.kinds import kinds_of
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs.protocol import is_json, unpacked
 from ovmse.system.plugins import import_own
@@ -26,11 +28,11 @@ _result: Any = StepResult
 class ParallelTeam:
     """A parallel environment whose agents, in the order of ``possible_agents``, are one team.
 
-    Observations are flattened and padded with zeros to the longest; action counts are padded to the largest
-    with actions that are never legal. Masks come from ``infos[agent]["action_mask"]`` or from an observation
-    dictionary with ``observation`` and ``action_mask``; without one, every action is legal. The state is
-    ``env.state()`` or, where that is not implemented, all observations in a row. An agent that has left has a
-    zero observation and only action 0. After a time limit the last row keeps what the remaining agents saw.
+    Observations are flattened; unlike agents are padded and masked as `ovmse.core.padding` has it, and an agent that
+    has left is out of play. Masks come from ``infos[agent]["action_mask"]`` or from an observation dictionary with
+    ``observation`` and ``action_mask``; without one, every action is legal. The state is ``env.state()`` or, where
+    that is not implemented, all observations in a row. After a time limit the last row keeps what the remaining agents
+    saw.
 
     Reward: the sum of all agents' rewards, or that sum over N (``mean``; an agent that has left counts as 0,
     so nobody gains by leaving). Truncated: all agents are done and one of them was cut off, or
@@ -74,6 +76,8 @@ class ParallelTeam:
             state_size=0,
             episode_limit=episode_limit,
             has_win=win_key is not None,
+            agents=tuple(map(str, self._agents)),
+            kinds=kinds_of((size, int(space.n)) for size, space in zip(sizes, self._actions, strict=True)),
         )
         self._win_keys = WIN_KEYS if win_key is None else (win_key,)
         self._has_state = True
@@ -150,20 +154,19 @@ class ParallelTeam:
     def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: np.ndarray) -> Observation:
         from gymnasium.spaces import flatten  # an optional package
 
-        obs = np.zeros((self.spec.n_agents, self.spec.obs_size), np.float32)
-        avail = np.zeros((self.spec.n_agents, self.spec.n_actions), bool)
-        for i, agent in enumerate(self._agents):
-            if gone[i] or agent not in observations:
-                avail[i, 0] = True
-                continue
-            seen, mask = observations[agent], infos.get(agent, {}).get("action_mask")
+        features, masks = [np.zeros(0, np.float32)] * self.spec.n_agents, [np.zeros(0, bool)] * self.spec.n_agents
+        absent = gone | [agent not in observations for agent in self._agents]
+        for i in np.flatnonzero(~absent).tolist():
+            seen, mask = observations[self._agents[i]], infos.get(self._agents[i], {}).get("action_mask")
             if isinstance(seen, Mapping) and "action_mask" in seen:
                 seen, mask = seen["observation"], seen["action_mask"] if mask is None else mask
-            flat = np.asarray(flatten(self._spaces[i], seen), np.float32)
-            obs[i, : flat.size] = flat
-            avail[i, : self._actions[i].n] = True if mask is None else np.asarray(mask, bool)
-        self._avail = avail
-        return _observe(obs, self._state(obs), avail.copy())
+            features[i] = np.asarray(flatten(self._spaces[i], seen), np.float32)
+            count = self._actions[i].n
+            masks[i] = np.ones(count, bool) if mask is None else np.asarray(mask, bool).reshape(count)
+        obs, self._avail = padding.out_of_play(
+            padding.padded(features, self.spec.obs_size), padding.padded(masks, self.spec.n_actions), absent
+        )
+        return _observe(obs, self._state(obs), self._avail.copy())
 
     def _state(self, obs: np.ndarray) -> np.ndarray:
         if self._has_state:

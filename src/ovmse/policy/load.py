@@ -43,6 +43,7 @@ class _Env:
     obs_size: Size
     state_size: Size
     episode_limit: Size
+    agents: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def read_team(run: Path, seed: int | None = None, teams: TeamChoice = "last") ->
     team = safe_names(run)[index] if teams == "safe" else str(teams)
     profile: _Profile = as_type(read_json(run / "dataset.json") or {}, _Profile, run / "dataset.json")
     contract, files = _contract(about, team, where), {"": FILES[team], FROZEN: FILES["offline"]}
+    check_names(Names(contract.agents), contract.sizes, f"{where}: env_spec")
     came_from = {
         "run": run.resolve().name, "seed": seed, "team": team, "method": about.method, "change": about.change,
         "environment": {x: getattr(about.env_spec, x) for x in ("name", "version", "settings")},
@@ -220,7 +222,7 @@ def _contract(run: _Run, team: str, where: Path) -> Contract:
         for of_kind, agents in by_kind(who, called).items()
     ]
     return Contract(
-        agents=[f"agent_{i}" for i in everyone],
+        agents=env.agents or [f"agent_{i}" for i in everyone],
         actions=[str(action) for action in range(env.n_actions)],
         features=None,
         sizes=Sizes(

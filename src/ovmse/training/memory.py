@@ -1,5 +1,6 @@
 """How much memory a run will need, and whether the machine has it."""
 
+import equinox as eqx
 import jax
 import psutil
 
@@ -7,7 +8,7 @@ from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
-from ovmse.learning import phases, replay
+from ovmse.learning import learner, phases, replay
 from ovmse.learning.lengths import group_size, longest_lane
 from ovmse.learning.parallel import batched, padded_seeds, seeds_per_batch
 from ovmse.methods.method import Method
@@ -16,6 +17,7 @@ GIB = 2**30
 # Measured on SMAX maps, on a CPU:
 PROGRAM_BYTES = int(0.4 * GIB)  # JAX's own memory and the loaded programs
 COMPILING_BYTES = int(0.4 * GIB)  # what the compiler takes, and keeps, to play and to evaluate
+COPIES = 3  # of a learner: its state, the one that an update makes of it, the gradient and the frozen team
 COMPILING_PHASE_BYTES = int(0.17 * GIB)  # and for the updates of each phase
 
 
@@ -31,6 +33,7 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     read = 0 if dataset is None else dataset.nbytes
     data = 0 if dataset is None else (len(dataset.obs) + spec.episode_limit + 1) * row
     size, rows = config.learner, spec.episode_limit + 1
+    networks = padded_seeds(config.seeds) * COPIES * learner_bytes(config, spec, method)
     inputs = spec.obs_size + spec.n_agents + spec.n_actions
     group = group_size(config.batch_episodes, spec.n_agents)
     # measured: an update keeps about 3 numbers per input and 18 per recurrent unit, for each agent and row
@@ -44,9 +47,16 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
         "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
         "dataset": data,
         "replay": padded_seeds(config.seeds) * stored * row,
-        "learning": together * update + padded_seeds(config.seeds) * play,
+        "learning": together * update + padded_seeds(config.seeds) * play + networks,
         "compiling": 0 if batched() else COMPILING_BYTES + learned_phases * COMPILING_PHASE_BYTES,
     }
+
+
+def learner_bytes(config: Config, spec: EnvSpec, method: Method) -> int:
+    """Bytes of one seed's networks, its target networks, and what the optimiser keeps of them."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    made = eqx.filter_eval_shape(lambda key: learner.init(config.learner, spec, key, method.parts), key)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(made))
 
 
 def check_memory(config: Config, spec: EnvSpec, dataset: Dataset | None, method: Method) -> dict[str, int]:

@@ -40,6 +40,7 @@ def test_a_team_of_unequal_agents(tmp_path, form):
     got = list(source.episodes)
     assert (source.n_actions, source.total, source.facts["agents"]) == (4, 3, ["unit2", "unit10"])
     assert any("never legal" in line for line in source.assumed)
+    assert source.kinds == (0, 1)
     for logged, true in zip(got, made, strict=True):
         np.testing.assert_array_equal(logged.obs[:, 1], true.observations["unit10"])
         np.testing.assert_array_equal(logged.obs[:, 0, :2], true.observations["unit2"])

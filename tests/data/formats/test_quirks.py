@@ -136,6 +136,7 @@ def test_unlike_robots_are_padded_and_masked(tmp_path):
     _, found = imported(path, "--unlike-agents", "pad")
     assert (found.obs[:, 1, 2] == 0).all() and (found.obs[:, 0, 2] != 0).any()
     np.testing.assert_array_equal(found.avail.all(axis=0), [[True, True, True], [True, True, False]])
+    assert found.spec.kinds == (0, 1)
     padded = [line for line in found.metadata.assumptions if "never has" in line or "takes anywhere" in line]
     assert padded == [
         "features that an agent never has are 0 (1: obs_2)",

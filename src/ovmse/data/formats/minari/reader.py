@@ -1,7 +1,7 @@
 """Minari datasets of a team: Dict spaces with one entry per agent, read episode by episode with Minari's own library.
 
-Unequal agents are padded as in `ovmse.envs.pettingzoo`: observations with zeros, action counts with actions that are
-never legal. Axes: T steps, N agents, A actions, O observation features.
+Unlike agents are padded and masked as `ovmse.core.padding` has it.
+Axes: T steps, N agents, A actions, O observation features.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.core.kinds import kinds_of
+from ovmse.core.padding import padded
 from ovmse.data.formats.episodes import array, flags
 from ovmse.data.formats.minari.opening import AgentSpaces, Opened, episode, open_dataset
 from ovmse.data.formats.reading import bounded, settled_actions
@@ -40,6 +42,7 @@ def read(path: Path, *, n_actions: int | None = None) -> Source:
         assumed=tuple(_assumed(opened)),
         facts=bounded(stated | {"agents": [agent.name for agent in opened.agents]}),
         names=Names(agents=tuple(agent.name for agent in opened.agents)),
+        kinds=kinds_of((agent.width, agent.actions) for agent in opened.agents),
     )
 
 
@@ -84,7 +87,6 @@ def _logged(opened: Opened, index: int) -> RawEpisode:
 def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.ndarray:
     """What all agents saw, zeros after the features of those that see less, shape (T+1, N, O), in single precision, or
     double where an agent's features are: what rounds them, notes it."""
-    width = max(agent.width for agent in opened.agents)
     found = []
     for agent in opened.agents:
         name = f"observations: {agent.name}"
@@ -100,10 +102,8 @@ def _obs(opened: Opened, where: str, seen: Mapping[str, Any], steps: int) -> np.
                 f"got shape {own.shape}."
             )
         found.append(own)
-    out = np.zeros((steps + 1, len(found), width), np.result_type(np.float32, *(own.dtype for own in found)))
-    for i, own in enumerate(found):
-        out[:, i, : own.shape[1]] = own
-    return out
+    kind = np.result_type(np.float32, *(own.dtype for own in found))
+    return padded([own.astype(kind, copy=False) for own in found], max(agent.width for agent in opened.agents))
 
 
 def _actions(opened: Opened, where: str, acted: Mapping[str, Any]) -> np.ndarray:
@@ -121,19 +121,18 @@ def _masks(opened: Opened, where: str, seen: Mapping[str, Any], infos: Mapping[s
     found = [_mask(where, agent, seen, infos) for agent in opened.agents]
     if all(mask is None for mask in found) and len(actions) == 1:
         return None
-    rows = steps + 1
-    out = np.zeros((rows, len(found), max(actions)), bool)
-    for i, (agent, mask) in enumerate(zip(opened.agents, found, strict=True)):
+    masks = []
+    for agent, mask in zip(opened.agents, found, strict=True):
         if mask is None:
-            out[:, i, : agent.actions] = True
+            masks.append(np.ones((steps + 1, agent.actions), bool))
             continue
         name = f"action_mask: {agent.name}"
         own = flags(f"{where}: {name}", "values", _rows(where, name, mask, steps))
         if own.shape[1] != agent.actions:
             raise UserError(f"{where}: {name}: expected {agent.actions} actions, got {own.shape[1]}.")
-        rows = min(rows, len(own))
-        out[: len(own), i, : agent.actions] = own
-    return out[:rows]
+        masks.append(own)
+    rows = min(map(len, masks))
+    return padded([own[:rows] for own in masks], max(actions))
 
 
 def _mask(where: str, agent: AgentSpaces, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> Any:

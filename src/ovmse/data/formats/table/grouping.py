@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.core.padding import NO_OP, out_of_play
 from ovmse.data.formats.table.cells import SKIP, Rows, time_advice, unix_seconds
 from ovmse.data.formats.table.columns import natural
 from ovmse.data.formats.table.files import Row, Table
@@ -263,13 +264,12 @@ class _Block:
         return flags
 
     def _stand_idle(self, n_actions: int) -> None:
-        """Absent agents see zeros, take action 0, the only legal one, and share the reward that all others agree on."""
+        """Absent agents are out of play (`core.padding`), and share the reward that all others agree on."""
         absent, cells = ~self.present, self.cells
         avail = cells.get("avail", np.ones((*absent.shape, n_actions), bool))
-        cells["avail"] = np.where(absent[..., None], np.arange(n_actions) == 0, avail)
-        cells["obs"][absent] = 0
+        cells["obs"], cells["avail"] = out_of_play(cells["obs"], avail, absent)
         agreed = cells["reward"][np.arange(len(absent)), self.present.argmax(axis=1)]
         agrees = np.all((cells["reward"] == agreed[:, None]) | absent | (cells["action"] < 0), axis=1)
         together = np.repeat(np.logical_and.reduceat(agrees, self.begin), self.end - self.begin)
         cells["reward"] = np.where(absent, np.where(together, agreed, 0.0)[:, None], cells["reward"])
-        cells["action"][absent] = 0
+        cells["action"][absent] = NO_OP

@@ -75,6 +75,7 @@ def read(
         ),
         facts=bounded(facts),
         names=_names(table, lay, team, actions),
+        kinds=unlike.kinds(owned, team.agents, bool(lay.avail)) if owned else (),
     )
 
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.core.kinds import kinds_of
+from ovmse.core.padding import own_actions
 from ovmse.data.formats.table.actions import Actions
 from ovmse.data.formats.table.cells import Cells
 from ovmse.data.formats.table.columns import TableLayout
@@ -50,7 +52,12 @@ def lacking(owned: dict[Any, Own], lay: TableLayout) -> dict[Any, frozenset[str]
 
 def legal(owned: dict[Any, Own], agents: Iterable[Any], n_actions: int) -> np.ndarray:
     """The actions that each agent takes anywhere, (N, A)."""
-    return np.array([np.isin(np.arange(n_actions), list(owned[name].actions)) for name in agents])
+    return own_actions([owned[name].actions for name in agents], n_actions)
+
+
+def kinds(owned: dict[Any, Own], agents: Iterable[Any], masked: bool) -> tuple[int, ...]:
+    """The kinds of the agents, by their features and, unless there are masks, their actions."""
+    return kinds_of((owned[name].features, None if masked else owned[name].actions) for name in agents)
 
 
 def said(owned: dict[Any, Own], lay: TableLayout, masked: bool, names: tuple[str, ...] | None) -> list[str]:
