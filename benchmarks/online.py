@@ -18,6 +18,7 @@ from ovmse.system.clock import Chunk
 COLLECTED = 8  # episodes between two rounds of updates
 UPDATES = 1, 8  # updates of such a round: one per 8 episodes collected, and one per episode
 MAPS, SEEDS = ("3m", "5m_vs_6m"), (1, 2)
+ACCELERATOR_SEEDS = 1, 32
 ENDLESS = 2**30  # a budget that no run reaches before it is given up
 REPLAY_ENV_STEPS = 20_000
 EPISODES = 500  # of the dataset of the offline phase
@@ -110,7 +111,8 @@ def jobs(options: Options, process: Process) -> list[Job]:
     """With all cores, or on an accelerator."""
     if not process.whole:
         return []
-    counts = SEEDS[:1] if options.quick else SEEDS
+    counts = SEEDS if process.cores else ACCELERATOR_SEEDS
+    counts = counts[:1] if options.quick else counts
     found = []
     for name in options.maps:
         if name in MAPS:
