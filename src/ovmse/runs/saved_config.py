@@ -12,7 +12,7 @@ from ovmse.system.spec_json import as_spec
 
 NEWER = {
     "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
-    "env_seconds", "env_restarts", "schedule_env_steps", "keep_checkpoint", "pretrained_seed",
+    "env_seconds", "env_restarts", "schedule_env_steps", "keep_checkpoint", "pretrained_seed", "log",
 }  # fmt: skip
 """Settings that the `config.json` of an older run lacks."""
 
