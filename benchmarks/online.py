@@ -111,7 +111,7 @@ def jobs(options: Options, process: Process) -> list[Job]:
     """With all cores, or on an accelerator."""
     if not process.whole:
         return []
-    counts = SEEDS if process.cores else ACCELERATOR_SEEDS
+    counts: tuple[int, ...] = SEEDS if process.cores else ACCELERATOR_SEEDS
     counts = counts[:1] if options.quick else counts
     found = []
     for name in options.maps:
