@@ -77,6 +77,9 @@ def test_the_search_lets_the_rest_pass():
         ({"env": "matrix:climbing", "method": "ovmse+omiga"}, None),
         ({"env": "pettingzoo:mpe2.simple_spread_v3"}, None),
         ({"env": "pettingzoo:os"}, "environment 'pettingzoo:os'"),
+        ({"env": "smac:5m_vs_6m"}, None),
+        ({"env": "pymarl:os:system"}, "environment 'pymarl:os:system'"),
+        ({"env": "own:os:system"}, "environment 'own:os:system'"),
         ({"env": "os:system"}, "environment 'os:system'"),
         ({"method": "mine:METHOD"}, "method 'mine:METHOD'"),
         ({"method": "jsrl+mine:METHOD"}, "method 'mine:METHOD'"),
@@ -111,4 +114,5 @@ def test_what_ones_own_modules_import_beside_them_counts(tmp_path, monkeypatch):
     (tmp_path / "own_parts" / "scores.py").write_text("best = 3\n")
     after = trusted_code.checksums(Config(env="own_env:Env"))
     assert [name for name in before if before[name] != after[name]] == ["own_parts.scores"]
-    assert trusted_code.checksums(Config(env="pettingzoo:own_env")) == after
+    for name in ("pettingzoo:own_env", "own:own_env:Env", "pymarl:own_env:Env"):
+        assert trusted_code.checksums(Config(env=name)) == after

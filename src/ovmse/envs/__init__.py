@@ -1,4 +1,4 @@
-"""Environments by name: ``smax:MAP``, ``matrix:GAME``, ``pettingzoo:MODULE``, or your own."""
+"""Environments by name: ``smax:MAP``, ``matrix:GAME``, those of other libraries, or your own."""
 
 import importlib
 import inspect
@@ -14,7 +14,8 @@ from ovmse.system.plugins import BUILDERS, import_own, same_directory
 __all__ = ["AnyEnvironment", "Environment", "HostEnvironment", "check", "is_host", "make", "names"]
 
 HINT = (
-    "Also: 'pettingzoo:MODULE' for a module with parallel_env, 'package.module:attribute' for your own. "
+    "Also: 'pettingzoo:MODULE' for a module with parallel_env, 'pymarl:MODULE:CLASS' for SMAC's interface, 'smac:MAP', "
+    "'smacv2:SCENARIO', and 'package.module:attribute' for your own. "
     "See docs/environments.md."
 )
 _ACCEPTED = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
@@ -23,13 +24,14 @@ _ACCEPTED = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
 def make(name: str, **settings: Any) -> AnyEnvironment:
     """The environment called `name`.
 
-    `name` is ``smax:MAP``, ``matrix:GAME``, ``pettingzoo:MODULE`` (its ``parallel_env``), or
-    ``package.module:attribute`` for a callable of your own that returns an object with the methods of
-    `ovmse.envs.protocol`. `settings` go to it as keyword arguments; the resolved ones are in
-    ``spec.settings``.
+    `name` is ``smax:MAP``, ``matrix:GAME``, one with another prefix of `ovmse.system.plugins.BUILDERS`, or
+    ``package.module:attribute`` (``own:package.module:attribute`` says the same) for a callable of your own that
+    returns an object with the methods of `ovmse.envs.protocol`. `settings` go to it as keyword arguments; the
+    resolved ones are in ``spec.settings``.
 
     Raises `UserError` for unknown names and settings, and for packages that are not installed.
     """
+    name = name.removeprefix("own:")
     prefix, _, rest = name.partition(":")
     if not rest:
         raise unknown("environment", name, names(), HINT)

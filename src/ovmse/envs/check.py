@@ -52,11 +52,10 @@ def check(env: Any, episodes: int = 3, seed: int = 0) -> None:
     """Play `episodes` random episodes of `env` and return if it keeps to the protocol.
 
     Checked: the spec; shapes, dtypes and finiteness of every observation and result (of a host environment's result
-    Python's own numbers will do); a legal action for every
-    agent; an end within ``episode_limit``, terminal or truncated but not both; equal seeds give equal
-    episodes; no automatic reset, as far as it shows. For JAX environments also: `jax.jit` can trace reset and
-    step, both give the same pytree types (else the training loop compiles twice), and `jax.vmap` gives what
-    single calls give.
+    Python's own numbers will do); a legal action for every agent; an end within ``episode_limit``, terminal or
+    truncated but not both; equal seeds give equal episodes, unless the environment says ``repeatable = False``; no
+    automatic reset, as far as it shows. For JAX environments also: `jax.jit` can trace reset and step, both give the
+    same pytree types (else the training loop compiles twice), and `jax.vmap` gives what single calls give.
 
     Raises `UserError` naming the method, field, agent, step and seed of the first breach.
     """
@@ -65,7 +64,8 @@ def check(env: Any, episodes: int = 3, seed: int = 0) -> None:
         _check_spec(env)
         player = _host(env) if is_host(env) else _compiled(env)
         played = [_play(player, seed + i) for i in range(episodes)]
-        _check_equal_episodes(played[0], _play(player, seed, played[0].actions))
+        if getattr(env, "repeatable", True):
+            _check_equal_episodes(played[0], _play(player, seed, played[0].actions))
         _check_no_reset(played)
         if not is_host(env):
             _check_vmap(env, played[0])

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import importlib.metadata
 import inspect
 import io
 import pkgutil
@@ -13,8 +12,8 @@ import numpy as np
 
 from ovmse.core.errors import UserError, check_known, check_positive, unknown
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs.protocol import is_json, unpacked
-from ovmse.system.plugins import import_own
+from ovmse.envs.protocol import is_json, require_json, unpacked
+from ovmse.system.plugins import import_own, version_of
 
 WIN_KEYS = ("won", "battle_won")
 INSTALL = "pip install 'ovmse[pettingzoo]'"
@@ -189,13 +188,10 @@ def from_module(
     source = _import(name, module)
     known = _settings_of(source)
     own: dict[str, Any] = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key}
-    for key, value in settings.items():
+    require_json(name, settings)
+    for key in settings:
         if known is not None and key not in known:
             raise unknown(f"setting of {name}", key, [*known, *own])
-        if not is_json(value):
-            raise UserError(
-                f"setting {key!r} of {name} must be a JSON value, to be written to datasets; got {value!r}."
-            )
     resolved = {**{k: v for k, v in (known or {}).items() if is_json(v)}, **settings}
     limit = resolved.get("max_cycles") if episode_limit is None else episode_limit
     if limit is None:
@@ -205,7 +201,7 @@ def from_module(
     except (TypeError, AssertionError) as error:
         raise UserError(f"{name} could not be made with the settings {settings}: {error}") from error
     own["episode_limit"] = limit
-    return ParallelTeam(env, name=name, version=_version(module), settings=resolved, **own)
+    return ParallelTeam(env, name=name, version=version_of(module), settings=resolved, **own)
 
 
 def _import(name: str, module: str) -> Any:
@@ -235,12 +231,6 @@ def _settings_of(source: Any) -> dict[str, Any] | None:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return {p.name: p.default for p in parameters}
     return None
-
-
-def _version(module: str) -> str:
-    top = module.partition(".")[0]
-    distributions = importlib.metadata.packages_distributions().get(top)
-    return f"{distributions[0]} {importlib.metadata.version(distributions[0])}" if distributions else f"{top} unknown"
 
 
 def _spaces_of(name: str, env: Any, agent: str) -> tuple[Any, Any, int]:

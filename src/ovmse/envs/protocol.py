@@ -1,6 +1,7 @@
 """The two shapes of environment, one that JAX can compile, one that runs on the host; checks of what they return."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,6 +63,15 @@ def is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def require_json(name: str, settings: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a setting of an environment that JSON can't hold."""
+    for key, value in settings.items():
+        require(
+            is_json(value),
+            f"setting {key!r} of {name} must be a JSON value, to be written to datasets; got {value!r}.",
+        )
 
 
 def unpacked(call: str, returned: Any, length: int) -> tuple[Any, ...]:

@@ -12,17 +12,19 @@ from pathlib import Path
 
 from ovmse.config import Config
 from ovmse.core.errors import UserError
-from ovmse.system.plugins import KNOWN_MODULES
-
-KNOWN_WORLDS = ("smax", "matrix")
+from ovmse.system.plugins import KNOWN_MODULES, module_of
 
 
 def names_of_code(config: Config) -> list[str]:
     """What of a configuration is not ovmse's own, or a known library's."""
-    prefix, _, rest = config.env.partition(":")
-    known = prefix in KNOWN_WORLDS or (prefix == "pettingzoo" and rest.partition(".")[0] in KNOWN_MODULES)
-    found = [] if known else [f"the environment {config.env!r}"]
+    found = [f"the environment {config.env!r}"] if _own_module(config) else []
     return found + [f"the method {name!r}" for name in own_methods(config)]
+
+
+def _own_module(config: Config) -> str | None:
+    """The module of the environment, where that is neither ovmse's own nor a known library's."""
+    module = module_of(config.env)
+    return None if module is None or module.partition(".")[0] in KNOWN_MODULES else module
 
 
 def own_methods(config: Config) -> list[str]:
@@ -33,9 +35,7 @@ def own_methods(config: Config) -> list[str]:
 def checksums(config: Config) -> dict[str, str]:
     """The beginning of the SHA-256 of each file of the user's own that a configuration runs: the modules that it names,
     which are imported, and those beside them that these import in turn, as far as their ``import`` lines tell."""
-    prefix, _, rest = config.env.partition(":")
-    env = [] if prefix in KNOWN_WORLDS or rest.partition(".")[0] in KNOWN_MODULES else [prefix]
-    names = [rest if name == "pettingzoo" else name for name in env]
+    names = [module] if (module := _own_module(config)) else []
     names += [name.partition(":")[0] for name in own_methods(config)]
     files: dict[str, Path] = {}
     for name in names:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,25 @@ BUILDERS = {
     "smax": "ovmse.envs.smax:Smax",
     "matrix": "ovmse.envs.matrix:MatrixGame",
     "pettingzoo": "ovmse.envs.pettingzoo:from_module",
+    "pymarl": "ovmse.envs.pymarl:from_class",
+    "smac": "ovmse.envs.starcraft:smac",
+    "smacv2": "ovmse.envs.starcraft:smacv2",
 }
 """Environments of this package, by the prefix of their names; here, where naming one brings no JAX."""
 
-KNOWN_MODULES = ("pettingzoo", "mpe2")
-"""Libraries of PettingZoo's environments, which run without being trusted: as installed, never from a directory."""
+KNOWN_MODULES = ("pettingzoo", "mpe2", "magent2", "lbforaging", "rware")
+"""Libraries of environments, which run without being trusted: as installed, never from a directory."""
+
+NAMING_A_MODULE = ("pettingzoo", "pymarl", "gymnasium", "own")
+"""Prefixes behind which an environment's name goes on with the module that its code is in."""
+
+
+def module_of(env: str) -> str | None:
+    """The module that an environment's name names; None where it is one of ours, or of a package that we depend on."""
+    prefix, _, rest = env.partition(":")
+    if prefix in NAMING_A_MODULE:
+        return rest.partition(":")[0]
+    return None if prefix in BUILDERS else prefix
 
 
 def import_own(kind: str, name: str, module: str) -> ModuleType:
@@ -39,6 +54,16 @@ def import_own(kind: str, name: str, module: str) -> ModuleType:
         raise
     except BaseException as error:  # whatever a module of the user's own raises, an exit included
         raise UserError(f"{kind} {name!r}: can't import {module!r}: {error!r}.") from error
+
+
+def version_of(module: str) -> str:
+    """The distribution that a module is installed by and its version, such as ``mpe2 1.1.1``.
+
+    module: with or without an attribute behind a colon.
+    """
+    top = module.partition(":")[0].partition(".")[0]
+    distributions = importlib.metadata.packages_distributions().get(top)
+    return f"{distributions[0]} {importlib.metadata.version(distributions[0])}" if distributions else f"{top} unknown"
 
 
 @contextlib.contextmanager

@@ -44,11 +44,11 @@ class Display(ProgressBar):
 
     def handover(self, found: dict[str, Any]) -> None:
         """What the handover check found."""
-        agree = all(seed["agree"] for seed in found["seeds"])
-        self.say(
-            f"handover: {found['episodes']} greedy episodes per seed, before and after "
-            + ("agree exactly" if agree else "DIFFER: the switch changed the team")
-        )
+        agree = [seed["agree"] for seed in found["seeds"]]
+        verdict = "agree exactly" if all(agree) else "DIFFER: the switch changed the team"
+        if None in agree:
+            verdict = "can't be compared: no seed repeats this environment's episodes"
+        self.say(f"handover: {found['episodes']} greedy episodes per seed, before and after {verdict}")
 
     def rolled_back(self, rows: list[dict[str, Any]], past: list[dict[str, Any]]) -> None:
         """The guard sends the seeds of these rows back to their offline policy. past: all rows of the run."""

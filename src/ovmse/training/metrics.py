@@ -79,8 +79,13 @@ def monitor_row(reading: MonitorReading | None, seed: int, method: Method, onlin
     }
 
 
-def handover_report(before: Scores, after: Scores, config: Config, has_win: bool) -> dict[str, Any]:
-    """The handover check: greedy scores of the same episodes just before and just after the switch, by seed."""
+def handover_report(
+    before: Scores, after: Scores, config: Config, has_win: bool, repeatable: bool = True
+) -> dict[str, Any]:
+    """The handover check: greedy scores of the same episodes just before and just after the switch, by seed.
+
+    repeatable: whether there are the same episodes, in this environment; else agreement can't be told (null).
+    """
     seeds = []
     for i in range(config.seeds):
         same = all(np.array_equal(b[i], a[i]) for b, a in zip(before, after, strict=True))
@@ -92,7 +97,7 @@ def handover_report(before: Scores, after: Scores, config: Config, has_win: bool
                 "win_rate_after": now["win_rate"],
                 "return_before": was["return"],
                 "return_after": now["return"],
-                "agree": same,
+                "agree": same if repeatable else None,
                 "max_abs_return_difference": float(np.abs(before.returns[i] - after.returns[i]).max()),
             }
         )

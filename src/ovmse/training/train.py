@@ -108,7 +108,8 @@ def hand_over(run: Run, states: SeedBatches) -> SeedBatches:
     switch = over_seeds(lambda state, data: handover(config, spec, method, state, data), config.seeds)
     states = switch(states, run.data)
     if before is not None:
-        found = metrics.handover_report(before, play(run, states), config, spec.has_win)
+        repeatable = getattr(run.task.env, "repeatable", True)
+        found = metrics.handover_report(before, play(run, states), config, spec.has_win, repeatable)
         files.write_json(run.out / "handover.json", found)
         run.display.handover(found)
     save(run, states, handover=True)
