@@ -217,7 +217,11 @@ def test_the_newer_form_of_step_is_taken(lab):
     [
         ("pymarl:lab:Skirmisch", {}, "unknown attribute of lab 'Skirmisch'. Did you mean 'Skirmish'"),
         ("pymarl:lab", {}, "expected pymarl:MODULE:CLASS"),
-        ("pymarl:lab:Skirmish", {"healthy": 3}, "unknown setting of pymarl:lab:Skirmish 'healthy'. Did you mean 'health'"),
+        (
+            "pymarl:lab:Skirmish",
+            {"healthy": 3},
+            "unknown setting of pymarl:lab:Skirmish 'healthy'. Did you mean 'health'",
+        ),
         ("pymarl:lab:Skirmish", {"reward": "max"}, "unknown reward 'max'"),
         ("pymarl:lab:Skirmish", {"at_limit": "lost"}, "unknown at_limit 'lost'"),
         ("pymarl:lab:Skirmish", {"map_name": print}, "must be a JSON value"),
