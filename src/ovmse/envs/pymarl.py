@@ -179,15 +179,14 @@ class MultiAgentTeam:
         return _observe(obs, obs.ravel().copy() if state is None else state, avail)
 
     def _learn(self) -> Habits:
-        """Play an episode, and again with the same seed and actions: as it is then, and made anew."""
-
-        def played(fresh: bool, actions: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-            self.habits, self._stale = Habits(False, True, True, False), fresh
-            return trial.play(self, actions)
-
-        rows, actions = played(True, [])
-        kept = trial.same(rows, played(False, actions)[0])
-        fresh = not kept and trial.same(rows, played(True, actions)[0])
+        """Play an episode, two others, and the first again by the same actions; where that differs, then made anew."""
+        self.habits, self._stale = Habits(False, True, True, False), True
+        rows, actions = trial.play(self)
+        for other in (1, 2):
+            trial.play(self, other)
+        kept = trial.same(rows, trial.play(self, 0, actions)[0])
+        self._stale = True
+        fresh = not kept and trial.same(rows, trial.play(self, 0, actions)[0])
         return Habits(fresh, kept or fresh, self._has_win, self._talks)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ovmse.envs.protocol import HostEnvironment
 
-STEPS = 200  # at most, of a trial
+STEPS = 200  # at most, of an episode
 
 
 class Crashed(Exception):
@@ -27,14 +27,16 @@ class Habits(NamedTuple):
     talks: bool
 
 
-def play(env: HostEnvironment, actions: Sequence[np.ndarray] = ()) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def play(
+    env: HostEnvironment, seed: int = 0, actions: Sequence[np.ndarray] = ()
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Play an episode, by these actions or at random, up to its end, a crash, or `STEPS`.
 
     Returns:
         The numbers of every row and step in the order in which they came, and the actions.
     """
-    rng, played = np.random.default_rng(0), list[np.ndarray]()
-    observation = env.reset_host(0)
+    rng, played = np.random.default_rng(seed), list[np.ndarray]()
+    observation = env.reset_host(seed)
     seen = [np.asarray(x) for x in observation]
     for t in range(min(env.spec.episode_limit, STEPS, len(actions) or STEPS)):
         played.append(actions[t] if actions else _any_legal(rng, observation.avail))
@@ -42,6 +44,10 @@ def play(env: HostEnvironment, actions: Sequence[np.ndarray] = ()) -> tuple[list
             observation, result = env.step_host(played[-1])
         except Crashed:
             break
+        except Exception:
+            if not actions:
+                raise
+            break  # what was legal in the first episode is not in this one
         seen += [np.asarray(x) for x in (*observation, *result)]
         if result.terminal or result.truncated:
             break

@@ -16,6 +16,7 @@ BUILDERS = {
     "smax": "ovmse.envs.smax:Smax",
     "matrix": "ovmse.envs.matrix:MatrixGame",
     "pettingzoo": "ovmse.envs.pettingzoo:from_module",
+    "gymnasium": "ovmse.envs.gymnasium:from_id",
     "pymarl": "ovmse.envs.pymarl:from_class",
     "smac": "ovmse.envs.starcraft:smac",
     "smacv2": "ovmse.envs.starcraft:smacv2",
