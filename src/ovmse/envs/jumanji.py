@@ -25,7 +25,7 @@ class World(NamedTuple):
 
     package: under `ROUTING`. generator: the class of its generator, under the package. settings: the generator's, as
     the registered environment has them. look: (environment, state, observation) → observations and state. won: whether
-    a state is the task's fulfilment; None where there is no such thing.
+    a state is the end of the task that was wanted; None where there is no such thing.
     """
 
     package: str
