@@ -14,8 +14,9 @@ from ovmse.system.plugins import BUILDERS, import_own, same_directory
 __all__ = ["AnyEnvironment", "Environment", "HostEnvironment", "check", "is_host", "make", "names"]
 
 HINT = (
-    "Also: 'pettingzoo:MODULE' for a module with parallel_env, 'pymarl:MODULE:CLASS' for SMAC's interface, 'smac:MAP', "
-    "'smacv2:SCENARIO', and 'package.module:attribute' for your own. "
+    "Also: 'pettingzoo:MODULE' for a module with parallel_env, 'gymnasium:MODULE:ID', 'pymarl:MODULE:CLASS' for SMAC's "
+    "interface, 'smac:MAP', 'smacv2:SCENARIO', 'jumanji:NAME', 'jaxmarl:NAME', "
+    "and 'package.module:attribute' for your own. "
     "See docs/environments.md."
 )
 _ACCEPTED = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}

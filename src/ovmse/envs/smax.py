@@ -7,12 +7,12 @@ import sys
 import types
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from ovmse.core.errors import check_known, check_positive
 from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
+from ovmse.envs.compiled import strongly_typed
 
 
 class Smax:
@@ -73,7 +73,7 @@ class Smax:
     def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:
         """A new battle and what the team sees of it."""
         obs, state = self._env.reset(key)
-        state = _strongly_typed(state)
+        state = strongly_typed(state)
         return state, self._observe(obs, state)
 
     def step(
@@ -83,7 +83,7 @@ class Smax:
         agents = self._env.agents
         moves = dict(zip(agents, action.astype(jnp.int32), strict=True))
         obs, state, rewards, _, _ = self._env.step_env(key, state, moves)
-        state = _strongly_typed(state)
+        state = strongly_typed(state)
         ally_lives = jnp.any(state.state.unit_alive[: self.spec.n_agents])
         enemy_lives = jnp.any(state.state.unit_alive[self.spec.n_agents :])
         decided = ~(ally_lives & enemy_lives)
@@ -127,11 +127,6 @@ class Smax:
 def map_names() -> list[str]:
     """The maps that the installed jaxmarl knows."""
     return list(_jaxmarl()[1])
-
-
-def _strongly_typed(state: EnvState) -> EnvState:
-    """Without weak types: jaxmarl has them in other leaves after reset than after a step."""
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
 
 def _jaxmarl() -> tuple[Any, dict[str, Any]]:

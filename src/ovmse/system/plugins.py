@@ -17,6 +17,8 @@ BUILDERS = {
     "matrix": "ovmse.envs.matrix:MatrixGame",
     "pettingzoo": "ovmse.envs.pettingzoo:from_module",
     "gymnasium": "ovmse.envs.gymnasium:from_id",
+    "jumanji": "ovmse.envs.jumanji:JumanjiTeam",
+    "jaxmarl": "ovmse.envs.jaxmarl:JaxMarlTeam",
     "pymarl": "ovmse.envs.pymarl:from_class",
     "smac": "ovmse.envs.starcraft:smac",
     "smacv2": "ovmse.envs.starcraft:smacv2",
