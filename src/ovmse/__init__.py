@@ -5,6 +5,7 @@ A dataset goes in, a team is pre-trained on it, handed over, fine-tuned online, 
     import ovmse
 
     result = ovmse.train(ovmse.Config(env="smax:3m", method="ovmse", data="smax-3m-medium"))
+    ovmse.Run(result.out).plot()
 
 The names are loaded when they are first used, so that importing the package takes no time.
 """
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ovmse.ope.select import select as select
     from ovmse.ope.settings import Selecting as Selecting
     from ovmse.policy.load import load as load
+    from ovmse.run import Run as Run
     from ovmse.training.train import Result as Result, train as train
     from ovmse.tuning.search import tune as tune
     from ovmse.tuning.settings import Tuning as Tuning
@@ -67,6 +69,7 @@ _PLACES = {
     "ope.select": ("select",),
     "ope.settings": ("Selecting",),
     "policy.load": ("load",),
+    "run": ("Run",),
     "training.train": ("Result", "train"),
     "tuning.search": ("tune",),
     "tuning.settings": ("Tuning",),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ovmse.core.errors import UserError, check_known, check_positive, check_seed, check_share, option
-from ovmse.core.literals import MixerName
+from ovmse.core.literals import MixerName, TrackerName
 
 
 def check_numbers(settings: Any, shares: Collection[str] = ()) -> None:
@@ -144,12 +144,17 @@ class Config:
     offline policy; in win rate (0.1 is 10 points) or, without wins, as a share of |return|. None: no guard"""
     guard_patience: int = 2
     """online evaluations in a row that are so far below, until the guard acts"""
+    log: tuple[TrackerName, ...] = ()
+    """a tracker that the metrics are sent to, too: tensorboard, wandb, mlflow or trackio (docs/python.md); may be
+    repeated"""
     allow_version_mismatch: bool = False
     """learn from a dataset that another version of the environment, or other settings, made"""
 
     def __post_init__(self) -> None:
         if self.guard_margin is not None and not 0.0 < self.guard_margin <= 1.0:
             raise UserError(f"--guard-margin must be above 0 and at most 1, such as 0.1; got {self.guard_margin}.")
+        for name in self.log:
+            check_known("tracker", name, get_args(TrackerName))
         check_numbers(self)
         if self.pretrained_seed is not None and self.pretrained is None:
             raise UserError("--pretrained-seed names a seed of the run that --pretrained names; give both.")

@@ -1,6 +1,8 @@
 """Progress: a bar with the time left in a terminal, a line every 20 seconds elsewhere, nothing without a console."""
 
 import io
+import sys
+import types
 
 import pytest
 from rich.console import Console
@@ -63,6 +65,46 @@ def test_what_is_over_soon_shows_no_bar(wait, seconds, shown):
     for _ in progress.track(range(3), "reading", 3, lambda _: 1, console):
         wait(seconds / 2)
     assert ("reading" in console.file.getvalue()) == shown
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """What the cell of a notebook shows, output by output, as IPython's displays that can be changed have it."""
+    shown = []
+
+    class Handle:
+        def __init__(self, content):
+            self.place = len(shown)
+            shown.append(content["text/plain"])
+
+        def update(self, content, raw):
+            shown[self.place] = content["text/plain"]
+
+    display = types.ModuleType("IPython.display")
+    display.display = lambda content, raw, display_id: Handle(content)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    return shown
+
+
+def test_a_notebook_shows_one_output_that_changes_in_place(wait, notebook):
+    with progress.ProgressBar(Console(force_jupyter=True)) as bar:
+        bar.begin("offline", 4)
+        wait(1)
+        bar.update(1, "1/4 updates")
+        assert notebook == ["offline ━━━━━━────────────────── 1/4 updates, 3 s left"]
+        bar.say("an evaluation \x1b[2J")
+        wait(0.1)
+        bar.update(2, "2/4 updates", "soon")
+        assert notebook[0].endswith("3 s left")  # it is not drawn more often than it can be seen
+    assert notebook == ["an evaluation \\x1b[2J\noffline ━━━━━━━━━━━━──────────── 2/4 updates, soon"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(1.0, []), (3.0, [""])])
+def test_in_a_notebook_too_a_bar_that_waits_leaves_nothing(wait, notebook, seconds, shown):
+    for _ in progress.track(range(3), "reading", 3, lambda _: 1, Console(force_jupyter=True)):
+        wait(seconds / 2)
+    assert notebook == shown
 
 
 def test_without_a_console_nothing_is_shown(wait, capsys):

@@ -11,6 +11,9 @@ MixerName = Literal["qmix", "linear", "vdn"]
 TeamChoice = Literal["last", "offline", "safe"]
 """A run's team: the one at its end, the one that left the offline phase, or of both the one the guard would deploy."""
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+"""What the metrics of a run are sent to as they are written."""
+
 
 def parse_value(text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
     """The value that a text stands for: a literal, a bare word as text, or a call of one of `makers` by its name.

@@ -164,11 +164,23 @@ def _write(figure: Figure, outlined: str, stem: Path, write: Write) -> tuple[Pat
     """Have the files of a laid-out figure written, of which `outlined` is the SVG."""
     svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
     write(svg, outlined.replace("fill: none", "fill: #ffffff", 1).encode())  # the figure's own patch comes first
+    write(png, png_of(figure, dpi=180))
+    return svg, png
+
+
+def png_of(figure: Figure, dpi: int) -> bytes:
+    """A figure as PNG, on white."""
     drawn = io.BytesIO()
     with matplotlib.rc_context(THEME):
-        figure.savefig(drawn, format="png", facecolor="white", dpi=180, metadata={"Software": None})
-    write(png, drawn.getvalue())
-    return svg, png
+        figure.savefig(drawn, format="png", facecolor="white", dpi=dpi, metadata={"Software": None})
+    return drawn.getvalue()
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        return png_of(self, dpi=110)
 
 
 class Picture(NamedTuple):

@@ -10,7 +10,18 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ovmse.render.draw import INK, MUTED, PALETTE, THEME, draw_curve, progress_axis, say_in, score_axis
+from ovmse.render.draw import (
+    INK,
+    MUTED,
+    PALETTE,
+    THEME,
+    NotebookFigure,
+    draw_curve,
+    progress_axis,
+    say_in,
+    score_axis,
+    style_of,
+)
 from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted_series, rolled_back, score_name, series
 from ovmse.stats.estimates import Curve, curve
 
@@ -25,6 +36,7 @@ Q_LINES: Lines = {
     "monitor_offline_value": ("frozen offline value, same steps", {"color": PALETTE[1], "linestyle": "--"}),
     "q_tot": ("Q_tot, training batches", {"color": PALETTE[2], "linestyle": "-."}),
 }
+SHARES = ("win_rate", "memory_active_share", "monitor_agreement", "lambda")
 SHARE_LINES: Lines = {
     "memory_active_share": ("share of targets the memory wins", {"color": PALETTE[1], "linestyle": "-"}),
     "monitor_agreement": ("greedy actions as offline", {"color": PALETTE[0], "linestyle": ":"}),
@@ -44,23 +56,44 @@ def draw_mean(ax: Axes, run: RunRecord, phase: str, name: str, **style: Any) -> 
         draw_curve(ax, mean_curve(found), **style)
 
 
-def learning_figure(run: RunRecord) -> Figure:
-    """Win rate (where there is one) and return over training: seeds thin, their interquartile mean thick."""
-    scores = ("win_rate", "return") if score_name(run) == "win_rate" else ("return",)
+def learning_figure(run: RunRecord, fields: Sequence[str] | None = None) -> Figure:
+    """Fields of metrics.jsonl over training, a row each: seeds thin, their interquartile mean thick.
+
+    fields: by default win rate, where there is one, and return. One at least must have been measured.
+    """
+    scores = fields or (("win_rate", "return") if score_name(run) == "win_rate" else ("return",))
     phases = [p for p in PROGRESS if any(series(run.traces(p), s) for s in scores)]
     with matplotlib.rc_context(THEME):
-        figure = Figure(figsize=(9, 0.9 + 2.3 * len(scores)), layout="constrained")
+        figure = NotebookFigure(figsize=(9, 0.9 + 2.3 * len(scores)), layout="constrained")
         rows = panel_rows(figure, phases, [1.0] * len(scores))
         for row, score in zip(rows, scores, strict=True):
             for phase, ax in row.items():
                 _draw_seeds(ax, run, phase, score)
-            score_axis(row[phases[0]], score)
-            row[phases[0]].set_ylabel(SCORE_LABELS[score])
+            field_axis(row[phases[0]], score)
             if len(phases) == 2 and (past := counted_series(run, "offline", score)):
                 row["online"].axhline(float(mean_curve(past).middle[-1]), **BEFORE)
         finish_x(rows)
         _learning_legend(figure, run, len(phases) == 2)
     return figure
+
+
+def field_axis(ax: Axes, name: str) -> None:
+    """A labelled y axis for a field of metrics.jsonl."""
+    score_axis(ax, name if name in SHARES else "return")
+    ax.set_ylabel(SCORE_LABELS.get(name, name.replace("_", " ")))
+
+
+def draw_field(ax: Axes, run: RunRecord, phase: str, name: str, label: str, **style: Any) -> None:
+    """A field over one phase on axes of somebody's own: the curve of the seeds that count, its interval as a band.
+
+    style: of the line, as matplotlib's `plot` takes it; by default the colour after those that are there.
+    """
+    drawn = len(ax.get_legend_handles_labels()[1])
+    draw_mean(ax, run, phase, name, **{**style_of(drawn), "label": label, **style})
+    field_axis(ax, name)
+    progress_axis(ax, X_LABELS[phase], ticks=6)
+    if drawn:
+        ax.legend()
 
 
 def q_value_figure(run: RunRecord) -> Figure | None:

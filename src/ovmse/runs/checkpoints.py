@@ -52,7 +52,7 @@ class About(TypedDict):
 
 FREE = {
     "type", "out", "data", "pretrained", "checkpoint_minutes", "checkpoints_kept", "env_seconds", "env_restarts",
-    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint",
+    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint", "log",
 }  # fmt: skip
 """Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
 BUDGETS = {"offline_updates", "online_env_steps"}
@@ -199,7 +199,7 @@ def tidy(out: Path) -> None:
     but the one that its summary names; nothing in a directory that is no run's. Only for the holder of the lock."""
     if not is_run(out):
         return
-    for path in (*out.glob(".*.*"), *(out / "teams").glob(".*.*")):
+    for path in (*out.glob(".*.*"), *(out / "teams").glob(".*.*"), *(out / "trackers").glob(".*.*")):
         if HALF_WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
     for path in (out / FOLDER).glob(".*.*"):

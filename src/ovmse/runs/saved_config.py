@@ -11,7 +11,7 @@ from ovmse.system.files import as_type, check_tree, read_json, typed
 
 NEWER = {
     "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
-    "env_seconds", "env_restarts", "schedule_env_steps", "keep_checkpoint",
+    "env_seconds", "env_restarts", "schedule_env_steps", "keep_checkpoint", "log",
 }  # fmt: skip
 """Settings that the `config.json` of an older run lacks."""
 

@@ -13,6 +13,8 @@ from rich.segment import Segment
 
 LINE_SECONDS = 20.0  # the longest silence where there is no terminal
 PATIENCE_SECONDS = 2.0
+REDRAW_SECONDS = 0.25
+BAR = 24  # characters
 Item = TypeVar("Item")
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What steers a terminal, or the direction of text, and halves of characters: everything but lines and tabs."""
@@ -63,8 +65,40 @@ def duration(seconds: float | int) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+class Cell:
+    """The output of a notebook's cell: lines that stay, and under them one that changes in place."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.last, self.drawn = "", 0.0
+        self.handle: Any = None
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.lines.append(text)
+        self.draw()
+
+    def change(self, last: str) -> None:
+        """What stands in the last line from now on; drawn four times a second at most."""
+        self.last = last
+        if time.monotonic() - self.drawn > REDRAW_SECONDS:
+            self.draw()
+
+    def draw(self) -> None:
+        """Have the notebook show it as it is."""
+        from IPython.display import display  # here, since only a notebook has it
+
+        content = {"text/plain": printable("\n".join(filter(None, (*self.lines, self.last))))}
+        if self.handle is None:
+            self.handle = display(content, raw=True, display_id=True)
+        else:
+            self.handle.update(content, raw=True)
+        self.drawn = time.monotonic()
+
+
 class ProgressBar:
-    """Work under way: a bar with the time left in a terminal, a line every 20 s elsewhere, nothing without a console.
+    """Work under way: a bar with the time left in a terminal or a notebook, a line every 20 s elsewhere, nothing
+    without a console.
 
     One piece of work after the other begins, with a bar each. patience: seconds until the bar appears, which then goes
     away with the work.
@@ -73,6 +107,7 @@ class ProgressBar:
     def __init__(self, console: Console | None = None, patience: float = 0.0):
         self.console, self.patience = console, patience
         self.live = False
+        self.cell = Cell() if console is not None and console.is_jupyter else None
         self.name, self.first, self.began, self.last_line = "", 0, 0.0, 0.0
         self.total: int | None = None
         fields = ("{task.description}", "{task.fields[at]}", "{task.fields[left]}")
@@ -90,6 +125,9 @@ class ProgressBar:
         if self.live:
             self.bars.stop()
         self.live = False
+        if self.cell and self.cell.last:
+            self.cell.last = "" if self.patience else self.cell.last
+            self.cell.draw()
 
     def begin(self, name: str, total: int | None, done: int = 0, left: str = "") -> None:
         """A piece of work begins, or goes on at `done`. total: None where it is not known; left: shown at first."""
@@ -106,6 +144,10 @@ class ProgressBar:
         if left is None:
             left = f"{self._left(done)} left"
         self.bars.update(self.task, description=self.name, total=self.total, completed=done, at=at, left=left)
+        if self.cell:
+            if self.elapsed() >= self.patience:
+                self.cell.change(f"{self.name} {self._drawn(done)} " + ", ".join(filter(None, (at, left))))
+            return
         if self.live and self.elapsed() > self.patience:
             self.bars.start()
         if not self.live and time.monotonic() - self.last_line > LINE_SECONDS:
@@ -116,10 +158,17 @@ class ProgressBar:
             return "?"
         return duration(self.elapsed() * (self.total - done) / (done - self.first))
 
+    def _drawn(self, done: float | int) -> str:
+        full = round(BAR * min(1.0, done / self.total)) if self.total else 0
+        return "━" * full + "─" * (BAR - full)
+
     def say(self, text: str) -> None:
         """A line that stays."""
         self.last_line = time.monotonic()
-        say(self.console, text)
+        if self.cell:
+            self.cell.say(text)
+        else:
+            say(self.console, text)
 
 
 def track(

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ovmse.core.errors import typed_command
 from ovmse.system.clock import Clock
-from ovmse.system.progress import ProgressBar, duration
+from ovmse.system.progress import ProgressBar, Terminal, duration
 
 LONGER = {"offline": "--offline-updates N", "online": "--online-env-steps N"}
 
@@ -79,6 +79,12 @@ class Display(ProgressBar):
         if speed.get("checkpoint"):
             longer = LONGER[rows[-1]["phase"]]
             self.say(f"      {typed_command('train', '--resume', out)} {longer} (to train it for longer)")
+
+
+def default_display() -> Display:
+    """What is shown where nobody said where: a notebook shows progress, all else nothing."""
+    console = Terminal()
+    return Display(console if console.is_jupyter else None)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

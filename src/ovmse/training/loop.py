@@ -8,7 +8,7 @@ from ovmse.learning.parallel import SeedBatches
 from ovmse.learning.phases import Phase
 from ovmse.runs.metrics_file import PROGRESS
 from ovmse.system.clock import Chunk, Pace
-from ovmse.training import failure_report
+from ovmse.training import failure_report, listeners
 from ovmse.training.resume import save_when_due
 from ovmse.training.run import Run, evaluate
 
@@ -57,6 +57,7 @@ def run_phase(run: Run, states: SeedBatches, phase: PhaseLoop) -> SeedBatches:
     while True:
         if phase.is_due(run.rows, done):
             states = evaluate(run, states)
+            listeners.tell(run, states)
         if done >= phase.budget:
             return states
         save_when_due(run, states)

@@ -1,9 +1,9 @@
 """A run under way: what it holds fixed, what it carries on, and how it is evaluated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,17 @@ class Task:
     needed_bytes: dict[str, int]
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """Who is told of the metrics of a run."""
+
+    def tell(self, rows: Sequence[dict[str, Any]]) -> None:
+        """New rows were written. rows: all of the run so far."""
+
+    def close(self, ended: bool) -> None:
+        """Nothing more comes. ended: the run did not stop or fail."""
+
+
 class Run(NamedTuple):
     """A run's fixed parts and its record under way.
 
@@ -53,7 +64,7 @@ class Run(NamedTuple):
     data: the dataset, as a replay that is full.
     watch: the monitor, for batches of (team, frozen team) and the dataset.
     send_back: the guard's return to the offline team, for batches of states beside batches of flags.
-    rows: the metrics so far. online_logs: one writer per seed, if any.
+    rows: the metrics so far. listeners: who is told of them. online_logs: one writer per seed, if any.
     due: when a checkpoint is. clock, display, stop: time, what the user sees, and whether to stop.
     """
 
@@ -67,6 +78,7 @@ class Run(NamedTuple):
     watch: Callable[[SeedBatches, Replay], SeedBatches]
     send_back: Callable[..., SeedBatches]
     rows: list[dict[str, Any]]
+    listeners: list[Listener]
     online_logs: list[DatasetWriter]
     due: Interval
     clock: Clock

@@ -13,6 +13,7 @@ from ovmse.system import jax_setup
 from ovmse.training import memory, rollback
 from ovmse.training.pretrained import check_pretrained
 from ovmse.training.run import Task
+from ovmse.training.trackers import check_trackers
 
 
 def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open) -> Task:
@@ -21,6 +22,7 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
     open_dataset: reads the dataset by its name or directory; whoever checks many runs may keep what was read.
     Raises `UserError` naming what does not.
     """
+    check_trackers(config.log)
     jax_setup.use()
     method = change_method(methods.find(config.method), config.change)
     env = envs.make(config.env, **parse_settings(config.env_settings))

@@ -14,7 +14,8 @@ from ovmse.system import files, lock, pytree_files
 from ovmse.system.signals import Interrupted, Stop
 from ovmse.training import metrics, online_log, rollback
 from ovmse.training.continuation import schedules_as_begun
-from ovmse.training.display import Display
+from ovmse.training.display import Display, default_display
+from ovmse.training.listeners import OnRow, listening
 from ovmse.training.loop import run_phase
 from ovmse.training.offline_phase import offline_phase
 from ovmse.training.online_phase import online_phase
@@ -40,7 +41,11 @@ class Result:
 
 
 def train(
-    config: Config, display: Display | None = None, resume: bool = False, allow_inexact_resume: bool = False
+    config: Config,
+    display: Display | None = None,
+    resume: bool = False,
+    allow_inexact_resume: bool = False,
+    on_row: OnRow | None = None,
 ) -> Result:
     """Run a configuration to its end and write everything into ``config.out``.
 
@@ -50,40 +55,46 @@ def train(
 
     Args:
         config: what to run.
-        display: where progress is shown; None: nowhere.
+        display: where progress is shown; None: in a notebook under its cell, elsewhere nowhere.
         resume: go on with the run that is in ``config.out``.
         allow_inexact_resume: go on also on another machine or with other versions, where it can't be bit for bit.
+        on_row: called with each row of metrics once it is written (docs/metrics.md), such as ``print``. A run that goes
+            on calls it with its new rows alone.
 
     Returns:
         The rows of metrics and the last teams, which are in the run's directory, too.
 
     Raises:
-        UserError: on bad input, before anything is written; where learning came to a halt; where a file can't be
-            written.
+        UserError: on bad input, before anything is written; where learning came to a halt; where `on_row` raised, with
+            the run saved; where a file can't be written.
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with the run saved.
     """
     out = config.out or directory.next_free(f"{config.env}-{config.method}")
     config = schedules_as_begun(replace(config, out=out), out) if resume else replace(config, out=out)
-    task, display = setup(config), display or Display()
+    task, display = setup(config), display or default_display()
     if checkpoints.is_run(out):
         files.check_tree(out)
     else:
         directory.create(out)
     with directory.writable(out), lock.held(out, display.say):
         try:
-            return finish(*run_phases(task, display, resume, allow_inexact_resume))
+            return finish(*run_phases(task, display, resume, allow_inexact_resume, on_row))
         except KeyboardInterrupt as stop:  # a second Ctrl-C
             raise Interrupted(out, at_once=True) from stop
 
 
 def run_phases(
-    task: Task, display: Display, resume: bool = False, allow_inexact_resume: bool = False
+    task: Task,
+    display: Display,
+    resume: bool = False,
+    allow_inexact_resume: bool = False,
+    on_row: OnRow | None = None,
 ) -> tuple[Run, SeedBatches]:
     """All phases of a run in `task.config.out`, up to its last states; a resumed run goes on in the middle."""
     with Stop(display.stopping) as stop:
         run, states = start_run(task, display, stop, resume, allow_inexact_resume)
         task.dataset = None  # from here on it is in `run.data`
-        with display, online_log.kept_on_failure(run.online_logs):
+        with display, online_log.kept_on_failure(run.online_logs), listening(run, on_row):
             if task.method.offline_loss is not None and states[0].phase is Phase.OFFLINE:
                 states = load_pretrained(run, states) if task.config.pretrained else pretrain(run, states)
             if task.method.online_target is not None:
