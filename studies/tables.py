@@ -103,6 +103,59 @@ def claims_arms(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(("map", "arm", "runs", "before", "mean online", "last fifth"), shown) + "\n"
 
 
+def by_arm(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The lines of each arm."""
+    return {arm: [line for line in lines if line["arm"] == arm] for arm in sorted({line["arm"] for line in lines})}
+
+
+def q_logged(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every arm of study 2 what the monitor saw at the switch, after a tenth of the budget, and at its end."""
+
+    def mean(some: Sequence[dict[str, Any]], name: str, at: int) -> float:
+        return float(np.mean([line[name][at] for line in some]))
+
+    shown = []
+    for arm, some in by_arm([line for line in lines if "env_steps" in line]).items():
+        q = [f"{mean(some, 'monitor_q_tot', at):.2f}" for at in (0, 2, -1)]
+        shares = [
+            fmt.score(mean(some, name, at), "win_rate")
+            for name in ("monitor_agreement", "win_rate")
+            for at in (0, 2, -1)
+        ]
+        shown.append([arm, str(len(some)), *(" → ".join(x) for x in (q, shares[:3], shares[3:]))])
+    return fmt.markdown(("arm", "runs", "Q_tot, logged steps", "as the offline team", "win rate"), shown) + "\n"
+
+
+def q_played(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every arm of study 2 its values and returns on greedy episodes, and where Q_off is above Q_tot."""
+    shown = []
+    for arm, some in by_arm(lines).items():
+        found = []
+        for name in ("q_tot", "return", "above", "q_tot_where_above", "q_off_where_above", "return_where_above"):
+            there = [line[name] for line in some if line[name] is not None]
+            found.append(
+                "—" if not there else fmt.score(float(np.mean(there)), "win_rate" if name == "above" else "return")
+            )
+        shown.append([arm, str(len(some)), *found])
+    header = "arm", "runs", "Q_tot", "return", "Q_off above Q_tot", "Q_tot there", "Q_off there", "return there"
+    return fmt.markdown(header, shown) + "\n"
+
+
+def coverage(lines: Sequence[dict[str, Any]]) -> str:
+    """Means over the teams of each number of agents, by ε and kind of exploration."""
+    shown = []
+    for agents, epsilon in sorted({(line["agents"], line["epsilon"]) for line in lines}):
+        for way in ("sequential", "independent", "ε-greedy"):
+            some = [x for x in lines if (x["agents"], x["epsilon"], x["way"]) == (agents, epsilon, way)]
+            deviating = np.mean([line["deviating"] for line in some], axis=0)
+            counts = [f"{np.mean([line[name] for line in some]):,.0f}" for name in ("joint_actions", "pairs")]
+            won = fmt.score(float(np.mean([line["win_rate"] for line in some])), "win_rate")
+            about = [str(agents), str(len(some)), str(epsilon), way]
+            shown.append([*about, *counts, " / ".join(f"{100 * x:.0f}" for x in deviating) + " %", won])
+    header = "agents", "teams", "ε", "exploration", "joint actions", "pairs", "none / one / several deviate", "won"
+    return fmt.markdown(header, shown) + "\n"
+
+
 def read(name: str) -> list[Any]:
     """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores."""
     if (lines := RESULTS / f"{name}.jsonl").is_file():
@@ -115,6 +168,8 @@ TABLES = {
     "target_refresh": ("target_refresh", "results.md", target_refresh),
     "claims": ("claims", "studies/claims.md", claims),
     "claims, by map": ("claims", "studies/claims.md", claims_arms),
+    "q_values, logged": ("q_values", "studies/q-values.md", q_logged),
+    "q_values, played": ("q_values", "studies/q-values.md", q_played),
 }
 """Each table: the file of its results, the page in docs/ that has it, and how it is made."""
 
