@@ -76,7 +76,7 @@ def update(
 
 
 def in_shares(groups: int) -> Int[np.ndarray, "S P"]:
-    """The groups as shares that one core each can compute; dealt out in turns there and back, since the first are the longest."""
+    """The groups as shares that a core each can compute: dealt out there and back, since the first are the longest."""
     shares = math.gcd(groups, CORES_PER_SEED)
     dealt = np.arange(groups).reshape(-1, shares)
     dealt[1::2] = dealt[1::2, ::-1]
