@@ -249,6 +249,16 @@ def test_seeds_are_measured_side_by_side(tiny, monkeypatch):
     assert (one.seeds, two.seeds) == (1, 2) and ratio.name.startswith("2 seeds ÷ 1 seed")
 
 
+def test_one_seed_is_measured_with_all_cores(tiny, monkeypatch):
+    monkeypatch.setattr(programs, "offline_updates", lambda *_: lambda updates: None)
+    monkeypatch.setattr(programs, "online_rounds", lambda *_: (lambda rounds: None, None))
+    monkeypatch.setattr(envs, "make", lambda name: None)
+    found = update.alone(SETTING, SHORT, LENGTHS, batch=2, kind="battles")
+    assert [(r.name, r.seeds, r.cores) for r in found] == [(name, 1, 1) for name in update.ALONE]
+    (ratio,) = command.across([found[0], found[0]._replace(cores=2)])
+    assert ratio.goal == "≥ 1.6" and "one seed, offline update" in ratio.name
+
+
 def test_play_is_measured(tiny, monkeypatch):
     monkeypatch.setattr(rollout, "EPISODES", 2)
     found = rollout.collecting(SETTING, envs.make("matrix:two_step"), episodes=2)

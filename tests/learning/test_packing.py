@@ -21,7 +21,7 @@ from ovmse.methods.method import Method
 from ovmse.methods.targets import TD, double_q
 
 T = SPEC.episode_limit
-CONFIG = Config(env=SPEC.name, batch_episodes=8)
+CONFIG = Config(env=SPEC.name, batch_episodes=16)
 
 
 @settings(deadline=None, max_examples=30)
@@ -139,6 +139,7 @@ def test_groups_divide_the_batch_and_fit_a_cache(batch, n_agents):
     assert batch % lanes == 0 and lanes % group == 0
     assert lanes == batch or batch // lanes * group * n_agents <= GROUP_EPISODES
     assert lane_count(batch, n_agents, whole_episodes=True) == batch
+    assert lanes // group % 2 == batch // group % 2  # what two cores can share stays so
 
 
 def test_an_accelerator_computes_the_batch_at_once(monkeypatch):
@@ -170,18 +171,20 @@ def test_batches_are_computed_at_a_few_lengths_of_which_the_last_is_always_enoug
 
 
 def test_most_batches_of_battles_are_computed_with_little_padding(data):
-    """On 1,000 batches of unlike episodes: at most 1.09 rows for a real one, or 1.03 were any length free."""
+    """On 1,000 batches of unlike episodes: at most 1.11 rows for a real one, or 1.04 were any length free; and two
+    cores, of which one waits for the other, take little more than half of the rows each."""
     rng = np.random.default_rng(3)
     length = np.clip(np.rint(rng.triangular(12, 25, 55, 2_000)), 1, 100).astype(np.int32)
     long = data._replace(index=data.index._replace(length=length))
     spec, config = SPEC._replace(episode_limit=100), dataclasses.replace(CONFIG, batch_episodes=32)
-    choices = np.asarray(lengths.offline_lengths(config, spec, Method(offline_loss=SquaredError()), long))
+    method = Method(offline_loss=SquaredError())
+    choices = np.asarray(lengths.offline_lengths(config, spec, method, long))
     drawn = rng.choice(length, (1_000, 32))
-    lanes = lane_count(32, spec.n_agents, whole_episodes=False)
-    needed = np.asarray(jax.jit(jax.vmap(lambda n: packing.pack(n, lanes)[1].rows[0]))(drawn)) - 1
-    real, best = (drawn + 1).sum(axis=1).mean(), lanes * (needed + 1).mean()
-    computed = lanes * (choices[np.searchsorted(choices, needed)] + 1).mean()
-    assert best / real < 1.03 and computed / real < 1.09
+    needed, real = lengths.needed_steps(config, spec, method, drawn), (drawn + 1).sum()
+    assert needed.shape == (1_000, 2)
+    rows = group_size(32, spec.n_agents) * (choices[np.searchsorted(choices, needed)] + 1)
+    assert group_size(32, spec.n_agents) * (needed + 1).sum() / real < 1.04 and rows.sum() / real < 1.11
+    assert rows.max(axis=1).sum() / real < 0.6
 
 
 def test_one_by_one_reads_as_stored():

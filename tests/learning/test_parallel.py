@@ -52,6 +52,38 @@ def test_seeds_are_rounded_up_to_the_devices():
     assert [parallel.devices_for(n) for n in (1, 2, 3)] == [1, 2, 2]
 
 
+def test_cores_that_are_left_over_are_lent_to_the_seeds(monkeypatch):
+    assert [parallel.cores_per_seed(n) for n in (1, 2, 3)] == [2, 1, 1]
+    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+    assert [parallel.cores_per_seed(n) for n in (1, 2, 3, 5)] == [2, 2, 1, 1]
+    monkeypatch.setattr(parallel, "batched", lambda: True)
+    assert parallel.cores_per_seed(1) == 1
+
+
+@pytest.mark.parametrize("count", [4, 3])
+def test_cores_share_what_divides_evenly(count):
+    """And where it does not each of them has all to do."""
+
+    def squared(state, numbers):
+        seen = []
+
+        def function(part):
+            seen.append(len(part[0]))
+            return part[0] ** 2 + state, part[1]
+
+        found = parallel.over_cores(function, (numbers, numbers > 1))
+        assert seen == [2 if count == 4 else 3]
+        return found
+
+    given = parallel.split(jnp.ones(1), 1)
+    [(square, above)] = parallel.over_seeds(squared, 1, keep=True)(given, jnp.arange(float(count)))
+    np.testing.assert_array_equal(square[0], np.arange(count) ** 2 + 1.0)
+    np.testing.assert_array_equal(above[0], np.arange(count) > 1)
+    assert all(len(x.addressable_shards) == 2 for x in (square, above))
+    for copy in square.addressable_shards:
+        np.testing.assert_array_equal(copy.data, square)
+
+
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_every_seed_is_as_if_it_ran_alone(count, batched, monkeypatch):
@@ -62,7 +94,7 @@ def test_every_seed_is_as_if_it_ran_alone(count, batched, monkeypatch):
     assert len(rounds) == (1 if batched else -(-count // 2))
     found = parallel.over_seeds(learn, count)(rounds, jnp.float32(2.0))
     devices = jax.tree.leaves(found)[1].sharding.device_set
-    assert len(devices) == min(count, 2)
+    assert len(devices) == (1 if batched and count == 1 else 2)
     monkeypatch.setattr(parallel, "batched", lambda: False)
     expected = alone(slots)
     for a, b in zip(values(parallel.join(found)), expected, strict=True):

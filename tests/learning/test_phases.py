@@ -173,7 +173,7 @@ def shares(config, keys, share):
 @pytest.mark.parametrize("form", ["per_agent", "counterfactual"])
 def test_lengths_groups_and_packing_change_nothing(form, data, monkeypatch):
     """The plain formula on the whole batch at full length gives the same losses and the same update, in float64."""
-    config, loss = dataclasses.replace(CONFIG, batch_episodes=8), CQL(alpha=0.5, form=form)
+    config, loss = dataclasses.replace(CONFIG, batch_episodes=16), CQL(alpha=0.5, form=form)
 
     def results(choices, whole):
         team, slow = in_float64(random_team(0)), in_float64(random_team(7))
@@ -182,7 +182,7 @@ def test_lengths_groups_and_packing_change_nothing(form, data, monkeypatch):
         run = eqx.filter_jit(lambda k: update.update(config, SPEC, given, state, double, None, k, choices)[:2])
         return [(new.team, metrics) for new, metrics in (run(jax.random.key(k)) for k in range(6))]
 
-    assert group_size(8, SPEC.n_agents) == 4 and lane_count(8, SPEC.n_agents, whole_episodes=False) == 4
+    assert group_size(16, SPEC.n_agents) == 4 and lane_count(16, SPEC.n_agents, whole_episodes=False) == 8
     with jax.enable_x64(True):
         double = in_float64(data)
         packed, grouped, long = results([6, 8, 13], False), results([2, 3, 5, T], True), results([T], True)

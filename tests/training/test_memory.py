@@ -36,6 +36,15 @@ def test_replays_are_counted_for_every_seed_and_the_dataset_once(dataset):
     assert more["learning"] > needed["learning"]  # what four more seeds play; as many learn at a time
 
 
+def test_what_a_seed_carries_on_is_counted_on_each_core_that_works_on_it(dataset, monkeypatch):
+    config = small_run(None, seeds=1, replay_env_steps=200, online_env_steps=10_000)
+    shared = memory.needed_bytes(config, SPEC, dataset, METHODS["ovmse"])
+    monkeypatch.setattr(memory, "cores_per_seed", lambda seeds: 1)
+    alone = memory.needed_bytes(config, SPEC, dataset, METHODS["ovmse"])
+    assert shared["replay"] == 2 * alone["replay"] and shared["learning"] == 2 * alone["learning"]
+    assert shared["dataset"] == alone["dataset"]
+
+
 def test_a_replay_is_no_larger_than_what_a_run_plays(monkeypatch):
     """Episodes of one step, two rows each, are the most rows that a run can play."""
     config = small_run(None, replay_env_steps=10_000, online_env_steps=64, episodes_per_collect=4)

@@ -38,11 +38,13 @@ def group_size(batch: int, n_agents: int) -> int:
 
 def lane_count(batch: int, n_agents: int, whole_episodes: bool) -> int:
     """In how many lanes a batch's episodes are laid; where parts need whole episodes and on an accelerator each has its
-    own. As few as a core's cache holds the steps of: the lanes of a group have at most `GROUP_EPISODES` agents."""
+    own. As few as a core's cache holds the steps of: the lanes of a group have at most `GROUP_EPISODES` agents. An even
+    number of groups stays one, so that two cores can share them."""
     if whole_episodes or batched():
         return batch
     group = group_size(batch, n_agents)
-    each = [d for d in range(1, batch // group + 1) if batch // group % d == 0]
+    groups = batch // group
+    each = [d for d in range(1, groups + 1) if groups % d == 0 and groups // d % 2 == groups % 2]
     return batch // max((d for d in each if d * group * n_agents <= GROUP_EPISODES), default=1)
 
 

@@ -3,8 +3,12 @@
 The states of all seeds are a list of batches. A batch's arrays have a leading axis, the seeds that run at the same
 time; one compiled program serves every batch. What is small can be joined into one array over all seeds, and split
 again.
+
+Where there are two cores for every seed, both run the seed's whole program, each with the seed's state, and share the
+work of what is `over_cores`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +20,13 @@ from jaxtyping import Array, PyTree
 from ovmse.learning.numbers import numbers_of, with_numbers
 
 AXIS = "seeds"
+CORES = "cores"
+CORES_PER_SEED = 2  # at most: a batch is computed in as many shares, see `ovmse.learning.update`
 # On a CPU the matrix products are library calls, so that LLVM's costlier passes make nothing but compilation slower:
 # at level 1 SMAX compiles in a third of the time, and updates are as fast. Who asks JAX for level 0 gets that.
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
+# Cores that share a seed wait for each other, however long the process is stopped; XLA would warn, and then end it.
+PATIENCE = {"xla_cpu_collective_call_warn_stuck_seconds": 10**8}
 
 SeedBatches = list[Any]
 """A tree of arrays per batch, each with the leading axis of `seeds_per_batch` seeds."""
@@ -42,6 +50,25 @@ def max_over_seeds(number: Array) -> Array:
 def devices_for(seeds: int) -> int:
     """How many devices that many seeds use."""
     return min(seeds, jax.local_device_count())
+
+
+def cores_per_seed(seeds: int) -> int:
+    """How many cores work on each of that many seeds; every one of them holds the seed's state."""
+    return 1 if batched() else min(CORES_PER_SEED, jax.local_device_count() // devices_for(seeds))
+
+
+def over_cores(function: Callable[[PyTree], PyTree], parts: PyTree) -> PyTree:
+    """``function(parts)``, which treats each place of the leading axis alone, in equal shares by the cores of a seed.
+
+    Every core gets all results. What does not divide evenly is left to every core.
+    """
+    cores = jax.sharding.get_abstract_mesh().shape.get(CORES, 1)
+    share, left = divmod(len(jax.tree.leaves(parts)[0]), cores)
+    if cores == 1 or left:
+        return function(parts)
+    first = share * jax.lax.axis_index(CORES)
+    mine = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, share), parts)
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, CORES, tiled=True), function(mine))
 
 
 def padded_seeds(seeds: int) -> int:
@@ -110,8 +137,7 @@ def over_seeds(
         return mapped(states, beside, *shared)
 
     donated = () if keep else (0,)
-    options = None if batched() or jax.config.read("jax_disable_most_optimizations") else CPU_OPTIONS
-    compiled = jax.jit(program, donate_argnums=donated, compiler_options=options)
+    compiled = jax.jit(program, donate_argnums=donated, compiler_options=_options(seeds))
     numbers = numbers_of(settings)
 
     def run(batches: SeedBatches, *shared: Any, beside: SeedBatches | None = None) -> SeedBatches:
@@ -121,5 +147,11 @@ def over_seeds(
     return run
 
 
+def _options(seeds: int) -> dict[str, int]:
+    light = batched() or jax.config.read("jax_disable_most_optimizations")
+    return ({} if light else CPU_OPTIONS) | (PATIENCE if cores_per_seed(seeds) > 1 else {})
+
+
 def _mesh(seeds: int) -> jax.sharding.Mesh:
-    return jax.sharding.Mesh(np.asarray(jax.local_devices()[: devices_for(seeds)]), ("devices",))
+    shape = devices_for(seeds), cores_per_seed(seeds)
+    return jax.sharding.Mesh(np.asarray(jax.local_devices()[: math.prod(shape)]).reshape(shape), ("devices", CORES))

@@ -18,7 +18,7 @@ from ovmse.learning import finiteness, learner as learning, replay as replays
 from ovmse.learning.batches import Data
 from ovmse.learning.finiteness import Halt
 from ovmse.learning.learner import Learner, Metrics, Objective
-from ovmse.learning.parallel import batched
+from ovmse.learning.parallel import batched, over_cores
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Rollout
 from ovmse.learning.update import update
@@ -200,7 +200,7 @@ def store(method: Method, state: SeedState, played: Rollout) -> SeedState:
     episodes = played.episodes
     if state.offline_team is not None and method.memory is not None:
         team, remember = state.offline_team, method.memory
-        offline_value = jax.vmap(lambda episode: remember(team, episode))(episodes)
+        offline_value = over_cores(jax.vmap(lambda episode: remember(team, episode)), episodes)
     else:
         offline_value = jnp.zeros(episodes.reward.shape)
     return state._replace(

@@ -17,7 +17,7 @@ from ovmse.envs import make
 from ovmse.envs.guarded import EnvFault, GuardedEnv
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
 from ovmse.envs.settings import parse_settings
-from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, seeds_per_batch
+from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_cores, over_seeds, seeds_per_batch
 from ovmse.learning.phases import progress_of
 from ovmse.learning.rollout import Pick, Rollout, Teams, act, collect, collect_host, episode_keys, start_acting
 from ovmse.methods.method import Method
@@ -75,7 +75,11 @@ def _compiled_collect(config: Config, env: Environment, method: Method) -> Colle
     def one(config: Config, method: Method, actor: Actor, turn: Array, epsilon: Array) -> Rollout:
         progress, keys = progress_of(config, actor.env_steps), _keys(config, actor, turn)
         length = _typical_length(actor, env.spec)
-        return collect(env, actor.teams, _pick(method, epsilon), keys, any_over_seeds, progress, length)
+
+        def episodes(keys: Key[Array, " B"]) -> Rollout:
+            return collect(env, actor.teams, _pick(method, epsilon), keys, any_over_seeds, progress, length)
+
+        return over_cores(episodes, keys)
 
     play = over_seeds(one, config.seeds, keep=True, settings=(config, method))
     return lambda actors, turn, epsilon: play(actors, jnp.int32(turn), _number(epsilon))

@@ -1,9 +1,13 @@
 """One gradient update on a batch drawn from the replay and the dataset, computed in groups of lanes."""
 
+import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ovmse.config import Config
@@ -13,7 +17,7 @@ from ovmse.learning.batches import Data, draw, read
 from ovmse.learning.learner import Learner, Metrics, Objective
 from ovmse.learning.lengths import group_size, lane_count
 from ovmse.learning.packing import pack, places
-from ovmse.learning.parallel import max_over_seeds
+from ovmse.learning.parallel import CORES_PER_SEED, max_over_seeds, over_cores
 from ovmse.learning.replay import Replay
 
 
@@ -53,7 +57,8 @@ def update(
         needed = max_over_seeds(packed.rows[lanes].max() - 1)
         return jax.lax.switch(jnp.searchsorted(jnp.asarray(choices), needed), [at(steps) for steps in choices])
 
-    parts = jnp.arange(lanes).reshape(-1, group), jax.random.split(k_loss, lanes // group)
+    by_group = jnp.arange(lanes).reshape(-1, group), jax.random.split(k_loss, lanes // group)
+    parts = jax.tree.map(lambda x: x[in_shares(lanes // group)], by_group)
     no_gradient = jax.tree.map(jnp.zeros_like, learner.team)
     nothing = no_gradient, learning.no_losses(jax.tree.leaves(no_gradient)[0].dtype)
     (gradients, losses), priorities = sum_over(part, parts, nothing)
@@ -65,18 +70,36 @@ def update(
     # an episode of the replay writes beyond the end, which is left undone; each episode lies in a lane of its own
     _, data_slots, from_data = drawn
     assert data_slots is not None and from_data is not None and objective.whole_episodes
-    where = jnp.where(from_data, data_slots, len(data.priority))
+    where = jnp.where(from_data, data_slots, len(data.priority))[parts[0].reshape(-1)]
     renewed = data.priority.at[where].set(priorities.reshape(-1), mode="drop")
     return updated, metrics, renewed
+
+
+def in_shares(groups: int) -> Int[np.ndarray, "S P"]:
+    """The groups as shares that a core each can compute: dealt out there and back, since the first are the longest."""
+    shares = math.gcd(groups, CORES_PER_SEED)
+    dealt = np.arange(groups).reshape(-1, shares)
+    dealt[1::2] = dealt[1::2, ::-1]
+    return dealt.T
 
 
 def sum_over(
     function: Callable[..., tuple[PyTree, PyTree]], parts: tuple[PyTree, ...], nothing: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """Over the leading axis of a function's arguments: `nothing` plus its first results; its second results stacked."""
+    """Over both leading axes of a function's arguments: `nothing` plus its first results; its second results stacked.
+
+    Each share (the first axis) is summed by itself, whoever computes it, so that the sum has the same bits on one core
+    as on two. What is summed goes from core to core as one vector.
+    """
+    together = ravel_pytree(nothing)[1]
 
     def one(total: PyTree, part: tuple[PyTree, ...]) -> tuple[PyTree, PyTree]:
         first, second = function(*part)
         return jax.tree.map(jnp.add, total, first), second
 
-    return jax.lax.scan(one, nothing, parts)
+    def share(parts: tuple[PyTree, ...]) -> tuple[Float[Array, " V"], PyTree]:
+        total, second = jax.lax.scan(one, nothing, parts)
+        return ravel_pytree(total)[0], second
+
+    sums, second = over_cores(lambda shares: jax.lax.map(share, shares), parts)
+    return together(functools.reduce(jnp.add, sums)), second

@@ -10,7 +10,7 @@ from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.learning import learner, phases, replay
 from ovmse.learning.lengths import group_size, longest_lane
-from ovmse.learning.parallel import batched, padded_seeds, seeds_per_batch
+from ovmse.learning.parallel import batched, cores_per_seed, padded_seeds, seeds_per_batch
 from ovmse.methods.method import Method
 
 GIB = 2**30
@@ -25,15 +25,17 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     """What a run will hold at its peak, in bytes.
 
     program: Python, JAX, the environment's library and the compiled programs. dataset: its padded copy, one for all
-    seeds. replay: every seed's. learning: what the seeds that run at the same time need for an update and a round of
-    play. compiling: what the compiler takes beside, where the programs are not yet in the cache. In the main memory
-    `program` begins with what this process holds already, less the dataset as it was read.
+    seeds. replay: every seed's, once on each core that works on it. learning: what the seeds that run at the same time
+    need for an update and a round of play, on every core. compiling: what the compiler takes beside, where the programs
+    are not yet in the cache. In the main memory `program` begins with what this process holds already, less the dataset
+    as it was read.
     """
-    row, together = replay.row_bytes(spec), seeds_per_batch(config.seeds)
+    row, cores = replay.row_bytes(spec), cores_per_seed(config.seeds)
+    together, all_seeds = cores * seeds_per_batch(config.seeds), cores * padded_seeds(config.seeds)
     read = 0 if dataset is None else dataset.nbytes
     data = 0 if dataset is None else (len(dataset.obs) + spec.episode_limit + 1) * row
     size, rows = config.learner, spec.episode_limit + 1
-    networks = padded_seeds(config.seeds) * COPIES * learner_bytes(config, spec, method)
+    network = COPIES * learner_bytes(config, spec, method)
     inputs = spec.obs_size + spec.n_agents + spec.n_actions
     group = group_size(config.batch_episodes, spec.n_agents)
     # measured: an update keeps about 3 numbers per input and 18 per recurrent unit, for each agent and row
@@ -46,8 +48,8 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     return {
         "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
         "dataset": data,
-        "replay": padded_seeds(config.seeds) * stored * row,
-        "learning": together * update + padded_seeds(config.seeds) * play + networks,
+        "replay": all_seeds * stored * row,
+        "learning": together * update + all_seeds * (play + network),
         "compiling": 0 if batched() else COMPILING_BYTES + learned_phases * COMPILING_PHASE_BYTES,
     }
 
@@ -71,10 +73,13 @@ def check_memory(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     # a dataset is there twice while it is prepared
     total = max(sum(needed.values()) - needed["compiling"], held + needed["dataset"])
     if total > available:
+        advice = f"Lower --replay-env-steps (now {config.replay_env_steps}) or --seeds (now {config.seeds})"
+        if cores_per_seed(config.seeds) > 1:
+            advice += ", or give it one core (taskset -c 0): of two each holds the replay"
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in needed.items())
         raise UserError(
             f"this run needs about {total / GIB:.1f} GiB ({parts}) and {available / GIB:.1f} GiB are available. "
-            f"Lower --replay-env-steps (now {config.replay_env_steps}) or --seeds (now {config.seeds})."
+            f"{advice}."
         )
     return needed
 
