@@ -13,6 +13,7 @@ from ovmse.methods import METHODS
 from ovmse.system import files
 from ovmse.training import ahead, memory
 from ovmse.training.loop import PhaseLoop
+from ovmse.training.run import Run
 from ovmse.training.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
@@ -67,5 +68,6 @@ def test_nothing_is_begun_where_it_would_not_pay(why, monkeypatch):
     done = 10 if why == "the phase is over" else 9
     compile_phase = None if why == "a host environment" else begun.append
     loop = PhaseLoop(Phase.ONLINE, 10, 5, 1, lambda states: done, lambda *_: [], compile_phase)
-    ahead.compile_ahead(SimpleNamespace(task=SimpleNamespace(needed_bytes={})), [None], loop)
+    run = Run._make([None] * len(Run._fields))._replace(task=SimpleNamespace(needed_bytes={}))
+    ahead.compile_ahead(run, [None], loop)
     assert bool(begun) == (not why)
