@@ -54,7 +54,10 @@ def run() -> None:
     try:
         from ovmse.cli.main import main  # here, since Ctrl-C may come while it is imported
 
-        sys.exit(main())
+        code = main()
+        from ovmse.system import background
+
+        background.leave(code)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -124,6 +124,24 @@ def test_each_seed_gets_what_lies_beside_it(batched, monkeypatch):
     np.testing.assert_array_equal(parallel.join(found), [0.0, 11.0, 22.0, 33.0])
 
 
+def test_what_is_compiled_ahead_is_not_compiled_again():
+    """Traced once, too, and it gives what it gives when it is called first."""
+    traced = []
+
+    def noted(state, beside, shared):
+        traced.append(1)
+        return learn(state, shared)[0][1] + beside
+
+    ahead, called = (parallel.over_seeds(noted, 2) for _ in range(2))
+    beside = parallel.split(jnp.arange(2.0), 2)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), parallel.split(states(2), 2)[0])
+    ahead.compile(shapes, np.float32(0.0), beside=jax.eval_shape(lambda: beside[0]))
+    found = ahead(parallel.split(states(2), 2), np.float32(2.0), beside=beside)
+    assert len(traced) == 1
+    expected = called(parallel.split(states(2), 2), np.float32(2.0), beside=beside)
+    np.testing.assert_array_equal(parallel.join(found), parallel.join(expected))
+
+
 def test_what_is_shared_is_held_once():
     """Both CPU devices read the very array that was handed in."""
     data = {"rows": replay.aligned((100, 7), np.dtype(np.float32)), "flags": replay.aligned((9,), np.dtype(bool))}

@@ -13,7 +13,7 @@ from ovmse import envs
 from ovmse.core import action_selection
 from ovmse.core.networks import unroll
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.learning.rollout import Teams, act, collect, collect_host, start_acting
+from ovmse.learning.rollout import Teams, act, collect, collect_host, rollout_shapes, start_acting
 
 LIMIT, CUT = 6, 5  # the padded length, and where the walk's own time limit cuts it
 SPEC = EnvSpec("test:walk", "1", {}, 2, 3, 4, 3, LIMIT, True)
@@ -117,6 +117,12 @@ def test_rows_steps_and_ends_line_up(played):
     assert len(set(lengths)) > 2 and won.any() and not won.all()
     cut = e.valid[:, CUT - 1] & ~e.terminal[:, CUT - 1]
     assert cut.any() and not won[cut].any()  # a time limit is not an end of the task
+
+
+def test_what_is_played_has_the_shapes_that_are_told_before(played):
+    told = rollout_shapes(SPEC, B)
+    assert jax.tree.structure(told) == jax.tree.structure(played)
+    assert [(x.shape, x.dtype) for x in jax.tree.leaves(told)] == [(x.shape, x.dtype) for x in jax.tree.leaves(played)]
 
 
 def test_skipping_ended_episodes_equals_the_full_loop():

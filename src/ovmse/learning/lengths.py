@@ -1,10 +1,11 @@
 """In how many lanes a batch is computed, and at which few lengths."""
 
 import math
+from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
 from ovmse.config import Config
 from ovmse.core.types import EnvSpec
@@ -92,5 +93,10 @@ def needed_steps(
     """The steps that each group of lanes needs, of batches whose episodes have these lengths."""
     batch = config.batch_episodes
     lanes, group = lane_count(batch, spec.n_agents, method.whole_episodes), group_size(batch, spec.n_agents)
-    rows = jax.jit(jax.vmap(lambda length: pack(length, lanes)[1].rows))(length)
-    return np.asarray(rows)[:, ::group] - 1  # the first lane of a group is its longest
+    return np.asarray(rows_of_lanes(length, lanes))[:, ::group] - 1  # the first lane of a group is its longest
+
+
+@partial(jax.jit, static_argnums=1)
+def rows_of_lanes(length: Int[Array, "D B"], lanes: int) -> Int[Array, "D L"]:
+    """The rows of each lane, longest first, of batches whose episodes have these lengths."""
+    return jax.vmap(lambda length: pack(length, lanes)[1].rows)(length)

@@ -9,6 +9,7 @@ work of what is `over_cores`.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ovmse.learning.numbers import numbers_of, with_numbers
+from ovmse.system.clock import waiting_for
 
 AXIS = "seeds"
 CORES = "cores"
@@ -111,7 +113,7 @@ def shared(tree: PyTree, seeds: int) -> PyTree:
 
 def over_seeds(
     function: Callable[..., PyTree], seeds: int, keep: bool = False, settings: tuple[Any, ...] = ()
-) -> Callable[..., SeedBatches]:
+) -> "Program":
     """Map ``function(*settings, state, *shared)`` over all seeds: the result takes ``(batches of states, *shared)``.
 
     Every seed gets the shared arguments as they are. A state's memory is given up to the results unless `keep` is set.
@@ -138,13 +140,29 @@ def over_seeds(
 
     donated = () if keep else (0,)
     compiled = jax.jit(program, donate_argnums=donated, compiler_options=_options(seeds))
-    numbers = numbers_of(settings)
+    return Program(compiled, numbers_of(settings), jax.sharding.NamedSharding(_mesh(seeds), along))
 
-    def run(batches: SeedBatches, *shared: Any, beside: SeedBatches | None = None) -> SeedBatches:
+
+class Program:
+    """A function mapped over all seeds (`over_seeds`), compiled at its first call, or before that by `compile`."""
+
+    def __init__(self, compiled: Any, numbers: dict[str, np.ndarray], along: jax.sharding.NamedSharding):
+        self._compiled, self._numbers, self._along, self._lock = compiled, numbers, along, threading.Lock()
+
+    def __call__(self, batches: SeedBatches, *shared: Any, beside: SeedBatches | None = None) -> SeedBatches:
+        """The results of all batches. Waits where another thread is about to compile the same."""
         besides = beside or [None] * len(batches)
-        return [compiled(states, own, numbers, *shared) for states, own in zip(batches, besides, strict=True)]
+        with waiting_for(self._lock):
+            return [
+                self._compiled(states, own, self._numbers, *shared)
+                for states, own in zip(batches, besides, strict=True)
+            ]
 
-    return run
+    def compile(self, states: PyTree, *shared: Any, beside: PyTree = None) -> None:
+        """Compile it for a batch of these shapes, and shared arguments like these. Nothing is computed."""
+        placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._along), (states, beside))
+        with self._lock:
+            self._compiled.lower(*placed, self._numbers, *shared).compile()
 
 
 def _options(seeds: int) -> dict[str, int]:

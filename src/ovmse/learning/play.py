@@ -82,7 +82,7 @@ def _compiled_collect(config: Config, env: Environment, method: Method) -> Colle
         return over_cores(episodes, keys)
 
     play = over_seeds(one, config.seeds, keep=True, settings=(config, method))
-    return lambda actors, turn, epsilon: play(actors, jnp.int32(turn), _number(epsilon))
+    return lambda actors, turn, epsilon: play(actors, np.int32(turn), _number(epsilon))
 
 
 def _keys(config: Config, actor: Actor, turn: Int[Array, ""]) -> Key[Array, " B"]:
@@ -98,8 +98,8 @@ def _typical_length(actor: Actor, spec: EnvSpec) -> Float[Array, ""]:
     return jnp.where(actor.episodes > 0, played, float(spec.episode_limit))
 
 
-def _number(epsilon: float | None) -> Array:
-    return jnp.float32(-1.0 if epsilon is None else epsilon)
+def _number(epsilon: float | None) -> np.float32:
+    return np.float32(-1.0 if epsilon is None else epsilon)
 
 
 def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Callable[[str], None]) -> CollectFn:
@@ -135,11 +135,11 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
         return [play_round(actor, turn, epsilon) for actor in actors]
 
     def play_round(actor: Actor, turn: int, epsilon: float | None) -> Rollout:
-        [(acting, env_seeds, keys)] = begin_all([actor], jnp.int32(turn))
+        [(acting, env_seeds, keys)] = begin_all([actor], np.int32(turn))
 
         def act_at(t: int, acting: Any, observation: Observation) -> tuple[Any, np.ndarray]:
             by_seed = jax.tree.map(lambda x: x.reshape(together, batch, *x.shape[1:]), observation)
-            [(acting, action)] = step_all([(actor, acting, by_seed, keys)], jnp.int32(t), _number(epsilon))
+            [(acting, action)] = step_all([(actor, acting, by_seed, keys)], np.int32(t), _number(epsilon))
             return acting, np.asarray(action).reshape(together * batch, -1)
 
         numbers = np.asarray(env_seeds).astype(np.int64).reshape(-1) % 2**31

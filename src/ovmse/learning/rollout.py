@@ -29,6 +29,25 @@ class Rollout(NamedTuple):
     won: Bool[Array, " B"]
 
 
+def rollout_shapes(spec: EnvSpec, *leading: int) -> Rollout:
+    """The shapes and types of what is played in a JAX environment, the last of the leading axes being B."""
+    steps, agents = spec.episode_limit, spec.n_agents
+
+    def shape(dtype: Any, *axes: int) -> Any:
+        return jax.ShapeDtypeStruct((*leading, *axes), dtype)
+
+    episodes = Episode(
+        obs=shape(jnp.float32, steps + 1, agents, spec.obs_size),
+        state=shape(jnp.float32, steps + 1, spec.state_size),
+        avail=shape(bool, steps + 1, agents, spec.n_actions),
+        action=shape(jnp.int32, steps, agents),
+        reward=shape(jnp.float32, steps),
+        terminal=shape(bool, steps),
+        valid=shape(bool, steps),
+    )
+    return Rollout(episodes, won=shape(bool))
+
+
 class Teams(NamedTuple):
     """Who acts: the team, and where the method asks for it the one that left the offline phase."""
 

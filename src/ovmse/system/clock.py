@@ -2,6 +2,7 @@
 
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,9 +58,9 @@ class Clock:
     @contextmanager
     def measure(self, kind: str) -> Iterator[Chunk]:
         """Add a stretch of work; the caller notes in the chunk how much was done."""
-        chunk, began, compiled = Chunk(stretches=1), time.monotonic(), _process.compiling
+        chunk, began, compiled = Chunk(stretches=1), time.monotonic(), _thread.compiling
         yield chunk
-        chunk.seconds, chunk.compiling = time.monotonic() - began, _process.compiling - compiled
+        chunk.seconds, chunk.compiling = time.monotonic() - began, _thread.compiling - compiled
         total = self.spent.setdefault(kind, Chunk())
         for name, value in vars(chunk).items():
             setattr(total, name, getattr(total, name) + value)
@@ -99,15 +100,30 @@ class Clock:
         }
 
 
-_process = Chunk()  # of which only `compiling` counts: what JAX has spent on tracing and compiling in this process
+class _Thread(threading.local):
+    """What JAX has spent on tracing and compiling in this thread, and what this thread has waited for another's."""
+
+    compiling = 0.0
+
+
+_thread = _Thread()
 
 
 def _note_compiling(event: str, duration_secs: float, **_: Any) -> None:
     if event.startswith("/jax/core/compile/"):
-        _process.compiling += duration_secs
+        _thread.compiling += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_note_compiling)
+
+
+@contextmanager
+def waiting_for(compiler: threading.Lock) -> Iterator[None]:
+    """Hold a lock under which another thread may be compiling; the wait for that counts as compile time."""
+    began = time.monotonic()
+    with compiler:
+        _thread.compiling += time.monotonic() - began
+        yield
 
 
 class Interval:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovmse.learning.parallel import SeedBatches
-from ovmse.learning.phases import Phase
+from ovmse.learning.phases import Phase, SeedState
 from ovmse.runs.metrics_file import PROGRESS
 from ovmse.system.clock import Chunk, Pace
 from ovmse.training import failure_report, listeners
@@ -22,6 +22,7 @@ class PhaseLoop:
     first: how much the first compiled chunk does, before its pace is known.
     done: the states → how much the slowest seed has done.
     advance: (states, mark of the next evaluation, how far to go now, the chunk to note the work in) → new states.
+    compile: compiles what `advance` runs, by the shapes of a batch of states; None where that can't be done ahead.
     """
 
     name: Phase
@@ -30,6 +31,7 @@ class PhaseLoop:
     first: int
     done: Callable[[SeedBatches], int]
     advance: Callable[[SeedBatches, int, int, Chunk], SeedBatches]
+    compile: Callable[[SeedState], None] | None = None
 
     def next_mark(self, done: int) -> int:
         """Where the next evaluation is due."""

@@ -12,6 +12,7 @@ from ovmse.learning import learner, phases, replay
 from ovmse.learning.lengths import group_size, longest_lane
 from ovmse.learning.parallel import batched, cores_per_seed, padded_seeds, seeds_per_batch
 from ovmse.methods.method import Method
+from ovmse.system.cores import usable_cores
 
 GIB = 2**30
 # Measured on SMAX maps, on a CPU:
@@ -19,6 +20,7 @@ PROGRAM_BYTES = int(0.4 * GIB)  # JAX's own memory and the loaded programs
 COMPILING_BYTES = int(0.4 * GIB)  # what the compiler takes, and keeps, to play and to evaluate
 COPIES = 3  # of a learner: its state, the one that an update makes of it, the gradient and the frozen team
 COMPILING_PHASE_BYTES = int(0.17 * GIB)  # and for the updates of each phase
+AHEAD_BYTES = int(0.8 * GIB)  # and where two programs are compiled at once
 
 
 def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method: Method) -> dict[str, int]:
@@ -44,13 +46,14 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     online = method.online_target is not None
     play = 2 * config.episodes_per_collect * rows * row
     stored = phases.replay_rows(config, spec) if online else 0
+    ahead = AHEAD_BYTES * (online and len(usable_cores()) > 1)  # see `training.ahead`
     learned_phases = online + (method.offline_loss is not None and config.pretrained is None)
     return {
         "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
         "dataset": data,
         "replay": all_seeds * stored * row,
         "learning": together * update + all_seeds * (play + network),
-        "compiling": 0 if batched() else COMPILING_BYTES + learned_phases * COMPILING_PHASE_BYTES,
+        "compiling": 0 if batched() else COMPILING_BYTES + learned_phases * COMPILING_PHASE_BYTES + ahead,
     }
 
 
@@ -82,6 +85,11 @@ def check_memory(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
             f"{advice}."
         )
     return needed
+
+
+def has_room_to_compile(needed: dict[str, int]) -> bool:
+    """Whether the machine has what a run needs, with all that compiling takes."""
+    return batched() or sum(needed.values()) <= psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 
 def in_words(needed: dict[str, int]) -> str:

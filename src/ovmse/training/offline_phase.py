@@ -1,7 +1,7 @@
 """The offline phase as the loop runs it: gradient updates on the dataset."""
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from ovmse.config import Config
@@ -32,6 +32,6 @@ def offline_phase(run: Run) -> PhaseLoop:
     def advance(states: SeedBatches, mark: int, until: int, chunk: Chunk) -> SeedBatches:
         updates = until - done(states)
         chunk.updates = config.seeds * updates
-        return jax.block_until_ready(learn(states, run.data, jnp.int32(updates)))
+        return jax.block_until_ready(learn(states, run.data, np.int32(updates)))
 
     return PhaseLoop(Phase.OFFLINE, config.offline_updates, config.evaluate_every_updates, 20, done, advance)

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Array
 
 from ovmse.config import Config
+from ovmse.envs.protocol import is_host
 from ovmse.learning import finiteness
 from ovmse.learning.lengths import online_lengths
-from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds
+from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_seeds, seeds_per_batch
 from ovmse.learning.phases import Phase, SeedState, learn_online
 from ovmse.learning.play import Actor
 from ovmse.learning.replay import Replay
-from ovmse.learning.rollout import Rollout
+from ovmse.learning.rollout import Rollout, rollout_shapes
 from ovmse.methods.method import Method
 from ovmse.system.clock import Chunk
 from ovmse.training import online_log
@@ -43,11 +44,15 @@ def online_phase(run: Run) -> PhaseLoop:
     learn = over_seeds(learn_some, config.seeds, settings=(config, method))
     played_turns: list[Turn] = []
 
+    def compile_learn(state: SeedState) -> None:
+        played = rollout_shapes(spec, seeds_per_batch(config.seeds), config.episodes_per_collect)
+        learn.compile(state, run.data, np.int32(0), beside=played)
+
     def play_and_learn(place: int, state: Any, mark: int) -> Any:
         """One turn of the seeds of one batch."""
         actor = Actor(teams_of(method, state), state.key, state.env_steps, state.episodes)
         played, before = run.collect([actor], 0, None), jnp.copy(state.env_steps)
-        [state] = learn([state], run.data, jnp.int32(mark), beside=played)
+        [state] = learn([state], run.data, np.int32(mark), beside=played)
         if run.online_logs:
             played_turns.append((place, played[0], before, jnp.copy(state.env_steps)))
         return state
@@ -73,4 +78,5 @@ def online_phase(run: Run) -> PhaseLoop:
         first=200,
         done=lambda states: int(env_steps(run, states).min()),
         advance=advance,
+        compile=None if is_host(run.task.env) else compile_learn,
     )

@@ -13,6 +13,7 @@ from ovmse.runs import checkpoints, directory
 from ovmse.system import files, lock, pytree_files
 from ovmse.system.signals import Interrupted, Stop
 from ovmse.training import metrics, online_log, rollback
+from ovmse.training.ahead import compile_ahead
 from ovmse.training.continuation import schedules_as_begun
 from ovmse.training.display import Display, default_display
 from ovmse.training.listeners import OnRow, listening
@@ -95,12 +96,15 @@ def run_phases(
         run, states = start_run(task, display, stop, resume, allow_inexact_resume)
         task.dataset = None  # from here on it is in `run.data`
         with display, online_log.kept_on_failure(run.online_logs), listening(run, on_row):
+            online = online_phase(run) if task.method.online_target is not None else None
+            if online is not None:
+                compile_ahead(run, states, online)
             if task.method.offline_loss is not None and states[0].phase is Phase.OFFLINE:
                 states = load_pretrained(run, states) if task.config.pretrained else pretrain(run, states)
-            if task.method.online_target is not None:
+            if online is not None:
                 if states[0].phase is Phase.OFFLINE:
                     states = hand_over(run, states)
-                states = run_phase(run, states, online_phase(run))
+                states = run_phase(run, states, online)
     return run, states
 
 
