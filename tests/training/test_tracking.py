@@ -147,6 +147,13 @@ def test_a_tracker_that_hangs_is_not_waited_for(noted, tmp_path, monkeypatch):
     hang.set()
 
 
+def test_a_run_goes_on_without_a_client_that_is_gone(noted, tmp_path, monkeypatch):
+    follow("trackio", tmp_path, rows(0), ended=False)
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    [said] = follow("trackio", tmp_path, rows(0, 1))
+    assert "the run goes on without it" in said and "trackio" in said
+
+
 def test_a_client_that_is_missing_is_said_with_what_brings_it(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     for name in NAMES:
