@@ -1,6 +1,8 @@
 """A run's directory in Python: the table, the figure, the page and the team are those of the files."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,6 +96,11 @@ def test_the_summary_tells_the_result_and_escapes_what_files_say(full, tmp_path)
     assert "<script>" not in bad._repr_html_() and "&lt;script&gt;" in bad._repr_html_()
     (bad.path / "metrics.jsonl").write_text("")
     assert "no evaluation yet" in bad._repr_html_()
+
+
+def test_to_look_at_a_run_imports_no_jax(full):
+    look = f"import sys, ovmse; run = ovmse.Run({str(full.path)!r}); run.frame(); run.plot(); run._repr_html_()"
+    subprocess.run([sys.executable, "-c", f"{look}; assert 'jax' not in sys.modules"], check=True)
 
 
 def test_no_such_run():

@@ -73,10 +73,15 @@ def wandb(noted):
             {"project": project, "id": id, "name": name, "group": group, "mode": mode, "resume": resume}
         )
         noted.config = config
-        assert reinit == "create_new" and vars(settings) == {"console": "off", "silent": True}
+        assert (
+            reinit == "create_new" and settings is noted.silent and vars(settings) == {"console": "off", "silent": True}
+        )
         return Run(id)
 
-    return module("wandb", init=init, Settings=SimpleNamespace)
+    def setup(settings=None):
+        noted.silent = settings
+
+    return module("wandb", init=init, setup=setup, Settings=SimpleNamespace)
 
 
 def mlflow(noted):

@@ -147,6 +147,13 @@ def test_a_tracker_that_hangs_is_not_waited_for(noted, tmp_path, monkeypatch):
     hang.set()
 
 
+def test_a_run_goes_on_without_a_client_that_is_gone(noted, tmp_path, monkeypatch):
+    follow("trackio", tmp_path, rows(0), ended=False)
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    [said] = follow("trackio", tmp_path, rows(0, 1))
+    assert "the run goes on without it" in said and "trackio" in said
+
+
 def test_a_client_that_is_missing_is_said_with_what_brings_it(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     for name in NAMES:
@@ -161,7 +168,7 @@ def test_the_stand_ins_take_what_the_real_clients_take(monkeypatch, name):
     tracker_clients.install(monkeypatch)
     fake_module = importlib.import_module(NEEDS[name])
     assert real is real_module is not fake_module
-    what = {"tensorboard": ["SummaryWriter"], "mlflow": [client], "wandb": ["init"], "trackio": ["init"]}[name]
+    what = {"tensorboard": ["SummaryWriter"], "mlflow": [client], "wandb": ["setup", "init"], "trackio": ["init"]}[name]
     for part in what:
         for fake, there in pairs(getattr(fake_module, part), getattr(real_module, part)):
             assert set(inspect.signature(fake).parameters) <= set(inspect.signature(there).parameters)

@@ -38,13 +38,20 @@ def listening(run: Run, on_row: OnRow | None) -> Iterator[None]:
         run.listeners.append(Tracker(name, run.out, described, run.display.say))
     if on_row is not None:
         run.listeners.append(RowCallback(on_row, len(run.rows)))
-    ended = False
     try:
         yield
-        ended = True
-    finally:
-        for listener in run.listeners:
-            listener.close(ended)
+    except KeyboardInterrupt:  # a second Ctrl-C: nothing is waited for
+        raise
+    except BaseException:
+        close(run, ended=False)
+        raise
+    close(run, ended=True)
+
+
+def close(run: Run, ended: bool) -> None:
+    """Nothing more is told. ended: the run did not stop or fail."""
+    for listener in run.listeners:
+        listener.close(ended)
 
 
 def tell(run: Run, states: SeedBatches) -> None:

@@ -24,7 +24,9 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
     open_dataset: reads the dataset by its name or directory; whoever checks many runs may keep what was read.
     Raises `UserError` naming what does not.
     """
-    check_trackers(config.log)
+    goes_on = config.out is not None and checkpoints.names(config.out / checkpoints.FOLDER)
+    if not goes_on:  # what goes on does so without a tracker that is not here, as with one that fails
+        check_trackers(config.log)
     jax_setup.use()
     method = change_method(methods.find(config.method), config.change)
     env = envs.make(config.env, **parse_settings(config.env_settings))
@@ -38,7 +40,6 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
     if config.keep_experience and method.online_target is None:
         raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")
     rollback.check(config, method)
-    goes_on = config.out is not None and checkpoints.names(config.out / checkpoints.FOLDER)
     if config.pretrained is not None and not goes_on:  # what goes on has taken over already
         check_pretrained(config, env.spec, method)
     return Task(config, env, method, dataset, memory.check_memory(config, env.spec, dataset, method))

@@ -115,15 +115,16 @@ class WandB:
 
     def __init__(self, about: Tracked):
         mode = os.environ.get("WANDB_MODE", "offline")
-        if mode == "offline":
+        if mode != "online":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it calls home all the same
         import wandb
 
+        settings = wandb.Settings(console="off", silent=True)
+        wandb.setup(settings)  # silent before it begins: else it asks for a key that is missing
         self.run_id = about.id()
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT), group=about.group, name=about.name, id=self.run_id,
-            resume="allow", config=about.config, mode=mode, reinit="create_new",
-            settings=wandb.Settings(console="off", silent=True),
+            resume="allow", config=about.config, mode=mode, reinit="create_new", settings=settings,
         )  # fmt: skip
         for phase, unit in PROGRESS.items():
             self.run.define_metric(f"{phase}/*", step_metric=f"{phase}/{unit}")
