@@ -53,11 +53,9 @@ def run() -> None:
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         from ovmse.cli.main import main  # here, since Ctrl-C may come while it is imported
-
-        code = main()
         from ovmse.system import background
 
-        background.leave(code)
+        background.leave(main())
     except KeyboardInterrupt:
         sys.exit(130)
 

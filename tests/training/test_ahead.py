@@ -42,12 +42,12 @@ def checksum(result):
     return files.read_json(result.out / "summary.json")["state_sha256"]
 
 
-@pytest.mark.parametrize("method", ["ovmse", "scratch"])
+@pytest.mark.parametrize(("method", "seeds"), [("ovmse", 3), ("scratch", 1)])
 def test_it_is_compiled_beside_the_run_once_and_the_same_comes_out(
-    method, two_step_data, tmp_path, monkeypatch, programs
+    method, seeds, two_step_data, tmp_path, monkeypatch, programs
 ):
     data = two_step_data if METHODS[method].uses_data else None
-    config = small_run(tmp_path / "ahead", method=method, data=data)
+    config = small_run(tmp_path / "ahead", method=method, data=data, seeds=seeds)
     monkeypatch.setattr(ahead, "usable_cores", lambda: [0, 1])
     beside = checksum(train(config))
     there = [main for name, main in programs if "program" in name]
@@ -59,10 +59,11 @@ def test_it_is_compiled_beside_the_run_once_and_the_same_comes_out(
     assert all(alone) and len(alone) == len(there)
 
 
-@pytest.mark.parametrize("why", ["", "the phase is over", "one core", "no memory", "a host environment"])
+@pytest.mark.parametrize("why", ["", "the phase is over", "one core", "no memory", "a host environment", "a GPU"])
 def test_nothing_is_begun_where_it_would_not_pay(why, monkeypatch):
     begun = []
     monkeypatch.setattr(ahead, "usable_cores", lambda: [0] if why == "one core" else [0, 1])
+    monkeypatch.setattr(ahead, "batched", lambda: why == "a GPU")
     monkeypatch.setattr(memory, "has_room_to_compile", lambda needed: why != "no memory")
     monkeypatch.setattr(ahead.background, "start", begun.append)
     done = 10 if why == "the phase is over" else 9

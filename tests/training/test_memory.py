@@ -55,13 +55,18 @@ def test_a_replay_is_no_larger_than_what_a_run_plays(monkeypatch):
     assert phases.replay_rows(config, SPEC) == replay.size_of(SPEC, 10_000)
 
 
-def test_phases_that_a_run_leaves_out_need_nothing(dataset):
+def test_phases_that_a_run_leaves_out_need_nothing(dataset, monkeypatch):
+    monkeypatch.setattr(memory, "usable_cores", lambda: [0])
     config = small_run(None)
     offline = memory.needed_bytes(config, SPEC, dataset, METHODS["offline"])
     scratch = memory.needed_bytes(config, SPEC, None, METHODS["scratch"])
     both = memory.needed_bytes(config, SPEC, dataset, METHODS["ovmse"])
     assert offline["replay"] == 0 and scratch["dataset"] == 0
     assert offline["compiling"] == scratch["compiling"] < both["compiling"]
+    monkeypatch.setattr(memory, "usable_cores", lambda: [0, 1])  # what is played for is compiled beside the rest
+    assert memory.needed_bytes(config, SPEC, dataset, METHODS["offline"])["compiling"] == offline["compiling"]
+    beside = memory.needed_bytes(config, SPEC, None, METHODS["scratch"])["compiling"]
+    assert beside == scratch["compiling"] + memory.AHEAD_BYTES
 
 
 def test_what_does_not_fit_is_refused(dataset):

@@ -13,7 +13,7 @@ _threads: list[threading.Thread] = []
 def start(work: Callable[[], object]) -> threading.Thread:
     """Do some work in a thread of its own, whose errors are dropped.
 
-    The interpreter ends only when it is done, since a compiler can't have its memory taken away; see `leave`.
+    The interpreter waits for it before it ends, since a compiler whose memory is taken away crashes; see `leave`.
     """
 
     def quietly() -> None:
@@ -30,7 +30,8 @@ def start(work: Callable[[], object]) -> threading.Thread:
 def leave(code: int) -> None:
     """End the process with this code, at once where a thread is still at work."""
     if any(thread.is_alive() for thread in _threads):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
         os._exit(code)
     sys.exit(code)

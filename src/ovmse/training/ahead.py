@@ -2,7 +2,7 @@
 
 import jax
 
-from ovmse.learning.parallel import SeedBatches
+from ovmse.learning.parallel import SeedBatches, batched
 from ovmse.learning.phases import Phase, SeedState, handover
 from ovmse.system import background
 from ovmse.system.cores import usable_cores
@@ -15,11 +15,11 @@ def compile_ahead(run: Run, states: SeedBatches, online: PhaseLoop) -> None:
     """Begin to compile what the online phase runs, in a thread of its own; the phase waits for it.
 
     Nothing is begun where the phase is over, where there is one core alone, which would do the first evaluation later,
-    and where memory is short. An error is dropped, since the phase meets it, too.
+    where memory is short, and on an accelerator. An error is dropped, since the phase meets it, too.
     """
-    if online.compile is None or online.done(states) >= online.budget:
+    if online.compile is None or online.done(states) >= online.budget or batched() or len(usable_cores()) < 2:
         return
-    if len(usable_cores()) < 2 or not memory.has_room_to_compile(run.task.needed_bytes):
+    if not memory.has_room_to_compile(run.task.needed_bytes):
         return
     compile_phase, state = online.compile, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), states[0])
     background.start(lambda: compile_phase(handed_over(run, state)))

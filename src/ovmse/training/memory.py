@@ -89,7 +89,7 @@ def check_memory(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
 
 def has_room_to_compile(needed: dict[str, int]) -> bool:
     """Whether the machine has what a run needs, with all that compiling takes."""
-    return batched() or sum(needed.values()) <= psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    return sum(needed.values()) <= psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 
 def in_words(needed: dict[str, int]) -> str:
