@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ovmse.core.action_selection import random_legal
 from ovmse.core.mixers import LinearWeights, MixWeights, mix, weights_at
 from ovmse.core.networks import Heads, Ratio, Team, chosen, unroll
+from ovmse.core.padding import present
 from ovmse.core.types import Episode
 
 Scalar = Float[Array, ""] | float | int
@@ -33,6 +34,7 @@ class Values(NamedTuple):
     next_weights: the target network's mixer at the rows after those steps.
     q: utilities of the online network at the steps.
     q_tot: the online network's Q_tot at the taken joint actions.
+    present: which agents are in play at rows 0 … T; the others have no weight in either mixer.
     next_q_tot: the target network's Q_tot at the next row and the joint action that is greedy for the online network
         (double Q-learning), the smallest of all critics.
     """
@@ -45,15 +47,17 @@ class Values(NamedTuple):
     next_weights: MixWeights
     q: Float[Array, "T N A"]
     q_tot: Float[Array, " T"]
+    present: Bool[Array, "T1 N"]
     next_q_tot: Float[Array, " T"]
 
 
 def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
     """One unroll of the online team's network and of the target network over an episode."""
     heads, target_heads = unroll(team.agent, episode), unroll(target.agent, episode)
-    weights = weights_at(team.mixer, episode.state[:-1])
-    target_weights = weights_at(target.mixer, episode.state[:-1])
-    next_weights = weights_at(target.mixer, episode.state[1:])
+    there = present(episode.obs, episode.avail)
+    weights = weights_at(team.mixer, episode.state[:-1], there[:-1])
+    target_weights = weights_at(target.mixer, episode.state[:-1], there[:-1])
+    next_weights = weights_at(target.mixer, episode.state[1:], there[1:])
     target_heads, target_weights, next_weights = jax.lax.stop_gradient((target_heads, target_weights, next_weights))
     q = heads.q
     next_action = jnp.argmax(mask_illegal(q, episode.avail), axis=-1)[1:]
@@ -66,6 +70,7 @@ def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
         next_weights=next_weights,
         q=q[:-1],
         q_tot=mix(weights, chosen(q[:-1], episode.action)),
+        present=there,
         next_q_tot=q_tot_of_critics(next_weights, target_heads.critics[1:], next_action).min(axis=0),
     )
 
@@ -73,7 +78,15 @@ def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
 def taken_q_tot(team: Team, episode: Episode) -> Float[Array, " T"]:
     """Q_tot at the taken joint actions."""
     q = unroll(team.agent, episode).q[:-1]
-    return mix(weights_at(team.mixer, episode.state[:-1]), chosen(q, episode.action))
+    there = present(episode.obs, episode.avail)[:-1]
+    return mix(weights_at(team.mixer, episode.state[:-1], there), chosen(q, episode.action))
+
+
+def agent_mean(x: Float[Array, "*rows N"], present: Bool[Array, "*rows N"] | None = None) -> Float[Array, "*rows"]:
+    """The mean over the agents that are present; 0 where nobody is. None: all are."""
+    if present is None:
+        return x.mean(axis=-1)
+    return jnp.where(present, x, 0.0).sum(axis=-1) / jnp.maximum(1, present.sum(axis=-1))
 
 
 def q_tot_of_critics(
@@ -184,10 +197,14 @@ def memory_target(
 
 
 def cql_per_agent(
-    q: Float[Array, "T N A"], avail: Bool[Array, "T N A"], action: Int[Array, "T N"]
+    q: Float[Array, "T N A"],
+    avail: Bool[Array, "T N A"],
+    action: Int[Array, "T N"],
+    present: Bool[Array, "T N"] | None = None,
 ) -> Float[Array, " T"]:
-    """Σ_i (1/N) [logsumexp over legal a of Q_i(a) − Q_i(u_i)]: conservative Q-learning on each utility."""
-    return (jax.nn.logsumexp(mask_illegal(q, avail), axis=-1) - chosen(q, action)).mean(axis=-1)
+    """Σ_i (1/N) [logsumexp over legal a of Q_i(a) − Q_i(u_i)] over the N agents that are present: conservative
+    Q-learning on each utility."""
+    return agent_mean(jax.nn.logsumexp(mask_illegal(q, avail), axis=-1) - chosen(q, action), present)
 
 
 def cql_joint(
@@ -257,6 +274,8 @@ def cql_counterfactual(
     q: Float[Array, "T N A"],
     avail: Bool[Array, "T N A"],
     action: Int[Array, "T N"],
+    present: Bool[Array, "T N"] | None = None,
 ) -> Float[Array, " T"]:
-    """Σ_i (1/N) [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)] (CFCQL, Shao et al. 2023, equal weights)."""
-    return counterfactual_gaps(weights, q, avail, action).mean(axis=-1)
+    """Σ_i (1/N) [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)] over the N agents that are present (CFCQL, Shao
+    et al. 2023, equal weights)."""
+    return agent_mean(counterfactual_gaps(weights, q, avail, action), present)
