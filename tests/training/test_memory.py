@@ -45,8 +45,9 @@ def test_what_a_seed_carries_on_is_counted_on_each_core_that_works_on_it(dataset
     assert shared["dataset"] == alone["dataset"]
 
 
-def test_networks_of_agents_are_counted_for_each_of_them():
+def test_networks_of_agents_are_counted_for_each_of_them(monkeypatch):
     """Weights and biases of encoder, recurrent layer and head: each agent's, their targets', and Adam's two means."""
+    monkeypatch.setattr(memory, "cores_per_seed", lambda seeds: 1)
     config = small_run(None)
     inputs, h, a = SPEC.obs_size + SPEC.n_agents + SPEC.n_actions, config.learner.hidden, SPEC.n_actions
     agent = h * inputs + h + 6 * h * h + 4 * h + a * h + a
