@@ -142,6 +142,13 @@ def mix(weights: MixWeights, q: Float[Array, "*rows N"]) -> Float[Array, "*rows"
     return (hidden * weights.w2).sum(axis=-1) + weights.b2
 
 
+def agent_mean(x: Float[Array, "*rows N"], present: Bool[Array, "*rows N"] | None = None) -> Float[Array, "*rows"]:
+    """The mean over the agents that are present; 0 where nobody is. None: all are."""
+    if present is None:
+        return x.mean(axis=-1)
+    return jnp.where(present, x, 0.0).sum(axis=-1) / jnp.maximum(1, present.sum(axis=-1))
+
+
 def share_of(weights: MixWeights, q: Float[Array, "*rows N"]) -> Float[Array, "*rows N"]:
     """∂Q_tot/∂Q_i ≥ 0 at the chosen utilities: how much an agent's utility counts (a linear mixer's w_i)."""
     return jax.grad(lambda q: mix(weights, q).sum())(q)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse.core.action_selection import random_legal
-from ovmse.core.mixers import LinearWeights, MixWeights, mix, weights_at
+from ovmse.core.mixers import LinearWeights, MixWeights, agent_mean, mix, weights_at
 from ovmse.core.networks import Heads, Ratio, Team, chosen, unroll
 from ovmse.core.padding import present
 from ovmse.core.types import Episode
@@ -55,8 +55,7 @@ def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
     """One unroll of the online team's network and of the target network over an episode."""
     heads, target_heads = unroll(team.agent, episode), unroll(target.agent, episode)
     there = present(episode.obs, episode.avail)
-    weights = weights_at(team.mixer, episode.state[:-1], there[:-1])
-    target_weights = weights_at(target.mixer, episode.state[:-1], there[:-1])
+    weights, target_weights = (weights_at(x.mixer, episode.state[:-1], there[:-1]) for x in (team, target))
     next_weights = weights_at(target.mixer, episode.state[1:], there[1:])
     target_heads, target_weights, next_weights = jax.lax.stop_gradient((target_heads, target_weights, next_weights))
     q = heads.q
@@ -80,13 +79,6 @@ def taken_q_tot(team: Team, episode: Episode) -> Float[Array, " T"]:
     q = unroll(team.agent, episode).q[:-1]
     there = present(episode.obs, episode.avail)[:-1]
     return mix(weights_at(team.mixer, episode.state[:-1], there), chosen(q, episode.action))
-
-
-def agent_mean(x: Float[Array, "*rows N"], present: Bool[Array, "*rows N"] | None = None) -> Float[Array, "*rows"]:
-    """The mean over the agents that are present; 0 where nobody is. None: all are."""
-    if present is None:
-        return x.mean(axis=-1)
-    return jnp.where(present, x, 0.0).sum(axis=-1) / jnp.maximum(1, present.sum(axis=-1))
 
 
 def q_tot_of_critics(
@@ -122,19 +114,6 @@ def next_of_policy(v: Values, episode: Episode, key: PRNGKeyArray) -> Float[Arra
 def advantage_weight(advantage: Float[Array, "*any"], temperature: Scalar, largest: Scalar) -> Float[Array, "*any"]:
     """exp(A / temperature), at most `largest`, as a constant (advantage-weighted regression, Peng et al. 2019)."""
     return jax.lax.stop_gradient(jnp.exp(jnp.minimum(advantage / temperature, jnp.log(largest))))
-
-
-def implicit_weight(
-    q: Float[Array, "T N A"], log_policy: Float[Array, "T N A"], action: Int[Array, "T N"], temperature: Scalar
-) -> Float[Array, "T N"]:
-    """ρ_i = exp(Q(u_i)/β) / Σ_a π_i(a) exp(Q(a)/β), as a constant: 1 on average over the actions of π_i.
-
-    The implicit constraint's importance weight (ICQ, Yang et al. 2021), whose normaliser is a sum over the actions of
-    one state. q: Q_tot(a, u_−i), the others' actions kept; under a linear mixer the product over the agents is then the
-    weight of the joint action, exp(Q_tot(u)/β) / Σ_u' π(u') exp(Q_tot(u')/β).
-    """
-    log_normaliser = jax.nn.logsumexp(log_policy + q / temperature, axis=-1)
-    return jax.lax.stop_gradient(jnp.exp(chosen(q, action) / temperature - log_normaliser))
 
 
 def td_target(
@@ -202,8 +181,7 @@ def cql_per_agent(
     action: Int[Array, "T N"],
     present: Bool[Array, "T N"] | None = None,
 ) -> Float[Array, " T"]:
-    """Σ_i (1/N) [logsumexp over legal a of Q_i(a) − Q_i(u_i)] over the N agents that are present: conservative
-    Q-learning on each utility."""
+    """Σ_i (1/N) [logsumexp over legal a of Q_i(a) − Q_i(u_i)], N agents being present: CQL on each utility."""
     return agent_mean(jax.nn.logsumexp(mask_illegal(q, avail), axis=-1) - chosen(q, action), present)
 
 
@@ -276,6 +254,5 @@ def cql_counterfactual(
     action: Int[Array, "T N"],
     present: Bool[Array, "T N"] | None = None,
 ) -> Float[Array, " T"]:
-    """Σ_i (1/N) [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)] over the N agents that are present (CFCQL, Shao
-    et al. 2023, equal weights)."""
+    """Σ_i (1/N) [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)] (CFCQL, Shao et al. 2023, equal weights)."""
     return agent_mean(counterfactual_gaps(weights, q, avail, action), present)

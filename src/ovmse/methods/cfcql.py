@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ovmse.core import values
+from ovmse.core.mixers import agent_mean
 from ovmse.core.networks import Parts, chosen
 from ovmse.core.values import Scalar
 from ovmse.methods.finetune import FINETUNE
@@ -40,7 +41,7 @@ class CFCQL:
         q_tot, present = values.counterfactual_q_tot(v.weights, v.q, action), v.present[:-1]
         share = agent_shares(q_tot, log_behaviour, avail, self.temperature, present)
         gaps = values.counterfactual_gaps(v.weights, v.q, avail, action)
-        imitation = values.agent_mean(chosen(log_behaviour, action), present)
+        imitation = agent_mean(chosen(log_behaviour, action), present)
         return squared_error(inputs) + self.alpha * (share * gaps).sum(axis=-1) - imitation
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from ovmse.core import values
 from ovmse.core.errors import UserError
+from ovmse.core.mixers import agent_mean
 from ovmse.core.networks import Heads, Parts, chosen
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_above_zero
@@ -40,7 +41,7 @@ class ImplicitQ:
         v, episode = inputs.values, inputs.episode
         value = v.online.value
         assert value is not None
-        of_team = jax.lax.stop_gradient(values.agent_mean(value, v.present))[:, None]
+        of_team = jax.lax.stop_gradient(agent_mean(value, v.present))[:, None]
         after = jnp.where(v.present, jax.lax.stop_gradient(value), of_team)[1:]
         target = jax.vmap(inputs.bootstrap, in_axes=1, out_axes=1)(after)
         critic = ((taken(v.online, episode.action) - target) ** 2).sum(axis=0)
@@ -48,7 +49,7 @@ class ImplicitQ:
         regression = jnp.where(advantage > 0, self.expectile, 1.0 - self.expectile) * advantage**2
         log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
         weight = values.advantage_weight(advantage, self.temperature, self.largest)
-        return values.agent_mean(critic + regression - weight * log_policy, v.present[:-1])
+        return agent_mean(critic + regression - weight * log_policy, v.present[:-1])
 
 
 def taken(heads: Heads, action: Int[Array, "T N"]) -> Float[Array, "K T N"]:
