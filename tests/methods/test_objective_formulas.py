@@ -17,7 +17,7 @@ from ovmse.methods.awac import AdvantageWeighted
 from ovmse.methods.calql import CalibratedCQL
 from ovmse.methods.cfcql import CFCQL, agent_shares
 from ovmse.methods.duce import DecayingPenalty
-from ovmse.methods.icq import ImplicitConstraint, LoggedNext
+from ovmse.methods.icq import ImplicitConstraint, LoggedNext, implicit_weight
 from ovmse.methods.iql import ImplicitQ
 from ovmse.methods.losses import CQL
 from ovmse.methods.omiga import LARGEST_EXPONENT, LocalRegularisation
@@ -110,7 +110,7 @@ def test_an_implicit_weight_is_one_on_average_over_the_policys_actions(seed, mix
     total = np.zeros((T, N))
     for a in range(A):
         others_kept = values.counterfactual_q_tot(weights, q, action)
-        weight = values.implicit_weight(others_kept, log_policy, jnp.full_like(action, a), temperature)
+        weight = implicit_weight(others_kept, log_policy, jnp.full_like(action, a), temperature)
         total += np.asarray(jnp.where(avail[..., a], jnp.exp(log_policy[..., a]) * weight, 0.0))
     np.testing.assert_allclose(total, 1.0, rtol=1e-4)
 

@@ -262,8 +262,8 @@ def test_omiga_bootstraps_from_the_slow_values():
     e = an_episode()
     said = said_by(slow, e)
     found = next_of(value_next, team, slow, as_jax(e), jax.random.key(0))
-    expected = [published.mixed(said.weights, t + 1, said.value[t + 1]) for t in range(T)]
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    expected = [published.mixed(said.weights, t + 1, said.value[t + 1]) for t in range(LENGTH)]
+    np.testing.assert_allclose(found[:LENGTH], expected, rtol=1e-9)
 
 
 def test_awac_bootstraps_from_samples_of_its_policy():

@@ -14,12 +14,14 @@ import ovmse
 from ovmse.core.errors import UserError
 from ovmse.core.mixers import mix, weights_at
 from ovmse.core.networks import Parts, agent_step, chosen, first_hidden
+from ovmse.core.padding import out_of_play
 from ovmse.core.types import Observation
 from ovmse.data.profile import profile
 from ovmse.data.schema import Names
 from ovmse.methods import METHODS
 from ovmse.methods.method import Method
 from ovmse.methods.signatures import LearnsInstead
+from ovmse.policy import onnx_model
 from ovmse.policy.load import LEARNS, read_team
 from ovmse.system.files import write_json
 
@@ -63,14 +65,14 @@ def test_layer_normalisation_and_critics_are_as_in_jax(tmp_path):
         assert np.array_equal(action, jax_plays(seen))
 
 
-OWN = {"per_agent": {}, "per_kind": {"kinds": "arm,cart,arm"}}
-"""Learners whose agents do not all share one network."""
+PER_AGENT = dataclasses.replace(SMALL, parameters="per_agent")
+PER_KIND = dataclasses.replace(SMALL, parameters="per_kind", kinds="arm,cart,arm")
 
 
-@pytest.mark.parametrize("parameters", OWN)
-@pytest.mark.parametrize("name", ["ovmse", "awac", "reincarnation", "rlpd"])
-def test_agents_with_networks_of_their_own_do_what_they_do_in_jax(name, parameters, tmp_path):
-    learner = dataclasses.replace(SMALL, parameters=parameters, **OWN[parameters])
+@pytest.mark.parametrize(
+    ("name", "learner"), [("ovmse", PER_KIND), ("awac", PER_AGENT), ("reincarnation", PER_KIND), ("rlpd", PER_AGENT)]
+)
+def test_agents_with_networks_of_their_own_do_what_they_do_in_jax(name, learner, tmp_path):
     offline, last = write_run(tmp_path / "run", name, learner=learner)
     team, memory, rng = ovmse.load(tmp_path / "run", seed=1), None, np.random.default_rng(1)
     jax_plays = Greedy(METHODS[name], seed_of(last, 1), seed_of(offline, 1), episodes=EPISODES)
@@ -85,18 +87,36 @@ def test_agents_with_networks_of_their_own_do_what_they_do_in_jax(name, paramete
             assert np.array_equal(own, action[:, i])
 
 
-@pytest.mark.parametrize("parameters", OWN)
-def test_q_tot_of_agents_with_networks_of_their_own_is_that_of_jax(parameters, tmp_path):
-    learner = dataclasses.replace(SMALL, parameters=parameters, **OWN[parameters])
-    _, last = write_run(tmp_path / "run", "ovmse", learner=learner)
+def test_q_tot_is_that_of_jax_where_agents_have_networks_of_their_own_and_some_are_out_of_play(tmp_path):
+    _, last = write_run(tmp_path / "run", "ovmse", learner=PER_KIND)
     team, one, seen = ovmse.load(tmp_path / "run"), seed_of(last, 0), seen_at(np.random.default_rng(2))
+    absent = np.arange(EPISODES * N).reshape(EPISODES, N) % 4 == 0
+    obs, avail = out_of_play(seen.obs, seen.avail, absent)
+    seen = seen._replace(obs=obs, avail=avail)
     blank = jnp.broadcast_to(first_hidden(one.agent, N), (EPISODES, N, SMALL.hidden))
     _, heads = agent_step(one.agent, blank, jnp.asarray(seen.obs), jnp.zeros((EPISODES, N, A)))
     best, _ = team.act(seen.obs, seen.avail)
-    expected = mix(weights_at(one.mixer, jnp.asarray(seen.state)), chosen(heads.q, jnp.asarray(best)))
+    weights = weights_at(one.mixer, jnp.asarray(seen.state), jnp.asarray(~absent))
+    expected = mix(weights, chosen(heads.q, jnp.asarray(best)))
     found = team.values(seen.obs, seen.avail, state=seen.state)
     np.testing.assert_allclose(found.utilities, heads.q, atol=1e-5)
     np.testing.assert_allclose(found.q_tot, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_onnx_model_has_the_networks_of_all_kinds(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    write_run(tmp_path / "run", "ovmse", learner=PER_KIND)
+    team, rng = ovmse.load(tmp_path / "run"), np.random.default_rng(7)
+    session = onnxruntime.InferenceSession(onnx_model.build(team))
+    last, hidden, memory = np.full((EPISODES, N), -1), np.zeros((EPISODES, N, SMALL.hidden), np.float32), None
+    for _ in range(STEPS):
+        seen = seen_at(rng)
+        given = {"observations": seen.obs, "available": seen.avail, "last_action": last, "hidden": hidden}
+        expected = team.values(seen.obs, seen.avail, memory).scores
+        action, memory = team.act(seen.obs, seen.avail, memory)
+        last, scores, hidden = session.run(["action", "scores", "next_hidden"], given)
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+        assert np.array_equal(last, action)
 
 
 @pytest.mark.parametrize("mixer", ["qmix", "linear", "vdn"])

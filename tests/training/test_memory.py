@@ -45,6 +45,19 @@ def test_what_a_seed_carries_on_is_counted_on_each_core_that_works_on_it(dataset
     assert shared["dataset"] == alone["dataset"]
 
 
+def test_networks_of_agents_are_counted_for_each_of_them(monkeypatch):
+    """Weights and biases of encoder, recurrent layer and head: each agent's, their targets', and Adam's two means."""
+    monkeypatch.setattr(memory, "cores_per_seed", lambda seeds: 1)
+    config = small_run(None)
+    inputs, h, a = SPEC.obs_size + SPEC.n_agents + SPEC.n_actions, config.learner.hidden, SPEC.n_actions
+    agent = h * inputs + h + 6 * h * h + 4 * h + a * h + a
+    own = dataclasses.replace(config, learner=dataclasses.replace(config.learner, parameters="per_agent"))
+    shared, each = (memory.learner_bytes(one, SPEC, METHODS["scratch"]) for one in (config, own))
+    assert each - shared == (SPEC.n_agents - 1) * 4 * 4 * agent
+    needed = [memory.needed_bytes(one, SPEC, None, METHODS["scratch"])["learning"] for one in (config, own)]
+    assert needed[1] - needed[0] == padded_seeds(config.seeds) * memory.COPIES * (each - shared)
+
+
 def test_a_replay_is_no_larger_than_what_a_run_plays(monkeypatch):
     """Episodes of one step, two rows each, are the most rows that a run can play."""
     config = small_run(None, replay_env_steps=10_000, online_env_steps=64, episodes_per_collect=4)

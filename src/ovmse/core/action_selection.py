@@ -1,7 +1,8 @@
 """How a team explores: one formula, one function, one step.
 
 Each takes the key of this step, which every agent derives from the episode's shared seed and the step's number,
-so that a decentralised team agrees on whose turn it is without a message.
+so that a decentralised team agrees on whose turn it is without a message. Nobody's turn depends on who is dead or
+gone: the others' rates stay as they are, and a turn of the dead is nobody's.
 """
 
 import jax
@@ -12,6 +13,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 def greedy(q: Float[Array, "*b N A"], avail: Bool[Array, "*b N A"]) -> Int[Array, "*b N"]:
     """Each agent's legal action of highest utility."""
     return jnp.argmax(jnp.where(avail, q, -jnp.inf), axis=-1)
+
+
+def has_choice(avail: Bool[Array, "*b N A"]) -> Bool[Array, "*b N"]:
+    """Whether each agent has two legal actions or more, as one that is dead or gone has not."""
+    return avail.sum(axis=-1) > 1
 
 
 def random_legal(key: PRNGKeyArray, avail: Bool[Array, "N A"]) -> Int[Array, " N"]:

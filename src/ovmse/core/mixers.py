@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ovmse.core.literals import MixerName
 from ovmse.core.types import EnvSpec
@@ -78,7 +78,7 @@ class LinearWeights(NamedTuple):
 
 
 MixWeights = QWeights | LinearWeights | None
-"""A mixer's weights at some rows of an episode; None for VDN, which has none."""
+"""A mixer's weights at some rows of an episode; None for VDN where all agents are present: each has the weight 1."""
 
 
 def make_mixer(spec: EnvSpec, name: MixerName, embedding: int, hyper: int, *, key: PRNGKeyArray) -> Mixer:
@@ -99,8 +99,11 @@ def affine(layer: eqx.nn.Linear, x: Float[Array, "*rows I"]) -> Float[Array, "*r
     return product(layer.weight, x) + layer.bias
 
 
-def weights_at(mixer: Mixer, state: Float[Array, "*rows S"]) -> MixWeights:
-    """The mixer's weights at the given states."""
+def weights_at(
+    mixer: Mixer, state: Float[Array, "*rows S"], present: Bool[Array, "*rows N"] | None = None
+) -> MixWeights:
+    """The mixer's weights at the given states. An agent that is not present (`core.padding.present`) has the weight 0,
+    as REFIL has it (Iqbal et al. 2021), so that Q_tot does not depend on its utilities; None: all are."""
 
     def hyper(layers: tuple[eqx.nn.Linear, eqx.nn.Linear]) -> Float[Array, "*rows J"]:
         return affine(layers[1], jax.nn.relu(affine(layers[0], state)))
@@ -108,15 +111,25 @@ def weights_at(mixer: Mixer, state: Float[Array, "*rows S"]) -> MixWeights:
     def positive(weights: Float[Array, "*rows J"]) -> Float[Array, "*rows J"]:
         return weights if isinstance(mixer, FreeMixer) else jnp.abs(weights)
 
+    def of_present(weights: Float[Array, "*rows N"]) -> Float[Array, "*rows N"]:
+        return weights if present is None else jnp.where(present, weights, 0.0)
+
     if isinstance(mixer, QMIX | FreeMixer):
         layers = mixer.layers if isinstance(mixer, FreeMixer) else mixer
+        w1 = positive(hyper(layers.w1)).reshape(*state.shape[:-1], -1, layers.b1.out_features)
         return QWeights(
-            w1=positive(hyper(layers.w1)).reshape(*state.shape[:-1], -1, layers.b1.out_features),
+            w1=w1 if present is None else jnp.where(present[..., None], w1, 0.0),
             b1=affine(layers.b1, state),
             w2=positive(hyper(layers.w2)),
             b2=hyper(layers.b2)[..., 0],
         )
-    return LinearWeights(jnp.abs(hyper(mixer.w)), hyper(mixer.b)[..., 0]) if isinstance(mixer, LinearMixer) else None
+    if isinstance(mixer, LinearMixer):
+        return LinearWeights(of_present(jnp.abs(hyper(mixer.w))), hyper(mixer.b)[..., 0])
+    return (
+        None
+        if present is None
+        else LinearWeights(present.astype(state.dtype), jnp.zeros(state.shape[:-1], state.dtype))
+    )
 
 
 def mix(weights: MixWeights, q: Float[Array, "*rows N"]) -> Float[Array, "*rows"]:
@@ -127,6 +140,13 @@ def mix(weights: MixWeights, q: Float[Array, "*rows N"]) -> Float[Array, "*rows"
         return (q * weights.w).sum(axis=-1) + weights.b
     hidden = jax.nn.elu(jnp.einsum("...n,...nm->...m", q, weights.w1) + weights.b1)
     return (hidden * weights.w2).sum(axis=-1) + weights.b2
+
+
+def agent_mean(x: Float[Array, "*rows N"], present: Bool[Array, "*rows N"] | None = None) -> Float[Array, "*rows"]:
+    """The mean over the agents that are present; 0 where nobody is. None: all are."""
+    if present is None:
+        return x.mean(axis=-1)
+    return jnp.where(present, x, 0.0).sum(axis=-1) / jnp.maximum(1, present.sum(axis=-1))
 
 
 def share_of(weights: MixWeights, q: Float[Array, "*rows N"]) -> Float[Array, "*rows N"]:

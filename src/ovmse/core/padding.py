@@ -14,10 +14,13 @@ NO_OP = 0
 """The one legal action of an agent that is out of play."""
 
 
-def padded(own: Sequence[np.ndarray], size: int) -> np.ndarray:
-    """Each agent's features [..., O_i], or masks [..., A_i], as one array [..., N, size]: zeros after its own."""
-    wide = [np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])]) for x in own]
-    return np.stack(wide, axis=-2)
+def padded(own: Sequence[Any], size: int, numpy: Any = np) -> Any:
+    """Each agent's features [..., O_i], or masks [..., A_i], as one array [..., N, size]: zeros after its own.
+
+    numpy: ``jax.numpy`` for arrays of JAX.
+    """
+    wide = [numpy.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])]) for x in own]
+    return numpy.stack(wide, axis=-2)
 
 
 def own_actions(actions: Sequence[Collection[int]], n_actions: int) -> np.ndarray:

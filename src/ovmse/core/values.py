@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ovmse.core.action_selection import random_legal
-from ovmse.core.mixers import LinearWeights, MixWeights, mix, weights_at
+from ovmse.core.mixers import LinearWeights, MixWeights, agent_mean, mix, weights_at
 from ovmse.core.networks import Heads, Ratio, Team, chosen, unroll
+from ovmse.core.padding import present
 from ovmse.core.types import Episode
 
 Scalar = Float[Array, ""] | float | int
@@ -33,6 +34,7 @@ class Values(NamedTuple):
     next_weights: the target network's mixer at the rows after those steps.
     q: utilities of the online network at the steps.
     q_tot: the online network's Q_tot at the taken joint actions.
+    present: which agents are in play at rows 0 … T; the others have no weight in either mixer.
     next_q_tot: the target network's Q_tot at the next row and the joint action that is greedy for the online network
         (double Q-learning), the smallest of all critics.
     """
@@ -45,15 +47,16 @@ class Values(NamedTuple):
     next_weights: MixWeights
     q: Float[Array, "T N A"]
     q_tot: Float[Array, " T"]
+    present: Bool[Array, "T1 N"]
     next_q_tot: Float[Array, " T"]
 
 
 def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
     """One unroll of the online team's network and of the target network over an episode."""
     heads, target_heads = unroll(team.agent, episode), unroll(target.agent, episode)
-    weights = weights_at(team.mixer, episode.state[:-1])
-    target_weights = weights_at(target.mixer, episode.state[:-1])
-    next_weights = weights_at(target.mixer, episode.state[1:])
+    there = present(episode.obs, episode.avail)
+    weights, target_weights = (weights_at(x.mixer, episode.state[:-1], there[:-1]) for x in (team, target))
+    next_weights = weights_at(target.mixer, episode.state[1:], there[1:])
     target_heads, target_weights, next_weights = jax.lax.stop_gradient((target_heads, target_weights, next_weights))
     q = heads.q
     next_action = jnp.argmax(mask_illegal(q, episode.avail), axis=-1)[1:]
@@ -66,6 +69,7 @@ def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
         next_weights=next_weights,
         q=q[:-1],
         q_tot=mix(weights, chosen(q[:-1], episode.action)),
+        present=there,
         next_q_tot=q_tot_of_critics(next_weights, target_heads.critics[1:], next_action).min(axis=0),
     )
 
@@ -73,7 +77,8 @@ def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
 def taken_q_tot(team: Team, episode: Episode) -> Float[Array, " T"]:
     """Q_tot at the taken joint actions."""
     q = unroll(team.agent, episode).q[:-1]
-    return mix(weights_at(team.mixer, episode.state[:-1]), chosen(q, episode.action))
+    there = present(episode.obs, episode.avail)[:-1]
+    return mix(weights_at(team.mixer, episode.state[:-1], there), chosen(q, episode.action))
 
 
 def q_tot_of_critics(
@@ -109,19 +114,6 @@ def next_of_policy(v: Values, episode: Episode, key: PRNGKeyArray) -> Float[Arra
 def advantage_weight(advantage: Float[Array, "*any"], temperature: Scalar, largest: Scalar) -> Float[Array, "*any"]:
     """exp(A / temperature), at most `largest`, as a constant (advantage-weighted regression, Peng et al. 2019)."""
     return jax.lax.stop_gradient(jnp.exp(jnp.minimum(advantage / temperature, jnp.log(largest))))
-
-
-def implicit_weight(
-    q: Float[Array, "T N A"], log_policy: Float[Array, "T N A"], action: Int[Array, "T N"], temperature: Scalar
-) -> Float[Array, "T N"]:
-    """ρ_i = exp(Q(u_i)/β) / Σ_a π_i(a) exp(Q(a)/β), as a constant: 1 on average over the actions of π_i.
-
-    The implicit constraint's importance weight (ICQ, Yang et al. 2021), whose normaliser is a sum over the actions of
-    one state. q: Q_tot(a, u_−i), the others' actions kept; under a linear mixer the product over the agents is then the
-    weight of the joint action, exp(Q_tot(u)/β) / Σ_u' π(u') exp(Q_tot(u')/β).
-    """
-    log_normaliser = jax.nn.logsumexp(log_policy + q / temperature, axis=-1)
-    return jax.lax.stop_gradient(jnp.exp(chosen(q, action) / temperature - log_normaliser))
 
 
 def td_target(
@@ -184,10 +176,13 @@ def memory_target(
 
 
 def cql_per_agent(
-    q: Float[Array, "T N A"], avail: Bool[Array, "T N A"], action: Int[Array, "T N"]
+    q: Float[Array, "T N A"],
+    avail: Bool[Array, "T N A"],
+    action: Int[Array, "T N"],
+    present: Bool[Array, "T N"] | None = None,
 ) -> Float[Array, " T"]:
-    """Σ_i (1/N) [logsumexp over legal a of Q_i(a) − Q_i(u_i)]: conservative Q-learning on each utility."""
-    return (jax.nn.logsumexp(mask_illegal(q, avail), axis=-1) - chosen(q, action)).mean(axis=-1)
+    """Σ_i (1/N) [logsumexp over legal a of Q_i(a) − Q_i(u_i)], N agents being present: CQL on each utility."""
+    return agent_mean(jax.nn.logsumexp(mask_illegal(q, avail), axis=-1) - chosen(q, action), present)
 
 
 def cql_joint(
@@ -257,6 +252,7 @@ def cql_counterfactual(
     q: Float[Array, "T N A"],
     avail: Bool[Array, "T N A"],
     action: Int[Array, "T N"],
+    present: Bool[Array, "T N"] | None = None,
 ) -> Float[Array, " T"]:
     """Σ_i (1/N) [logsumexp over legal a of Q_tot(a, u_−i) − Q_tot(u)] (CFCQL, Shao et al. 2023, equal weights)."""
-    return counterfactual_gaps(weights, q, avail, action).mean(axis=-1)
+    return agent_mean(counterfactual_gaps(weights, q, avail, action), present)

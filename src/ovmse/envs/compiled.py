@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from ovmse.core.errors import UserError
+from ovmse.core.padding import padded
 from ovmse.core.types import EnvState
 from ovmse.envs.contained import quiet
 
@@ -20,13 +21,7 @@ def strongly_typed(state: EnvState) -> EnvState:
 
 def stacked(rows: Sequence[Shaped[Array, "..."]], size: int) -> Float[Array, "N {size}"]:
     """One flat row of `size` features per agent; shorter ones end in zeros."""
-    flat = [jnp.asarray(row, jnp.float32).ravel() for row in rows]
-    return jnp.stack([jnp.pad(row, (0, size - row.size)) for row in flat])
-
-
-def all_legal(counts: Sequence[int]) -> Bool[Array, "N A"]:
-    """The mask of agents that may always take any of their so many actions."""
-    return jnp.arange(max(counts)) < jnp.asarray(counts)[:, None]
+    return padded([jnp.asarray(row, jnp.float32).ravel() for row in rows], size, jnp)
 
 
 def combined(rewards: Shaped[Array, "..."], how: str) -> Float[Array, ""]:

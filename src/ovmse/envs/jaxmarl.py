@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ovmse.core.errors import UserError, check_known, check_positive, did_you_mean
+from ovmse.core.kinds import kinds_of
+from ovmse.core.padding import own_actions
 from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
-from ovmse.envs.compiled import all_legal, combined, imported, stacked, strongly_typed
+from ovmse.envs.compiled import combined, imported, stacked, strongly_typed
 from ovmse.envs.protocol import require_json
 from ovmse.system.plugins import version_of
 
@@ -73,6 +75,8 @@ class JaxMarlTeam:
             whole,
             int(limit),
             False,
+            tuple(self._agents),
+            kinds_of((first[agent].size, count) for agent, count in zip(self._agents, self._counts, strict=True)),
         )
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:
@@ -101,7 +105,7 @@ class JaxMarlTeam:
     def _seen(self, obs: Mapping[str, Array], state: Any) -> Observation:
         rows = stacked([obs[agent] for agent in self._agents], self.spec.obs_size)
         whole = jnp.asarray(obs["world_state"], jnp.float32).ravel() if "world_state" in obs else rows.ravel()
-        avail = all_legal(self._counts)
+        avail = jnp.asarray(own_actions([range(count) for count in self._counts], self.spec.n_actions))
         if self._masks is not None:
             masks = self._masks(state)
             avail &= stacked([masks[agent] for agent in self._agents], self.spec.n_actions).astype(bool)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.core.errors import UserError, check_known, check_positive
+from ovmse.core.padding import NO_OP, padded
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs import check_settings, load, trial
 from ovmse.envs.contained import Generators, quiet
@@ -169,13 +170,13 @@ class MultiAgentTeam:
         spec = self.spec
         with self._generators.lent(), contextlib.redirect_stdout(io.StringIO()):
             rows, state, legal = look(self._env)
-        obs = np.zeros((spec.n_agents, spec.obs_size), np.float32)
-        avail = np.zeros((spec.n_agents, spec.n_actions), bool)
-        for i, row in enumerate(rows):
-            obs[i, : row.size] = row
-            avail[i, : spec.n_actions if legal is None else len(legal[i])] = True if legal is None else legal[i]
+        obs = padded([row.astype(np.float32).ravel() for row in rows], spec.obs_size)
+        masks = [
+            np.ones(spec.n_actions, bool) if legal is None else np.asarray(legal[i], bool) for i in range(len(rows))
+        ]
+        avail = padded(masks, spec.n_actions)
         if over:
-            avail[~avail.any(axis=1), 0] = True  # nobody acts any more
+            avail[~avail.any(axis=1), NO_OP] = True  # nobody acts any more
         return _observe(obs, obs.ravel().copy() if state is None else state, avail)
 
     def _learn(self) -> Habits:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ovmse.core.mixers import weights_at
 from ovmse.core.networks import Team, agent_step, first_hidden
+from ovmse.core.padding import present
 from ovmse.core.types import EnvSpec, EnvState, Episode, Observation, StepResult
 from ovmse.envs.guarded import EnvFault
 from ovmse.envs.protocol import Environment, HostEnvironment
@@ -87,9 +88,11 @@ def act(
     progress, typical_length: see `ActionInputs`.
     """
 
+    there = present(observation.obs, observation.avail)
+
     def listen(team: Team, hidden: Float[Array, "B N H"]) -> tuple[Float[Array, "B N H"], PolicyOutput]:
         hidden, heads = agent_step(team.agent, hidden, observation.obs, acting.last_action)
-        return hidden, PolicyOutput(heads, weights_at(team.mixer, observation.state))
+        return hidden, PolicyOutput(heads, weights_at(team.mixer, observation.state, there))
 
     heard = [listen(team, h) for team, h in zip([x for x in teams if x is not None], acting.hidden, strict=True)]
     outputs = [output for _, output in heard]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 
 from ovmse.core import values
+from ovmse.core.mixers import agent_mean
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_strength, squared_error
 from ovmse.methods.signatures import LossInputs, PerStep
@@ -31,7 +32,7 @@ class CalibratedCQL:
         ends = values.returns_to_go(episode.terminal.astype(brought.dtype), episode.terminal, episode.valid, 1.0) > 0
         known = jnp.where(ends, brought, values.ILLEGAL)
         gaps = values.counterfactual_gaps(v.weights, v.q, episode.avail[:-1], episode.action, least=known)
-        return squared_error(inputs) + self.alpha * gaps.mean(axis=-1)
+        return squared_error(inputs) + self.alpha * agent_mean(gaps, v.present[:-1])
 
 
 CALQL = replace(FINETUNE, offline_loss=CalibratedCQL(), online_loss=CalibratedCQL())

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ovmse.core import values
+from ovmse.core.mixers import agent_mean
 from ovmse.core.networks import Parts, chosen
 from ovmse.core.values import Scalar
 from ovmse.methods.finetune import FINETUNE
@@ -37,11 +38,10 @@ class CFCQL:
         v, avail, action = inputs.values, inputs.episode.avail[:-1], inputs.episode.action
         assert v.online.behaviour is not None
         log_behaviour = values.log_policy(v.online.behaviour[:-1], avail)
-        share = agent_shares(
-            values.counterfactual_q_tot(v.weights, v.q, action), log_behaviour, avail, self.temperature
-        )
+        q_tot, present = values.counterfactual_q_tot(v.weights, v.q, action), v.present[:-1]
+        share = agent_shares(q_tot, log_behaviour, avail, self.temperature, present)
         gaps = values.counterfactual_gaps(v.weights, v.q, avail, action)
-        imitation = chosen(log_behaviour, action).mean(axis=-1)
+        imitation = agent_mean(chosen(log_behaviour, action), present)
         return squared_error(inputs) + self.alpha * (share * gaps).sum(axis=-1) - imitation
 
 
@@ -50,11 +50,14 @@ def agent_shares(
     log_behaviour: Float[Array, "T N A"],
     avail: Bool[Array, "T N A"],
     temperature: Scalar,
+    present: Bool[Array, "T N"] | None = None,
 ) -> Float[Array, "T N"]:
-    """λ_i = softmax over the agents of temperature · KL(μ_i ‖ β_i), as constants; μ_i = softmax of Q_tot(a, u_−i)."""
+    """λ_i = softmax over the agents that are present of temperature · KL(μ_i ‖ β_i), as constants; μ_i = softmax of
+    Q_tot(a, u_−i)."""
     log_mu = values.log_policy(q_tot, avail)
+    counted = jnp.ones(avail.shape[:-1], bool) if present is None else present
     divergence = (jnp.exp(log_mu) * (log_mu - log_behaviour)).sum(axis=-1, where=avail)
-    return jax.lax.stop_gradient(jax.nn.softmax(temperature * divergence, axis=-1))
+    return jax.lax.stop_gradient(jax.nn.softmax(values.mask_illegal(temperature * divergence, counted), axis=-1))
 
 
 CFCQL_METHOD = replace(FINETUNE, offline_loss=CFCQL(), parts=Parts(behaviour=True))

@@ -26,7 +26,7 @@ class DecayingPenalty:
 
     def __call__(self, inputs: LossInputs) -> PerStep:
         v, avail, action = inputs.values, inputs.episode.avail[:-1], inputs.episode.action
-        penalty = values.cql_counterfactual(v.weights, v.q, avail, action)
+        penalty = values.cql_counterfactual(v.weights, v.q, avail, action, v.present[:-1])
         return squared_error(inputs) + self.alpha(inputs.progress) * penalty
 
 

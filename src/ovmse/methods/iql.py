@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from ovmse.core import values
 from ovmse.core.errors import UserError
+from ovmse.core.mixers import agent_mean
 from ovmse.core.networks import Heads, Parts, chosen
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_above_zero
@@ -21,7 +22,8 @@ class ImplicitQ:
     paper's L_Q + L_V + L_π, averaged over the agents. With several critics all learn, and the smallest Q̄_i counts.
 
     expectile: τ in (0, 1); above ½, V_i leans to the best logged actions. temperature: the advantage at which an action
-    weighs e times as much; at most `largest` times.
+    weighs e times as much; at most `largest` times. All V_i are of the team's reward, so that the mean of the others'
+    stands for that of an agent that is dead by then.
     """
 
     expectile: float | int = 0.8
@@ -39,14 +41,15 @@ class ImplicitQ:
         v, episode = inputs.values, inputs.episode
         value = v.online.value
         assert value is not None
-        after = jax.lax.stop_gradient(value[1:])
+        of_team = jax.lax.stop_gradient(agent_mean(value, v.present))[:, None]
+        after = jnp.where(v.present, jax.lax.stop_gradient(value), of_team)[1:]
         target = jax.vmap(inputs.bootstrap, in_axes=1, out_axes=1)(after)
         critic = ((taken(v.online, episode.action) - target) ** 2).sum(axis=0)
         advantage = taken(v.target, episode.action).min(axis=0) - value[:-1]
         regression = jnp.where(advantage > 0, self.expectile, 1.0 - self.expectile) * advantage**2
         log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
         weight = values.advantage_weight(advantage, self.temperature, self.largest)
-        return (critic + regression - weight * log_policy).mean(axis=-1)
+        return agent_mean(critic + regression - weight * log_policy, v.present[:-1])
 
 
 def taken(heads: Heads, action: Int[Array, "T N"]) -> Float[Array, "K T N"]:

@@ -55,9 +55,9 @@ class CQL:
     def __call__(self, inputs: LossInputs) -> PerStep:
         v, avail, action = inputs.values, inputs.episode.avail[:-1], inputs.episode.action
         if self.form == "per_agent":
-            gap = values.cql_per_agent(v.q, avail, action)
+            gap = values.cql_per_agent(v.q, avail, action, v.present[:-1])
         elif self.form == "counterfactual":
-            gap = values.cql_counterfactual(v.weights, v.q, avail, action)
+            gap = values.cql_counterfactual(v.weights, v.q, avail, action, v.present[:-1])
         else:
             gap = values.cql_joint(v.weights, v.q, avail, action, values.sample_joint(inputs.key, avail, self.samples))
         return squared_error(inputs) + self.alpha * gap

@@ -50,7 +50,7 @@ class LocalRegularisation:
         regression = weight * (1.0 + beyond) + share * value / self.alpha
         log_policy = chosen(values.log_policy_at_steps(v, episode), episode.action)
         imitation = -jax.lax.stop_gradient(weight) * log_policy
-        return squared_error(inputs) + (regression + imitation).sum(axis=-1)
+        return squared_error(inputs) + (regression + imitation).sum(axis=-1, where=v.present[:-1])
 
 
 OMIGA = Method(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ovmse.core.action_selection import greedy
+from ovmse.core.action_selection import greedy, has_choice
 from ovmse.core.schedules import linear
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_above_zero
@@ -28,7 +28,7 @@ class Agreement:
     def __call__(self, inputs: LossInputs) -> Float[Array, ""]:
         episode = inputs.episode
         avail = episode.avail[:-1]
-        choice = (avail.sum(axis=-1) > 1) & episode.valid[:, None]
+        choice = has_choice(avail) & episode.valid[:, None]
         same = greedy(inputs.values.online.acting[:-1], avail) == episode.action
         return self.least + (same & choice).sum() / jnp.maximum(1, choice.sum())
 

@@ -19,12 +19,13 @@ from ovmse.config import LearnerConfig
 from ovmse.core.action_selection import greedy
 from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.core.networks import Team, agent_step, chosen, first_hidden, unroll
+from ovmse.core.padding import present
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.learning import finiteness, learner as learning, phases, replay as replays
 from ovmse.learning.lengths import offline_lengths
 from ovmse.learning.parallel import over_seeds, seeds_per_batch, shared, split
 from ovmse.learning.phases import SeedState
-from ovmse.learning.replay import Replay
+from ovmse.learning.replay import Replay, aligned
 from ovmse.methods.losses import SquaredError
 from ovmse.methods.method import Method
 from ovmse.ope.settings import Evaluator, Selecting
@@ -70,6 +71,19 @@ def only(data: Replay, policy: Joint, n_actions: int) -> Replay:
     return data._replace(rows=data.rows._replace(avail=legal))
 
 
+def seeing(data: Replay) -> Replay:
+    """The log (on the host) with a mark for agents that see nothing but have a choice: with one legal action (`only`)
+    they would pass for agents that are out of play."""
+    obs, avail = data.rows.obs, data.rows.avail
+    blind = present(obs, avail) & ~obs.any(axis=-1)
+    if not blind.any():
+        return data
+    marked: Any = aligned(obs.shape, obs.dtype)
+    marked[:] = obs
+    marked[blind, 0] = 1.0
+    return data._replace(rows=data.rows._replace(obs=marked))
+
+
 def start_values(team: Team, data: Replay, policy: Joint, spec: EnvSpec) -> Float[Array, " E"]:
     """Q_tot of every episode's first row at the policy's joint action."""
     rows = data.index.start
@@ -77,7 +91,8 @@ def start_values(team: Team, data: Replay, policy: Joint, spec: EnvSpec) -> Floa
     hidden = jnp.broadcast_to(hidden, (len(rows), *hidden.shape))
     nothing = jnp.zeros((len(rows), spec.n_agents, spec.n_actions))
     heads = agent_step(team.agent, hidden, data.rows.obs[rows], nothing)[1]
-    return mix(weights_at(team.mixer, data.rows.state[rows]), chosen(heads.q, policy[rows].astype(jnp.int32)))
+    there = present(data.rows.obs[rows], data.rows.avail[rows])
+    return mix(weights_at(team.mixer, data.rows.state[rows], there), chosen(heads.q, policy[rows].astype(jnp.int32)))
 
 
 def evaluator(config: LearnerConfig, spec: EnvSpec, mixer: Evaluator, key: PRNGKeyArray) -> learning.Learner:
@@ -100,7 +115,7 @@ def evaluate_policies(
     count, updates = len(policies) * selecting.fits, selecting.updates
     together = seeds_per_batch(count)
     begin, learn, estimate = programs(selecting, spec, data, together)
-    log, clock, pace = shared(data, together), Clock(), Pace(SECONDS_PER_CHUNK, first=20)
+    log, clock, pace = shared(seeing(data), together), Clock(), Pace(SECONDS_PER_CHUNK, first=20)
     start: list[Any] = []
     errors: list[Any] = []
     display.phase("fitting", 0, count * updates, "updates")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.core.padding import present
 from ovmse.policy import explore
 from ovmse.policy.act import Policy, TeamMemory
 from ovmse.policy.contract import FROZEN
@@ -63,6 +64,7 @@ class ActingTeam(Policy):
         best = np.where(legal, scores, -np.inf).argmax(-1)
         joint = best if action is None else self.array("action", action, observations, None, np.int64)
         taken = np.take_along_axis(utilities, joint[..., None], -1)[..., 0]
+        taken = np.where(present(obs, legal), taken, 0)  # an agent that is out of play has no weight in the mixer
         return TeamValues(scores, utilities, q_tot(self.contract["mixer"], self.weights, taken, state))
 
     def explore(self, *what: Any, **how: Any) -> tuple[Any, TeamMemory, Any]:

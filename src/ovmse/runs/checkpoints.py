@@ -52,11 +52,8 @@ class About(TypedDict):
 
 FREE = {
     "type", "out", "data", "pretrained", "checkpoint_minutes", "checkpoints_kept", "env_seconds", "env_restarts",
-    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint", "log",
-}  # fmt: skip
+    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint", "log"}  # fmt: skip
 """Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
-OLDER_LEARNER = {"parameters": "shared", "kinds": None}
-"""What an older run's description of the learner leaves out."""
 BUDGETS = {"offline_updates", "online_env_steps"}
 """Settings that may grow."""
 
@@ -241,8 +238,8 @@ def has_ended(out: Path) -> bool:
 
 def settings_of(described: dict[str, Any]) -> dict[str, Any]:
     """Which run it is: all settings of a described configuration but those that may change while it goes on."""
-    found = {name: value for name, value in described.items() if name in Config.__dataclass_fields__.keys() - FREE}
-    return found | {"learner": OLDER_LEARNER | found.get("learner", {})}
+    told = described | {"learner": {"parameters": "shared", "kinds": None} | described.get("learner", {})}  # if old
+    return {name: value for name, value in told.items() if name in Config.__dataclass_fields__.keys() - FREE}
 
 
 def goes_further(there: dict[str, Any], described: dict[str, Any]) -> bool:

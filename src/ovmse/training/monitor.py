@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ovmse.core.action_selection import greedy
+from ovmse.core.action_selection import greedy, has_choice
 from ovmse.core.mixers import mix, weights_at
 from ovmse.core.networks import Heads, Team, chosen, unroll
+from ovmse.core.padding import present
 from ovmse.core.types import Episode
 from ovmse.learning import replay as replays
 from ovmse.learning.replay import Replay
@@ -55,7 +56,7 @@ def agreement(
 
     acting, frozen: what each team acts by, utilities or a policy's logits.
     """
-    choice = counted[..., None] & (avail.sum(axis=-1) > 1)
+    choice = counted[..., None] & has_choice(avail)
     return mean_over((greedy(acting, avail) == greedy(frozen, avail)).astype(jnp.float32), choice)
 
 
@@ -76,4 +77,5 @@ def watch(team: Team, frozen: Team, data: Replay, steps: int, episodes: int = EP
 def _look(team: Team, episode: Episode) -> tuple[Float[Array, " T"], Heads]:
     """Q_tot at the taken joint actions, and what the agents' heads say, at steps 0 … T-1."""
     heads = jax.tree.map(lambda x: x[:-1], unroll(team.agent, episode))
-    return mix(weights_at(team.mixer, episode.state[:-1]), chosen(heads.q, episode.action)), heads
+    there = present(episode.obs, episode.avail)[:-1]
+    return mix(weights_at(team.mixer, episode.state[:-1], there), chosen(heads.q, episode.action)), heads
