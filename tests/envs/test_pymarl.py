@@ -196,6 +196,17 @@ def test_loose_interfaces_are_taken(lab):
     assert end.terminal
 
 
+def test_lists_of_legal_actions_are_no_masks(lab):
+    """Pogema's ``get_avail_actions`` lists numbers."""
+
+    class Listed(Skirmish):
+        def get_avail_actions(self):
+            return [np.flatnonzero(mask) for mask in super().get_avail_actions()]
+
+    lab.Listed = Listed
+    assert envs.make("pymarl:lab:Listed").reset_host(0).avail.tolist() == [[False, True, True, True]] * 3
+
+
 def test_the_newer_form_of_step_is_taken(lab):
     class Newer(Skirmish):
         def reset(self, seed=None, options=None):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ovmse.core.errors import UserError, check_known, check_positive, did_you_mean
+from ovmse.core.kinds import kinds_of
 from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
 from ovmse.envs.compiled import all_legal, combined, imported, stacked, strongly_typed
 from ovmse.envs.protocol import require_json
@@ -63,6 +64,7 @@ class JaxMarlTeam:
         self._masks = next((ask for ask in asked if ask is not None and _answers(ask, state)), None)
         size = max(first[agent].size for agent in self._agents)
         whole = first["world_state"].size if "world_state" in first else size * len(self._agents)
+        own = ((first[agent].size, count) for agent, count in zip(self._agents, self._counts, strict=True))
         self.spec = EnvSpec(
             full,
             version_of("jaxmarl"),
@@ -73,6 +75,8 @@ class JaxMarlTeam:
             whole,
             int(limit),
             False,
+            agents=tuple(self._agents),
+            kinds=kinds_of(own),
         )
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ovmse.core import padding
 from ovmse.core.errors import UserError, check_known, check_positive
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs import check_settings, load, trial
+from ovmse.envs import trial
 from ovmse.envs.contained import Generators, quiet
 from ovmse.envs.interface import actions_of, by_name, look, parts, sizes, takes
+from ovmse.envs.naming import check_settings, load
 from ovmse.envs.protocol import is_json, require, require_json
 from ovmse.envs.trial import Crashed, Habits
 from ovmse.system.plugins import version_of
@@ -166,14 +168,11 @@ class MultiAgentTeam:
             return look(self._env)
 
     def _seen(self, over: bool = False) -> Observation:
-        spec = self.spec
         with self._generators.lent(), contextlib.redirect_stdout(io.StringIO()):
             rows, state, legal = look(self._env)
-        obs = np.zeros((spec.n_agents, spec.obs_size), np.float32)
-        avail = np.zeros((spec.n_agents, spec.n_actions), bool)
-        for i, row in enumerate(rows):
-            obs[i, : row.size] = row
-            avail[i, : spec.n_actions if legal is None else len(legal[i])] = True if legal is None else legal[i]
+        obs = padding.padded(rows, self.spec.obs_size)
+        masks = [np.ones(self.spec.n_actions, bool)] * self.spec.n_agents if legal is None else legal
+        avail = padding.padded(masks, self.spec.n_actions)
         if over:
             avail[~avail.any(axis=1), 0] = True  # nobody acts any more
         return _observe(obs, obs.ravel().copy() if state is None else state, avail)
