@@ -49,6 +49,7 @@ def test_sizes_are_those_that_the_environment_tells(lab):
 @pytest.mark.parametrize("tells_limit", [True, False])
 def test_a_time_limit_is_told_from_a_defeat_and_a_win(lab, tells_limit):
     late = play(skirmish(lab, tells_limit=tells_limit), STOP)
+    assert play(skirmish(lab, reward_scale=2.0, health=1), SHOOT)[-1].reward == 24
     assert len(late) == 8 and late[-1].truncated and not late[-1].terminal and not late[-1].won
     lost = [3, 6]  # one dies at step 3, one at 6, and the third where the game would end anyway
     env = skirmish(lab, pace=3, episode_limit=20, tells_limit=tells_limit)
