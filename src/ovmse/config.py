@@ -141,6 +141,8 @@ class Config:
     """a change to the method, such as explore.epsilon=linear(0.2,0.05) or offline_loss.alpha=5; may be repeated"""
     env_settings: tuple[str, ...] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
+    env_python: Path | None = None
+    """a Python interpreter in which the environment runs, in a process of its own, with its own versions of packages"""
     env_seconds: float = 60.0
     """the longest that a host environment may take for one step or reset; then it is restarted"""
     env_restarts: int = 10

@@ -61,6 +61,7 @@ def test_rewards_of_the_agents_are_combined_as_said(reward, expected, together):
     if together:  # one reward for the team is that, however agents' would be combined
         expected = 3.0
     assert play(envs.make(NAME, reward=reward, together=together), [1, 2])[0].reward == expected
+    assert play(envs.make(NAME, reward=reward, together=together, reward_scale=4.0), [1, 2])[0].reward == 4 * expected
 
 
 def test_masks_and_state_of_the_info_are_taken():

@@ -15,6 +15,7 @@ def test_unlike_agents_are_a_team():
     env = envs.make("jaxmarl:MPE_simple_speaker_listener_v4", max_steps=4)
     spec = env.spec
     assert (spec.n_agents, spec.n_actions, spec.obs_size, spec.state_size, spec.episode_limit) == (2, 5, 11, 22, 4)
+    assert spec.agents == ("speaker_0", "listener_0") and spec.kinds == (0, 1)
     state, observation = env.reset(jax.random.key(0))
     assert observation.avail.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert not observation.obs[0, 3:].any() and observation.obs[1, 3:].any()

@@ -49,6 +49,7 @@ def test_sizes_are_those_that_the_environment_tells(lab):
 @pytest.mark.parametrize("tells_limit", [True, False])
 def test_a_time_limit_is_told_from_a_defeat_and_a_win(lab, tells_limit):
     late = play(skirmish(lab, tells_limit=tells_limit), STOP)
+    assert play(skirmish(lab, reward_scale=2.0, health=1), SHOOT)[-1].reward == 24
     assert len(late) == 8 and late[-1].truncated and not late[-1].terminal and not late[-1].won
     lost = [3, 6]  # one dies at step 3, one at 6, and the third where the game would end anyway
     env = skirmish(lab, pace=3, episode_limit=20, tells_limit=tells_limit)
@@ -194,6 +195,17 @@ def test_loose_interfaces_are_taken(lab):
     assert end.truncated
     end = play(envs.make("pymarl:lab:Loose", size=2, episode_limit=3, at_limit="terminal"), np.array([0, 1]))[-1]
     assert end.terminal
+
+
+def test_lists_of_legal_actions_are_no_masks(lab):
+    """Pogema's ``get_avail_actions`` lists numbers."""
+
+    class Listed(Skirmish):
+        def get_avail_actions(self):
+            return [np.flatnonzero(mask) for mask in super().get_avail_actions()]
+
+    lab.Listed = Listed
+    assert envs.make("pymarl:lab:Listed").reset_host(0).avail.tolist() == [[False, True, True, True]] * 3
 
 
 def test_the_newer_form_of_step_is_taken(lab):

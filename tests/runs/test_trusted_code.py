@@ -81,6 +81,8 @@ def test_the_search_lets_the_rest_pass():
         ({"env": "pymarl:os:system"}, "environment 'pymarl:os:system'"),
         ({"env": "own:os:system"}, "environment 'own:os:system'"),
         ({"env": "os:system"}, "environment 'os:system'"),
+        ({"env": "gymnasium:rware:rware-tiny-2ag-v2"}, None),
+        ({"env": "matrix:climbing", "env_python": Path("bin/python")}, "interpreter 'bin/python'"),
         ({"method": "mine:METHOD"}, "method 'mine:METHOD'"),
         ({"method": "jsrl+mine:METHOD"}, "method 'mine:METHOD'"),
     ],

@@ -55,7 +55,7 @@ class Skirmish:
         if self.total_steps in self.crashes:
             self.force_restarts += 1
             return 0, True, {}
-        legal = self.get_avail_actions()
+        legal = Skirmish.get_avail_actions(self)
         assert all(legal[i][a] for i, a in enumerate(actions)), "Agent cannot perform action"
         self.last_action = np.eye(ACTIONS, dtype=np.float32)[np.array(actions)]
         self.t += 1

@@ -19,7 +19,7 @@ from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.dataset import Dataset, joined, pack
 from ovmse.envs.protocol import AnyEnvironment
-from ovmse.envs.settings import parse_settings
+from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner, replay as replays
 from ovmse.learning.evaluation import evaluate
 from ovmse.learning.parallel import split
@@ -76,7 +76,7 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
         collecting.out.resolve().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"can't create {collecting.out.parent}: {error.strerror}. Choose another --out.") from error
-    env = envs.make(collecting.env, **parse_settings(collecting.env_settings))
+    env = make_by_options(collecting.env, collecting.env_settings, collecting.env_python)
     if envs.is_host(env) or not type(env).__module__.startswith("ovmse."):  # ours in JAX are known to pass
         envs.check(env, episodes=1)
     config = behaviour_config(collecting)
@@ -186,6 +186,7 @@ def behaviour_config(collecting: Collecting) -> Config:
     return Config(
         env=collecting.env,
         env_settings=collecting.env_settings,
+        env_python=collecting.env_python,
         method=BEHAVIOUR_METHOD,
         learner=collecting.learner,
         change=collecting.change,

@@ -10,8 +10,8 @@ from ovmse.core.errors import UserError, check_known
 Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
 QUALITIES = get_args(Quality)
 BEHAVIOUR_METHOD = "scratch"
-PATHS = ("out", "behaviour")
-"""Settings that say where things go, and change nothing in the data."""
+PATHS = ("out", "behaviour", "env_python")
+"""Settings that say where things are, and change nothing in the data."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Collecting:
     """a change to how it learns, QMIX from scratch, such as explore.epsilon=linear(1.0,0.05,0.3); may be repeated"""
     env_settings: tuple[str, ...] = ()
     """an option handed to the environment, such as max_steps=60; may be repeated"""
+    env_python: Path | None = None
+    """a Python interpreter in which the environment runs, in a process of its own, with its own versions of packages"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """networks and optimiser of the behaviour team"""
     float16: bool = False

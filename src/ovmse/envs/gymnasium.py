@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.core.errors import UserError, check_known, did_you_mean, unknown
+from ovmse.core.errors import UserError, check_known, check_positive, did_you_mean, unknown
 from ovmse.envs.contained import quiet
 from ovmse.envs.pettingzoo import ParallelTeam
 from ovmse.envs.protocol import is_json, require, require_json
@@ -18,6 +18,9 @@ from ovmse.system.plugins import import_own, version_of
 INSTALL = "pip install 'ovmse[gymnasium]' brings lbforaging and rware."
 LIMITS = ("max_episode_steps", "max_steps", "time_limit")
 """What environments call a limit of their own. They end by it as by the task, so it is put off by a step: we cut."""
+
+OWN = ("reward", "reward_scale", "episode_limit", "win_key", "fresh")
+"""The adapter's own settings, see `from_id`."""
 
 MASKS = ("action_mask", "action_masks", "avail_actions")
 
@@ -29,13 +32,13 @@ class TupleAsParallel:
     ``state``, where there are such. What stands once for the whole team counts for every agent; such a reward once.
 
     make: makes the environment, anew for every episode where `fresh`, since what survives a reset would reach the next
-    one. reward: how the team's is made of the agents', which matters where there is only one.
+    one. reward: how the team's is made of the agents', which matters where there is only one. scale: of rewards.
 
     Raises `UserError` for spaces that do not tell the agents apart.
     """
 
-    def __init__(self, name: str, make: Callable[[], Any], reward: str, fresh: bool) -> None:
-        self._make, self._reward, self._fresh, self._used = make, reward, fresh, False
+    def __init__(self, name: str, make: Callable[[], Any], reward: str, fresh: bool, scale: float = 1.0) -> None:
+        self._make, self._reward, self._fresh, self._used, self._scale = make, reward, fresh, False, scale
         env = self._env = make()
         actions, seen = _per_agent(name, env.action_space), _per_agent(name, env.observation_space)
         require(len(actions) == len(seen), f"{name}: {len(actions)} action spaces, but {len(seen)} of observations.")
@@ -66,6 +69,7 @@ class TupleAsParallel:
         observations, reward, terminated, truncated, info = self._env.step([moves[a] for a in self.agents])
         if np.ndim(reward) == 0 and self._reward == "sum":
             reward = [reward, *[0.0] * (len(self.agents) - 1)]
+        reward = np.asarray(reward, float) * self._scale
         return *(self._each(x) for x in (observations, reward, terminated, truncated)), self._infos(info)
 
     def state(self) -> np.ndarray:
@@ -103,6 +107,7 @@ def from_id(
     target: str,
     *,
     reward: str = "sum",
+    reward_scale: float = 1.0,
     episode_limit: int | None = None,
     win_key: str | None = None,
     fresh: bool = True,
@@ -117,13 +122,14 @@ def from_id(
     """
     name = f"gymnasium:{target}"
     check_known("reward", reward, ("sum", "mean"))
+    check_positive("reward_scale", reward_scale)
     gymnasium = _gymnasium(name)
     spec = copy.deepcopy(_registered(gymnasium, name, *target.partition(":")[::2]))
     require_json(name, settings)
     known = _settings_of(gymnasium, spec)
     for key in settings:
         if known is not None and key not in known:
-            raise unknown(f"setting of {name}", key, [*known, "reward", "episode_limit", "win_key"])
+            raise unknown(f"setting of {name}", key, [*known, *OWN])
     resolved = {**(known or {}), **spec.kwargs, **settings}
     own_limit = next((key for key in LIMITS if isinstance(resolved.get(key), int)), None)
     limits = [x for x in (spec.max_episode_steps, resolved[own_limit] if own_limit else None) if x is not None]
@@ -139,10 +145,10 @@ def from_id(
 
     written = json.loads(json.dumps({key: value for key, value in resolved.items() if is_json(value)}))
     return ParallelTeam(
-        TupleAsParallel(name, make, reward, fresh),
+        TupleAsParallel(name, make, reward, fresh, reward_scale),
         name=name,
         version=version_of(str(spec.entry_point)),
-        settings=written | {"fresh": fresh},
+        settings=written | {"fresh": fresh, "reward_scale": reward_scale},
         reward=reward,
         episode_limit=limit,
         win_key=win_key,

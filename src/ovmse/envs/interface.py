@@ -66,7 +66,7 @@ def sizes(name: str, env: Any, first: Look | None) -> dict[str, Any]:
         found["n_agents"] = len(first.rows)
         found["obs_size"] = max(row.size for row in first.rows)
         found["state_size"] = found["n_agents"] * found["obs_size"] if first.state is None else first.state.size
-        found["n_actions"] = max(map(len, first.legal)) if first.legal else found["n_actions"]
+        found["n_actions"] = max([found["n_actions"] or 0, *map(len, first.legal or ())]) or None
     for size, value in found.items():
         if value is None and size != "episode_limit":
             raise UserError(f"{name} does not tell its {size}: get_env_info() should.")
@@ -119,8 +119,18 @@ def _state(env: Any) -> np.ndarray | None:
 
 def _legal(env: Any) -> list[np.ndarray] | None:
     with contextlib.suppress(NotImplementedError, AttributeError):
-        return _rows(env.get_avail_actions(), bool)
+        given = env.get_avail_actions()
+        return None if given is None else [_mask(np.array(row).ravel()) for row in _values(given)]
     return None
+
+
+def _mask(row: np.ndarray) -> np.ndarray:
+    """The mask that a row is, or whose legal actions it lists, as Pogema does: then some number is above 1."""
+    if row.dtype.kind in "iu" and row.max(initial=0) > 1:
+        mask = np.zeros(row.max() + 1, bool)
+        mask[row] = True
+        return mask
+    return row.astype(bool)
 
 
 def _rows(values: Any, dtype: type) -> list[np.ndarray] | None:

@@ -65,6 +65,7 @@ class JaxMarlTeam:
         self._masks = next((ask for ask in asked if ask is not None and _answers(ask, state)), None)
         size = max(first[agent].size for agent in self._agents)
         whole = first["world_state"].size if "world_state" in first else size * len(self._agents)
+        own = ((first[agent].size, count) for agent, count in zip(self._agents, self._counts, strict=True))
         self.spec = EnvSpec(
             full,
             version_of("jaxmarl"),
@@ -76,7 +77,7 @@ class JaxMarlTeam:
             int(limit),
             False,
             tuple(self._agents),
-            kinds_of((first[agent].size, count) for agent, count in zip(self._agents, self._counts, strict=True)),
+            kinds_of(own),
         )
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Observation]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ovmse.core.errors import UserError, check_known
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs import check_settings
+from ovmse.envs.naming import check_settings
 
 
 class Game(NamedTuple):

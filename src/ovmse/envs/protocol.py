@@ -1,14 +1,18 @@
 """The two shapes of environment, one that JAX can compile, one that runs on the host; checks of what they return."""
 
+from __future__ import annotations  # unevaluated: an environment's own process does without JAX
+
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, EnvState, Observation, StepResult
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Int, PRNGKeyArray
 
 
 @runtime_checkable
@@ -112,7 +116,7 @@ def check_result(where: str, result: Any, strict: bool = True) -> None:
 
 
 def _check_array(name: str, value: Any, shape: tuple[int, ...], dtype: type, strict: bool) -> None:
-    is_array = not strict or isinstance(value, np.ndarray | np.generic | Array)
+    is_array = not strict or (hasattr(value, "__array__") and hasattr(value, "dtype"))
     require(is_array, f"{name} must be an array; got {type(value).__name__}.")
     try:
         array = np.asarray(value)

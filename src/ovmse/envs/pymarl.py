@@ -12,15 +12,16 @@ import numpy as np
 from ovmse.core.errors import UserError, check_known, check_positive
 from ovmse.core.padding import NO_OP, padded
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs import check_settings, load, trial
+from ovmse.envs import trial
 from ovmse.envs.contained import Generators, quiet
 from ovmse.envs.interface import actions_of, by_name, look, parts, sizes, takes
+from ovmse.envs.naming import check_settings, load
 from ovmse.envs.protocol import is_json, require, require_json
 from ovmse.envs.trial import Crashed, Habits
 from ovmse.system.plugins import version_of
 
 WIN_KEYS = ("battle_won", "won")
-OWN = {"reward": "sum", "episode_limit": None, "win_key": None, "at_limit": "truncated"}
+OWN = {"reward": "sum", "reward_scale": 1.0, "episode_limit": None, "win_key": None, "at_limit": "truncated"}
 """The adapter's own settings, see `MultiAgentTeam`."""
 
 _observe: Any = Observation  # the observations and results of a host environment hold NumPy's arrays
@@ -51,6 +52,7 @@ class MultiAgentTeam:
         name: str,
         version: str,
         reward: str = "sum",
+        reward_scale: float = 1.0,
         episode_limit: int | None = None,
         win_key: str | None = None,
         at_limit: str = "truncated",
@@ -65,6 +67,7 @@ class MultiAgentTeam:
             name: What `ovmse.envs.make` is given.
             version: The implementation's, and the game's.
             reward: How rewards per agent become the team's, ``sum`` or ``mean``.
+            reward_scale: What the team's reward is multiplied with.
             episode_limit: The most steps, where they shall be fewer than the environment's own, or it has no limit.
             win_key: The key of ``info`` that tells of a win.
             at_limit: What an end at the limit is that the environment does not explain.
@@ -79,7 +82,8 @@ class MultiAgentTeam:
         check_known("at_limit", at_limit, ("truncated", "terminal"))
         self._make, self._generators = make, Generators()
         self._env: Any = None
-        self._combine = np.sum if reward == "sum" else np.mean
+        check_positive("reward_scale", reward_scale)
+        self._combine, self._scale = np.sum if reward == "sum" else np.mean, reward_scale
         self._win_keys = WIN_KEYS if win_key is None else (win_key,)
         self._cut_at_limit = at_limit == "truncated"
         self._t, self._has_win, self._talks = 0, win_key is not None, habits is not None and habits.talks
@@ -89,7 +93,8 @@ class MultiAgentTeam:
         if not limits:
             raise UserError(f"{name} does not tell its episode_limit, so it needs that setting, in steps.")
         check_positive("episode_limit", float(min(limits)))
-        own = {"reward": reward, "episode_limit": episode_limit, "win_key": win_key, "at_limit": at_limit}
+        own = {"reward": reward, "reward_scale": reward_scale, "episode_limit": episode_limit}
+        own |= {"win_key": win_key, "at_limit": at_limit}
         found["episode_limit"] = min(limits)
         self.spec = EnvSpec(name, version, settings=dict(settings or {}) | own, has_win=True, **found)
         self.habits = habits or self._learn()
@@ -121,7 +126,7 @@ class MultiAgentTeam:
         truncated = cut or (late and not (terminated and explained))
         over = terminated or truncated
         result = _result(
-            reward=np.float32(reward),
+            reward=np.float32(reward * self._scale),
             terminal=np.bool_(over and not truncated),
             truncated=np.bool_(truncated),
             won=np.bool_(over and any(told)),
@@ -167,14 +172,11 @@ class MultiAgentTeam:
             return look(self._env)
 
     def _seen(self, over: bool = False) -> Observation:
-        spec = self.spec
         with self._generators.lent(), contextlib.redirect_stdout(io.StringIO()):
             rows, state, legal = look(self._env)
-        obs = padded([row.astype(np.float32).ravel() for row in rows], spec.obs_size)
-        masks = [
-            np.ones(spec.n_actions, bool) if legal is None else np.asarray(legal[i], bool) for i in range(len(rows))
-        ]
-        avail = padded(masks, spec.n_actions)
+        obs = padded(rows, self.spec.obs_size)
+        masks = [np.ones(self.spec.n_actions, bool)] * self.spec.n_agents if legal is None else legal
+        avail = padded(masks, self.spec.n_actions)
         if over:
             avail[~avail.any(axis=1), NO_OP] = True  # nobody acts any more
         return _observe(obs, obs.ravel().copy() if state is None else state, avail)

@@ -1,11 +1,24 @@
-"""The options that an environment is made with, from their text on the command line (`--env-settings`)."""
+"""An environment by the options of the command line: `--env`, `--env-settings`, `--env-python`."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from ovmse.core.errors import UserError
 from ovmse.core.literals import parse_value
 from ovmse.core.schedules import MAKERS
+from ovmse.envs.naming import make
+from ovmse.envs.process import ProcessEnv
+from ovmse.envs.protocol import AnyEnvironment
+
+
+def make_by_options(env: str, env_settings: tuple[str, ...], env_python: Path | None = None) -> AnyEnvironment:
+    """The environment of a name and settings as they are typed, in a process of its own where `env_python` is given.
+
+    Raises `UserError` for whatever of them can't be used.
+    """
+    settings = parse_settings(env_settings)
+    return make(env, **settings) if env_python is None else ProcessEnv(env_python, env, settings)
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:

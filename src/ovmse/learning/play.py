@@ -13,10 +13,9 @@ from ovmse.config import Config
 from ovmse.core import action_selection
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Observation
-from ovmse.envs import make
 from ovmse.envs.guarded import EnvFault, GuardedEnv
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
-from ovmse.envs.settings import parse_settings
+from ovmse.envs.settings import make_by_options
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_cores, over_seeds, seeds_per_batch
 from ovmse.learning.phases import progress_of
 from ovmse.learning.rollout import Pick, Rollout, Teams, act, collect, collect_host, episode_keys, start_acting
@@ -106,7 +105,7 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
     batch, together = config.episodes_per_collect, seeds_per_batch(config.seeds)
 
     def another() -> HostEnvironment:
-        return cast(HostEnvironment, make(config.env, **parse_settings(config.env_settings)))
+        return cast(HostEnvironment, make_by_options(config.env, config.env_settings, config.env_python))
 
     envs, restarts = [GuardedEnv(another, config.env_seconds) for _ in range(together * batch)], itertools.count(1)
 

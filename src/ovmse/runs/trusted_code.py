@@ -18,6 +18,7 @@ from ovmse.system.plugins import KNOWN_MODULES, module_of
 def names_of_code(config: Config) -> list[str]:
     """What of a configuration is not ovmse's own, or a known library's."""
     found = [f"the environment {config.env!r}"] if _own_module(config) else []
+    found += [f"the interpreter {str(config.env_python)!r}"] if config.env_python else []
     return found + [f"the method {name!r}" for name in own_methods(config)]
 
 

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse import envs, methods
+from ovmse import methods
 from ovmse.config import Config
 from ovmse.core.errors import UserError, check_positive, check_seed, number_of, typed_command
 from ovmse.core.literals import TeamChoice
 from ovmse.core.networks import Parts, Team
 from ovmse.core.types import EnvSpec
-from ovmse.envs.settings import parse_settings
+from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner
 from ovmse.learning.evaluation import evaluate
 from ovmse.learning.parallel import padded_seeds, split
@@ -42,7 +42,7 @@ def evaluate_run(
     check_positive("--episodes", episodes)
     check_seed("--seed", seed)
     config = replace(config, evaluate_episodes=episodes)
-    env = envs.make(config.env, **parse_settings(config.env_settings))
+    env = make_by_options(config.env, config.env_settings, config.env_python)
     check_env(run, config, env.spec)
     method = change_method(methods.find(config.method), config.change)
     names, team = choose_teams(run, config, env.spec, method, teams)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ovmse import envs, methods
+from ovmse import methods
 from ovmse.config import Config
 from ovmse.core.action_selection import greedy
 from ovmse.core.errors import UserError, check_positive
@@ -20,7 +20,7 @@ from ovmse.core.networks import Heads, unroll
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
 from ovmse.envs.protocol import AnyEnvironment, is_host
-from ovmse.envs.settings import parse_settings
+from ovmse.envs.settings import make_by_options
 from ovmse.learning.parallel import join, split
 from ovmse.learning.play import Actor, make_collect
 from ovmse.learning.rollout import Teams
@@ -123,7 +123,7 @@ def environment(run: Path, config: Config, spec: EnvSpec, trust_code: bool, disp
     """The run's environment. Where that can't be made or trusted: None if there is a dataset, else `UserError`."""
     try:
         trusted_code.check(run / "config.json", config, trust_code)
-        env = envs.make(config.env, **parse_settings(config.env_settings))
+        env = make_by_options(config.env, config.env_settings, config.env_python)
         check_env(run, config, env.spec)
         untold: dict[str, Any] = {"version": "", "settings": {}, "agents": (), "kinds": ()}
         if env.spec._replace(**untold) != spec._replace(**untold):

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from ovmse import envs, methods
+from ovmse import methods
 from ovmse.config import Config, LearnerConfig, with_kinds
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
-from ovmse.envs.settings import parse_settings
+from ovmse.envs.settings import make_by_options
 from ovmse.methods.overrides import change_method
 from ovmse.runs import checkpoints
 from ovmse.system import jax_setup
@@ -29,7 +29,7 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
         check_trackers(config.log)
     jax_setup.use()
     method = change_method(methods.find(config.method), config.change)
-    env = envs.make(config.env, **parse_settings(config.env_settings))
+    env = make_by_options(config.env, config.env_settings, config.env_python)
     dataset = None
     if method.uses_data:
         if config.data is None:

@@ -1,0 +1,152 @@
+"""A host environment that runs in a process of its own, by another interpreter, with other versions of packages."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import weakref
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec, Observation, StepResult
+from ovmse.envs import wire
+from ovmse.envs.protocol import require_json
+
+WORKER = Path(__file__).with_name("worker.py")
+SECONDS = 300.0
+"""The longest that any answer may take; `ovmse.envs.guarded` has a limit of its own for resets and steps."""
+
+MOMENT = 2.0
+"""Seconds that a process has to end by itself."""
+
+
+class ProcessFault(Exception):
+    """What went wrong in the environment's process; the message says it whole."""
+
+
+class ProcessEnv:
+    """The environment that `ovmse.envs.make` makes of a name and settings in the interpreter `python`.
+
+    It has ``spec``, ``repeatable``, ``reset_host`` and ``step_host`` as the environment in there. These raise
+    `ProcessFault` where that fails, has died or does not answer; a process that failed so is ended.
+
+    Raises `UserError` where the interpreter can't be used, and for whatever `ovmse.envs.make` raises in it.
+    """
+
+    spec: EnvSpec
+
+    def __init__(self, python: Path, name: str, settings: dict[str, Any], seconds: float = SECONDS) -> None:
+        require_json(name, settings)
+        self._seconds, self._errors = seconds, tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
+        try:
+            self._process = subprocess.Popen(
+                [str(Path(python).expanduser()), str(WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for ovmse to answer
+            )
+        except OSError as error:
+            self._errors.close()
+            raise UserError(f"--env-python {python} can't be started: {error.strerror}.") from error
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        files = self._stdin, self._stdout, self._errors
+        self._end = weakref.finalize(self, _clear, self._process, *files)  # when ovmse ends, too
+        self._fate: str | None = None
+        try:
+            about = json.loads(self._asked(wire.MAKE, wire.as_json({"name": name, "settings": settings})))
+        except ProcessFault as fault:
+            self.close()
+            raise UserError(f"{name} could not be made by --env-python {python}: {fault}.") from fault
+        except BaseException:
+            self.close()
+            raise
+        told = about["spec"]
+        told |= {name: tuple(told[name]) for name in ("agents", "kinds")}
+        self.spec, self.repeatable = EnvSpec(**told), bool(about["repeatable"])
+
+    def reset_host(self, seed: int) -> Observation:
+        """Start an episode; equal seeds start equal episodes where ``repeatable``."""
+        return self._read(self._asked(wire.RESET, int(seed).to_bytes(8, "little")))[0]
+
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
+        """Act jointly with `action` (int, shape (N,))."""
+        observation, result = self._read(self._asked(wire.STEP, np.asarray(action, "<i4").tobytes()))
+        if result is None:
+            raise ProcessFault("its step had no result")
+        return observation, result
+
+    def close(self) -> None:
+        """End the process and what it started, after a moment to close by itself."""
+        if self._fate is None:
+            self._fate = "its process was closed"
+            try:
+                self._stdin.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(MOMENT)
+            finally:
+                self._end()
+
+    def _asked(self, kind: bytes, content: bytes) -> bytes:
+        """The content of the answer."""
+        if self._fate is not None:
+            raise ProcessFault(self._fate)
+        try:
+            wire.send(self._stdin.fileno(), kind, content)
+            answer, content = wire.receive(self._stdout.fileno(), self._seconds)
+        except TimeoutError:
+            self._fate = f"its process did not answer in {self._seconds:g} s and was ended"
+            self._end()
+            raise ProcessFault(self._fate) from None
+        except (EOFError, OSError):
+            self._fate = self._death()
+            self._end()
+            raise ProcessFault(self._fate) from None
+        except BaseException:  # whoever asked waits no more: what comes would answer another question
+            self._fate = "its process was ended, since its answer was not waited for"
+            self._end()
+            raise
+        if answer != wire.FAILED:
+            return content
+        told = json.loads(content)
+        if told["ours"]:
+            raise UserError(told["message"])
+        raise ProcessFault(told["message"])
+
+    def _read(self, content: bytes) -> tuple[Observation, StepResult | None]:
+        try:
+            return wire.unpacked(self.spec, content)
+        except ValueError as error:
+            raise ProcessFault(f"what it returned has not the sizes that its spec tells ({error})") from error
+
+    def _death(self) -> str:
+        """How the process ended, and the last that it said."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(MOMENT)  # it is ending by itself, and then tells how
+        _kill(self._process)
+        code = self._process.returncode
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}, {signal.Signals(-code).name}"
+        self._errors.seek(0)
+        lines = self._errors.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
+        return f"its process ended ({how})" + (f"; the last that it said: {lines[-1].strip()}" if lines else "")
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """End a process and what it started."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _clear(process: subprocess.Popen, *files: IO[bytes]) -> None:
+    """Leave nothing of a process."""
+    _kill(process)
+    for file in files:
+        file.close()
