@@ -106,7 +106,7 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
     batch, together = config.episodes_per_collect, seeds_per_batch(config.seeds)
 
     def another() -> HostEnvironment:
-        return cast(HostEnvironment, make(config.env, **parse_settings(config.env_settings)))
+        return cast(HostEnvironment, make(str(config.env), **parse_settings(config.env_settings)))
 
     envs, restarts = [GuardedEnv(another, config.env_seconds) for _ in range(together * batch)], itertools.count(1)
 

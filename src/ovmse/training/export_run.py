@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ovmse import envs, methods
-from ovmse.config import Config
+from ovmse.config import NO_ENV, Config
 from ovmse.core.action_selection import greedy
 from ovmse.core.errors import UserError, check_positive
 from ovmse.core.literals import TeamChoice
@@ -57,7 +57,7 @@ def export_run(
     display: Display | None = None,
     *,
     seed: int | None = None,
-    teams: TeamChoice = "last",
+    teams: TeamChoice = "deployed",
     onnx: bool = False,
     steps: int = 10_000,
     trust_code: bool = False,
@@ -69,8 +69,8 @@ def export_run(
         out: the directory to write, which is not there yet or empty; it appears when it is whole.
         display: where progress is shown; None: nowhere.
         seed: which of the run's seeds; by default its first.
-        teams: the team at the run's end, the one that left the offline phase, or of the two the one that the guard
-            would deploy.
+        teams: the team to deploy (of a batch round the one that it accepted or kept, else the last one), the one at the
+            run's end, the one that left the offline phase, or of these two the one that the guard would deploy.
         onnx: write an ONNX model, too.
         steps: environment steps to record for the check, at least, played in the run's environment, or where that can't
             be made taken from its dataset.
@@ -98,7 +98,7 @@ def export_run(
     with display, jax.default_matmul_precision("highest"):
         env = environment(run, config, spec, trust_code, display)
         if env is not None:
-            source, episodes = config.env, played(config, env, method, acting)
+            source, episodes = str(config.env), played(config, env, method, acting)
         else:
             assert config.data is not None  # or there would be an environment
             source, episodes = config.data, logged(config.data, spec)
@@ -120,10 +120,13 @@ def restore(run: Path, config: Config, spec: EnvSpec, method: Method, contract: 
 
 
 def environment(run: Path, config: Config, spec: EnvSpec, trust_code: bool, display: Display) -> AnyEnvironment | None:
-    """The run's environment. Where that can't be made or trusted: None if there is a dataset, else `UserError`."""
+    """The run's environment; None where it had none. Where it can't be made or trusted: None if there is a dataset,
+    else `UserError`."""
+    if config.env in (None, NO_ENV):
+        return None
     try:
         trusted_code.check(run / "config.json", config, trust_code)
-        env = envs.make(config.env, **parse_settings(config.env_settings))
+        env = envs.make(str(config.env), **parse_settings(config.env_settings))
         check_env(run, config, env.spec)
         untold: dict[str, Any] = {"version": "", "settings": {}, "agents": (), "kinds": ()}
         if env.spec._replace(**untold) != spec._replace(**untold):
