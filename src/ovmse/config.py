@@ -103,15 +103,17 @@ class RoundConfig:
     """gradient updates of the round"""
     offline_value: OfflineValueChoice = "first"
     """the team whose values are remembered (Q_off): that of the first handover, or the one that was last accepted"""
-    loss: RoundLoss = "offline"
-    """the loss that the round learns by: the method's offline one, pessimistic, or its online one"""
+    loss: RoundLoss = "online"
+    """the loss that the round learns by: the method's online one, or its offline one, which stays near the logs"""
     margin: float = 0.05
     """how much worse than the deployed team the new one may be, as a share of what the new logs themselves earned"""
     fits: int = 5
     """fits of each of the two teams by which they are compared"""
+    least_coverage: float = 0.05
+    """share of the new logs' joint choices that must be the new team's, or it is not accepted"""
 
     def __post_init__(self) -> None:
-        check_numbers(self, ("margin",))
+        check_numbers(self, ("margin", "least_coverage"))
         check_known("offline value", self.offline_value, get_args(OfflineValueChoice))
         check_known("loss", self.loss, get_args(RoundLoss))
         if self.fits < 2:

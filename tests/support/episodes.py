@@ -133,9 +133,9 @@ def write_two_step(path):
 
 
 def write_plant(path, **changes) -> Dataset:
-    """A dataset that no environment stands behind: the plans of the two-step game under another name, and arrays."""
+    """A dataset that no environment stands behind: the plans of the two-step game by its own name, and other arrays."""
     there = Dataset.open(write_two_step(path.with_name(f"{path.name}-game")))
-    spec, flat = there.spec._replace(name="plant", version="unknown"), there.flat | changes
+    spec, flat = there.spec._replace(name=path.name, version="unknown"), there.flat | changes
     return Dataset.write(path, spec=spec, **flat, behaviour="the rules in use")
 
 

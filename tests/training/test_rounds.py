@@ -82,7 +82,7 @@ def test_replicates_are_spread_as_the_estimate_is():
     ],
 )
 def test_verdicts(low, allowed, coverage, accepted, reason):
-    found = verdict(low, allowed, coverage)
+    found = verdict(low, allowed, coverage, 0.05)
     assert found[0] is accepted and reason in found[1]
 
 
@@ -148,7 +148,7 @@ def test_rounds_are_numbered_and_written_down(made):
         assert one.low <= one.difference <= one.high
         assert one.difference == pytest.approx(one.new.fqe - one.deployed.fqe, abs=1e-4)
         assert one.allowed == pytest.approx(0.05 * abs(one.behaviour_return))
-        assert one.accepted == verdict(one.low, one.allowed, one.new.coverage)[0]
+        assert one.accepted == verdict(one.low, one.allowed, one.new.coverage, 0.05)[0]
 
 
 def test_what_is_held_out_of_the_new_logs_teaches_nothing(made, tmp_path):
@@ -174,7 +174,7 @@ def test_a_round_on_play_is_judged_by_both(tmp_path, made):
         tmp_path / "new", spec=Dataset.open(new).spec, **(Dataset.open(new).flat | {"reward": reward}), behaviour=""
     )
     ovmse.train(small_run(tmp_path / "run", data=old, method="offline", change=("offline_loss.alpha=0.5",)))
-    config = round_config(tmp_path / "run", str(new.path), tmp_path / "round", loss="online", **SMALL)
+    config = round_config(tmp_path / "run", str(new.path), tmp_path / "round", loss="offline", **SMALL)
     assert config.method == "ovmse+offline" and config.change == ("offline_loss.alpha=0.5",)
     row = ovmse.train(config).rows[-1]
     assert row["return"] is not None and row["fqe"] is not None and row["phase"] == "round"

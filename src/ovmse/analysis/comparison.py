@@ -181,7 +181,7 @@ def _unequal(runs: Sequence[RunRecord], results: Sequence[RunSummary]) -> list[t
         ),
         (
             "did {} gradient updates offline: they did not begin the online phase alike.",
-            [_offline(run) for run in runs],
+            [_offline(run) for run in runs if not run.round],
         ),
     ]
 
@@ -201,7 +201,7 @@ def _notes(found: Comparison) -> list[str]:
         notes.append(BY_LOG)
         if len({(r.dataset or {}).get("checksum") for r in found.runs}) > 1:
             notes.append("The runs were evaluated on different logs: their estimates are not of the same episodes.")
-    if len({r.phase for r in results}) > 1:
+    if {"offline", "online"} <= {r.phase for r in results}:
         notes.append("Some runs have no online phase: their final score is the offline one.")
     for name, run, result in zip(found.names, found.runs, results, strict=True):
         notes += [f"{name}: {said}" for said in _seed_notes(run, result)]

@@ -15,10 +15,11 @@ def improve(
     out: Path | None = None,
     updates: int = 2_000,
     offline_value: OfflineValueChoice = "first",
-    loss: RoundLoss = "offline",
+    loss: RoundLoss = "online",
     margin: float = 0.05,
     held_out: float = 0.3,
     fits: int = 5,
+    least_coverage: float = 0.05,
     fqe_updates: int | None = None,
     evaluate_every_updates: int | None = None,
     method: str | None = None,
@@ -38,11 +39,13 @@ def improve(
         updates: gradient updates of the round; its schedules run over these.
         offline_value: whose values are remembered (Q_off): those of the first handover, or of the team that was last
             accepted, which the round goes on from.
-        loss: the method's offline loss, whose pessimism holds while nothing new is played, or its online loss.
+        loss: the method's online loss, or its offline one, whose pessimism keeps the team near the logs.
         margin: how much worse than the deployed one the new team may be, as a share of what the new logs themselves
             earned.
         held_out: share of the new episodes that is not learned from, and judges both teams.
         fits: fits of each of the two teams, each on a draw of its own of the held-out episodes.
+        least_coverage: share of the new logs' joint choices that must be the new team's, or it is not accepted; it
+            falls with the number of agents.
         fqe_updates: gradient updates of each fit; by default as in the run.
         evaluate_every_updates: gradient updates between two evaluations; by default as in the run.
         method: how the round learns; by default the run's method, or ovmse with its objective.
@@ -59,7 +62,7 @@ def improve(
     config = round_config(
         run, data, out,
         updates=updates, offline_value=offline_value, loss=loss, margin=margin, held_out=held_out, fits=fits,
-        fqe_updates=fqe_updates, evaluate_every_updates=evaluate_every_updates, method=method, change=change, seed=seed,
-        teams=teams, trusted=trust_code,
+        least_coverage=least_coverage, fqe_updates=fqe_updates, evaluate_every_updates=evaluate_every_updates,
+        method=method, change=change, seed=seed, teams=teams, trusted=trust_code,
     )  # fmt: skip
     train(config, Display(Terminal()))

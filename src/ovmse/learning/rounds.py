@@ -96,7 +96,7 @@ def batches_of(config: Config, method: Method, state: SeedState, logs: Logs) -> 
 def round_objective(config: Config, method: Method, state: SeedState) -> Objective:
     """What a method makes of a batch at this point of a round: its online target, by the loss that the round is to use.
 
-    The offline loss keeps its pessimism, which a fixed log needs: whatever is overestimated in it is never tried.
+    The offline loss keeps its pessimism, for logs so narrow that what is overestimated in them is in none of them.
     """
     assert config.round is not None
     objective = online_objective(method, round_progress(config, state))

@@ -77,8 +77,8 @@ def learning_figure(run: RunRecord, fields: Sequence[str] | None = None) -> Figu
             for phase, ax in row.items():
                 _draw_seeds(ax, run, phase, score)
             field_axis(row[phases[0]], score)
-            if len(phases) == 2 and (past := counted_series(run, "offline", score)):
-                row["online"].axhline(float(mean_curve(past).middle[-1]), **BEFORE)
+            if phases[0] == "offline" and len(phases) == 2 and (past := counted_series(run, "offline", score)):
+                row[phases[-1]].axhline(float(mean_curve(past).middle[-1]), **BEFORE)
         finish_x(rows)
         _learning_legend(figure, run, len(phases) == 2)
     return figure
@@ -217,4 +217,4 @@ def finish_x(rows: Sequence[Mapping[str, Axes]]) -> None:
     rows[0][phases[0]].figure.align_ylabels([row[phases[0]] for row in rows])
     if len(phases) == 2:
         for row in rows:
-            row["online"].axvline(0, color=INK, linewidth=2, clip_on=False, zorder=4)
+            row[phases[-1]].axvline(0, color=INK, linewidth=2, clip_on=False, zorder=4)

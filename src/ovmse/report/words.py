@@ -17,6 +17,10 @@ ROUNDS_CAPTION = (
     "episodes that fits anew. A new team is accepted where the lower end loses less than it may. Q_off: whose values "
     "were remembered."
 )
+AFTER_A_ROUND = (
+    "Let the team that the round names act where it works: `ovmse export ROUND --to DIR` takes that one.",
+    "When it has brought back logs, the next round: `ovmse improve ROUND --data NEW` (docs/improve.md).",
+)
 LOG_COLUMNS = (
     "the method's losses; agreement, the share of the agents' choices that the team would have made too, and coverage, "
     "that of the joint choices; FQE, with an interval over episodes that knows nothing of the fit's bias; behaviour, "
@@ -121,6 +125,8 @@ def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
             "Find out why greedy play changed at the handover before reading anything else: "
             "the networks or the environment are not the same on both sides."
         )
+    if result.phase == "round":
+        return [*found, *AFTER_A_ROUND]
     if result.score == "fqe":
         return [*found, *_after_a_log(run, result)][:3]
     budget = setting(run.config, "online_env_steps")

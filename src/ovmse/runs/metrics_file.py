@@ -21,7 +21,7 @@ OPTIONAL = (
     "episodes", "wall_s", "win_rate", "return", "episode_length", "loss", "td_error", "cql", "q_tot", "target",
     "grad_norm", "epsilon", "lambda", "monitor_q_tot", "monitor_offline_value", "monitor_drift",
     "monitor_relative_drift", "monitor_agreement", "memory_active_share", "held_out_loss", "held_out_td_error",
-    "agreement", "coverage", "fqe", "fqe_low", "fqe_high", "fqe_error", "behaviour_return",
+    "agreement", "coverage", "fqe", "fqe_low", "fqe_high", "behaviour_return",
 )  # fmt: skip
 RENAMED = {"memory_wins": "memory_active_share", "monitor_memory": "monitor_offline_value"}
 """What columns were called in the runs of version 0.1."""
@@ -49,8 +49,6 @@ HANDOVER_FIELDS: Fields = {
     **dict.fromkeys(("win_rate_before", "win_rate_after", "return_before", "return_after"), NUMBER_OR_NULL),
     "max_abs_return_difference": NUMBER_OR_NULL,
 }
-
-
 HALT_FIELDS: Fields = {name: ROW_FIELDS[name] for name in ("phase", "seed", "env_steps", "updates")}
 
 
@@ -121,9 +119,7 @@ def load_run(path: Path) -> RunRecord:
         summary=summary or {},
         dataset=read_json(path / "dataset.json", JsonObject),
         handover=_read_handover(path / "handover.json"),
-        offline=tuple(t for t in traces if t.phase == "offline"),
-        online=tuple(t for t in traces if t.phase == "online"),
-        round=tuple(t for t in traces if t.phase == "round"),
+        **{phase: tuple(t for t in traces if t.phase == phase) for phase in PROGRESS},
         rounds=rounds_file.read(path),
         notes=(*notes, *rewound, *_unfinished(traces)),
     )
@@ -279,9 +275,7 @@ def rolled_back(trace: Trace) -> np.ndarray:
 
 def score_name(run: RunRecord) -> str:
     """``win_rate`` where the environment can be won, otherwise ``return``; ``fqe`` where nothing was played."""
-    traces = run.all_traces
-    there = (name for name in ("win_rate", "return", "fqe") if series(traces, name))
-    return next(there, "return")
+    return next((name for name in ("win_rate", "return", "fqe") if series(run.all_traces, name)), "return")
 
 
 def setting(config: Mapping[str, Any], name: str) -> Any:

@@ -19,6 +19,7 @@ from ovmse.core.literals import TeamChoice
 from ovmse.core.networks import Heads, unroll
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
+from ovmse.data.same_plant import as_play_of
 from ovmse.envs.protocol import AnyEnvironment, is_host
 from ovmse.envs.settings import parse_settings
 from ovmse.learning.parallel import join, split
@@ -101,7 +102,7 @@ def export_run(
             source, episodes = str(config.env), played(config, env, method, acting)
         else:
             assert config.data is not None  # or there would be an environment
-            source, episodes = config.data, logged(config.data, spec)
+            source, episodes = config.data, logged(config.data, spec, named=config.env != NO_ENV)
         recorded = record(method, acting, episodes, env is not None, steps, display)
     contract = export.write(out, contract, weights, recorded, model)
     return Exported(out, contract, len(recorded["first"]), source)
@@ -150,10 +151,16 @@ def played(config: Config, env: AnyEnvironment, method: Method, teams: Teams) ->
         yield jax.tree.map(lambda x: x[0], join(collect(actors, turn, 0.0))).episodes  # at ε = 0, as in evaluation
 
 
-def logged(data: str, spec: EnvSpec) -> Iterator[Episode]:
-    """The episodes (leading axis) of a dataset, padded, batch after batch to its end."""
+def logged(data: str, spec: EnvSpec, named: bool) -> Iterator[Episode]:
+    """The episodes (leading axis) of a dataset, padded, batch after batch to its end.
+
+    named: whether the run was in an environment, which the dataset must be of.
+    """
     dataset = Dataset.open(data)
-    dataset.check_env(spec, allow_version_mismatch=True)
+    if named:
+        dataset.check_env(spec, allow_version_mismatch=True)
+    else:
+        as_play_of(dataset, spec)
     limit, count = int(dataset.length.max()), len(dataset.length)
 
     def padded(i: int) -> Any:

@@ -25,10 +25,11 @@ def round_config(
     *,
     updates: int = 2_000,
     offline_value: OfflineValueChoice = "first",
-    loss: RoundLoss = "offline",
+    loss: RoundLoss = "online",
     margin: float = 0.05,
     held_out: float = HELD_OUT,
     fits: int = 5,
+    least_coverage: float = 0.05,
     fqe_updates: int | None = None,
     evaluate_every_updates: int | None = None,
     method: str | None = None,
@@ -45,10 +46,11 @@ def round_config(
         out: the directory of the round; by default RUN-round-N beside the run's.
         updates: gradient updates of the round; its schedules run over these.
         offline_value: whose values are remembered (Q_off): those of the first handover, or of the last accepted team.
-        loss: the method's offline loss, whose pessimism holds while nothing new is played, or its online loss.
+        loss: the method's online loss, or its offline one, whose pessimism keeps the team near the logs.
         margin: how much worse than the deployed one the new team may be, as a share of what the new logs earned.
         held_out: share of the new episodes that is not learned from, and judges both teams.
         fits: fits of each of the two teams, each on a draw of its own of the held-out episodes.
+        least_coverage: share of the new logs' joint choices that must be the new team's; lower it for many agents.
         fqe_updates: gradient updates of each fit; by default as in the run.
         evaluate_every_updates: gradient updates between two evaluations; by default as in the run.
         method: how the round learns; by default the run's method, or ovmse with its objective.
@@ -77,6 +79,7 @@ def round_config(
         loss=loss,
         margin=margin,
         fits=fits,
+        least_coverage=least_coverage,
     )
     given: dict[str, Any] = {"fqe_updates": fqe_updates, "evaluate_every_updates": evaluate_every_updates}
     return replace(

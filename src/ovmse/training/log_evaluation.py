@@ -21,8 +21,7 @@ from ovmse.stats import ranking
 from ovmse.training.fitting import Advance, Fitter, fitter
 
 FIELDS = (
-    "held_out_loss", "held_out_td_error", "agreement", "coverage", "fqe", "fqe_low", "fqe_high", "fqe_error",
-    "behaviour_return",
+    "held_out_loss", "held_out_td_error", "agreement", "coverage", "fqe", "fqe_low", "fqe_high", "behaviour_return",
 )  # fmt: skip
 """What a row of metrics says of held-out episodes (docs/metrics.md); nulls without any."""
 
@@ -90,7 +89,6 @@ def rows(evaluation: LogEvaluation, config: Config, states: SeedBatches, advance
             fitted.start[i].mean(),
             low[i],
             high[i],
-            fitted.error[i].mean(),
             evaluation.behaviour,
         )
         for i in seeds

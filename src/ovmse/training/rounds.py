@@ -11,11 +11,12 @@ from jaxtyping import UInt
 from ovmse.analysis.agreement import agreement
 from ovmse.core.errors import number_of
 from ovmse.core.networks import Team
+from ovmse.data.dataset import joined
 from ovmse.learning import learner
 from ovmse.learning.fqe import fit_settings, joint_actions
 from ovmse.learning.parallel import SeedBatches, over_seeds, split
 from ovmse.learning.phases import SeedState, begin
-from ovmse.learning.replay import Replay, from_flat
+from ovmse.learning.replay import Replay, from_flat, to_flat
 from ovmse.learning.rounds import handover_to_logs
 from ovmse.policy.load import FILES
 from ovmse.runs import rounds_file
@@ -32,8 +33,6 @@ from ovmse.training.run import Run, teams
 
 FIRST = "first.safetensors"
 """In a round's directory the team of the first handover, which all rounds after it may go on remembering."""
-LEAST_COVERAGE = 0.05
-"""Share of the joint choices below which a team's estimate is extrapolated, as in `ovmse select`."""
 
 
 def take_deployed(run: Run, states: SeedBatches) -> SeedBatches:
@@ -68,8 +67,9 @@ def team_of(run: Run, file: Path) -> Team:
 def judge(run: Run, states: SeedBatches) -> None:
     """Compare the new team with the deployed one on the held-out new episodes, and write down which is to be deployed.
 
-    Both are valued by `fits` fits, each on a draw of its own of these episodes, the same for both; the interval is that
-    of the bootstrap (`bootstrapped_difference`).
+    Both are valued by `fits` fits, each on a draw of its own of these episodes and the earlier ones, which both teams
+    know: the same draw for both. A value is the mean over the held-out episodes drawn; the interval of the difference is
+    that of the bootstrap (`bootstrapped_difference`).
     """
     config, evaluation = run.task.config, run.log_evaluation
     assert config.round is not None and evaluation is not None
@@ -77,8 +77,11 @@ def judge(run: Run, states: SeedBatches) -> None:
         config.learner, config.batch_episodes, config.fqe_updates,
         fits=config.round.fits, seed=config.seed, resampled=True,
     )  # fmt: skip
-    policies = policies_of(run, states, evaluation)
-    fit = fitter(settings, run.task.spec, from_flat(evaluation.log, run.task.spec), len(policies))
+    assert run.data is not None
+    known, first = to_flat(run.data, range(run.task.earlier)), run.task.earlier
+    data = from_flat(joined([known, evaluation.log] if first else [evaluation.log]), run.task.spec)
+    policies = policies_of(run, states, data)
+    fit = fitter(settings, run.task.spec, data, len(policies))
 
     def advance(done: int, clock: Clock) -> None:
         run.display.advance(done, clock)
@@ -86,8 +89,10 @@ def judge(run: Run, states: SeedBatches) -> None:
 
     run.display.phase("fitting", 0, len(policies) * settings.fits * settings.updates, "updates")
     fitted = fit(policies, advance)
-    values = np.take_along_axis(fitted.start, fitted.drawn[None], axis=-1).mean(axis=-1)  # [team, fit]
-    found = record(run, evaluation, policies, values)
+    held_out = [drawn[drawn >= first] for drawn in fitted.drawn]
+    values = np.stack([fitted.start[:, i, drawn].mean(axis=-1) for i, drawn in enumerate(held_out)], axis=1)
+    rows = int((known["length"] + 1).sum()) if first else 0
+    found = record(run, evaluation, policies[:, rows:], values)
     before = rounds_file.read(config.round.run)
     name: Literal["last", "before"] = "last" if found.accepted else "before"
     history = [] if before is None else before.rounds
@@ -95,13 +100,13 @@ def judge(run: Run, states: SeedBatches) -> None:
     run.display.say(in_words(found))
 
 
-def policies_of(run: Run, states: SeedBatches, evaluation: LogEvaluation) -> UInt[np.ndarray, "P R N"]:
-    """What the deployed team and the new one would do at every row of the held-out episodes."""
-    longest = int(evaluation.log["length"].max())
+def policies_of(run: Run, states: SeedBatches, data: Replay) -> UInt[np.ndarray, "P R N"]:
+    """What the deployed team and the new one would do at every row of a log."""
+    longest, log = int(data.index.length.max()), jax.device_put(data)
     act = eqx.filter_jit(lambda team, data: joint_actions(team, data, longest))
     new = teams(run, states)
     deployed = pytree_files.restore(run.out / FILES["before"], jax.eval_shape(lambda team: team, new))
-    return np.stack([np.asarray(act(jax.tree.map(lambda x: x[0], team), evaluation.data)) for team in (deployed, new)])
+    return np.stack([np.asarray(act(jax.tree.map(lambda x: x[0], team), log)) for team in (deployed, new)])
 
 
 def record(run: Run, evaluation: LogEvaluation, policies: np.ndarray, values: np.ndarray) -> RoundRecord:
@@ -113,10 +118,10 @@ def record(run: Run, evaluation: LogEvaluation, policies: np.ndarray, values: np
         JudgedTeam(float(value.mean()), one.agent_coverage, one.coverage)
         for value, one in zip(values, followed, strict=True)
     )
-    difference = bootstrapped_difference(values[1], values[0])
+    difference = bootstrapped_difference(values[1].tolist(), values[0].tolist())
     low, high = (float(x) for x in (difference.low, difference.high) if x is not None)
     allowed = config.round.margin * abs(evaluation.behaviour)
-    accepted, reason = verdict(low, allowed, new.coverage)
+    accepted, reason = verdict(low, allowed, new.coverage, config.round.least_coverage)
     return RoundRecord(
         number=config.round.number,
         run=str(config.round.run),
@@ -141,15 +146,15 @@ def record(run: Run, evaluation: LogEvaluation, policies: np.ndarray, values: np
     )
 
 
-def verdict(low: float, allowed: float, coverage: float | None) -> tuple[bool, str]:
+def verdict(low: float, allowed: float, coverage: float | None, least: float) -> tuple[bool, str]:
     """Whether a new team is accepted, and why.
 
     low: the lower end of the interval of how much better than the deployed one it is. allowed: how much worse it may
-    be. coverage: the share of the joint choices that are its own (None: nobody ever had a choice).
+    be. coverage: the share of the joint choices that are its own (None: nobody ever had a choice), and the least of it.
     """
     if not np.isfinite(low):
         return False, "a fit is no longer a number, so that nothing is known of the difference"
-    if coverage is not None and coverage < LEAST_COVERAGE:
+    if coverage is not None and coverage < least:
         share = f"{100 * coverage:.1f} %"
         return False, f"the new logs hardly follow the new team ({share} of joint choices): its value is extrapolated"
     if low > -allowed:
