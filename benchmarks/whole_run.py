@@ -42,7 +42,7 @@ def main(settings: dict) -> dict:
         "phases_s": {kind: chunk.seconds for kind, chunk in run.clock.spent.items()},
         "predicted_bytes": run.task.needed_bytes,
         "peak_bytes": clock.peak_memory(),
-        "held": held(run.task.env.spec, run.data, state),
+        "held": held(run.task.spec, run.data, state),
         "device": jax.local_devices()[0].device_kind,
     }
 

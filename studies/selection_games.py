@@ -20,11 +20,10 @@ from rich.table import Table
 from ovmse import DatasetWriter, envs
 from ovmse.data.dataset import Dataset
 from ovmse.learning.replay import from_flat
-from ovmse.ope.fqe import evaluate_policies
 from ovmse.ope.settings import Selecting
 from ovmse.stats import ranking
 from ovmse.system import jax_setup
-from ovmse.training.display import Display
+from ovmse.training.fitting import fitter
 
 MIXERS = ("free", "qmix", "linear", "vdn")
 
@@ -51,7 +50,8 @@ def main(updates: int = 1_500, gamma: float = 0.99) -> None:
         for mixer in MIXERS:
             settings = {"updates": updates, "gamma": gamma, "mixer": mixer, "learning_rate": 3e-3}
             selecting = Selecting(runs=(Path(),), data=game, **settings)
-            found = evaluate_policies(selecting, dataset.spec, data, actions, Display()).start.mean(axis=(1, 2))
+            fit = fitter(selecting.fit(), dataset.spec, data, len(actions))
+            found = fit(actions, lambda done, clock: None).start.mean(axis=(1, 2))
             error, rank = np.abs(found - true), ranking.spearman(found, true)
             cells = (f"{error.mean():.2f}", f"{error.max():.2f}", f"{rank:.2f}")
             table.add_row(game, str(len(true)), mixer, *cells)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ovmse.ope.settings import Selecting as Selecting
     from ovmse.policy.load import load as load
     from ovmse.run import Run as Run
+    from ovmse.training.improve import round_config as round_config
     from ovmse.training.train import Result as Result, train as train
     from ovmse.tuning.search import tune as tune
     from ovmse.tuning.settings import Tuning as Tuning
@@ -70,6 +71,7 @@ _PLACES = {
     "ope.settings": ("Selecting",),
     "policy.load": ("load",),
     "run": ("Run",),
+    "training.improve": ("round_config",),
     "training.train": ("Result", "train"),
     "tuning.search": ("tune",),
     "tuning.settings": ("Tuning",),

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import tyro
+
 from ovmse.core.errors import UserError, check_known, check_positive, check_seed, check_share, option
 from ovmse.core.kinds import settled
-from ovmse.core.literals import MixerName, Parameters, TrackerName
+from ovmse.core.literals import MixerName, OfflineValueChoice, Parameters, RoundLoss, TrackerName
 from ovmse.core.types import EnvSpec
 
 
@@ -82,6 +84,43 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True)
+class RoundConfig:
+    """A round of the online phase on logs that a deployed team brought back; each field says its unit.
+
+    Raises:
+        UserError: for a number out of range, or an unknown choice.
+    """
+
+    run: Path
+    """the run, or the earlier round, whose team was deployed and goes on"""
+    team: str
+    """which of its teams that is, such as last"""
+    number: int = 1
+    """the number of the round, from 1"""
+    earlier: tuple[str, ...] = ()
+    """the datasets that were learned from before, oldest first"""
+    updates: int = 2_000
+    """gradient updates of the round"""
+    offline_value: OfflineValueChoice = "first"
+    """the team whose values are remembered (Q_off): that of the first handover, or the one that was last accepted"""
+    loss: RoundLoss = "online"
+    """the loss that the round learns by: the method's online one, or its offline one, which stays near the logs"""
+    margin: float = 0.05
+    """how much worse than the deployed team the new one may be, as a share of what the new logs themselves earned"""
+    fits: int = 5
+    """fits of each of the two teams by which they are compared"""
+    least_coverage: float = 0.05
+    """share of the new logs' joint choices that must be the new team's, or it is not accepted"""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, ("margin", "least_coverage"))
+        check_known("offline value", self.offline_value, get_args(OfflineValueChoice))
+        check_known("loss", self.loss, get_args(RoundLoss))
+        if self.fits < 2:
+            raise UserError(f"--fits must be 2 or more, or there is no interval; got {self.fits}.")
+
+
+@dataclass(frozen=True)
 class Config:
     """One run: a method, an environment, the data, and the budgets; each field says its unit.
 
@@ -89,8 +128,9 @@ class Config:
         UserError: for a budget that is not above 0, a seed below 0, or settings that contradict each other.
     """
 
-    env: str = "smax:3m"
-    """environment: smax:5m_vs_6m, matrix:climbing, pettingzoo:mpe2.simple_spread_v3, or your own module:attribute"""
+    env: str | None = None
+    """environment: smax:5m_vs_6m, matrix:climbing, pettingzoo:mpe2.simple_spread_v3, or your own module:attribute;
+    none: nothing is played. By default the dataset's own where it can be made, else none; smax:3m without a dataset"""
     method: str = "ovmse"
     """the method, such as ovmse, finetune or awac (docs/methods.md has them all), a pair strategy+objective such as
     ovmse+omiga, or your own module:attribute"""
@@ -126,6 +166,11 @@ class Config:
     """environment steps between two evaluations in the online phase"""
     evaluate_episodes: int = 128
     """greedy episodes per evaluation and seed"""
+    held_out: float | None = None
+    """share of the dataset's episodes that is not learned from; what teams do in them is evaluated by the log alone. By
+    default a fifth where nothing is played, and none where it is"""
+    fqe_updates: int = 1_000
+    """gradient updates of each fitted Q evaluation, where episodes are held out"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """networks and optimiser"""
     loss_limit: float = 1e10
@@ -161,6 +206,8 @@ class Config:
     repeated"""
     allow_version_mismatch: bool = False
     """learn from a dataset that another version of the environment, or other settings, made"""
+    round: tyro.conf.Suppress[RoundConfig | None] = None
+    """a round on logs that were brought back, in place of both phases (`ovmse improve`)"""
 
     def __post_init__(self) -> None:
         if self.guard_margin is not None and not 0.0 < self.guard_margin <= 1.0:
@@ -168,6 +215,8 @@ class Config:
         for name in self.log:
             check_known("tracker", name, get_args(TrackerName))
         check_numbers(self)
+        if self.held_out is not None and not 0.0 < self.held_out < 1.0:
+            raise UserError(f"--held-out must be above 0 and below 1, such as 0.2; got {self.held_out}.")
         if self.pretrained_seed is not None and self.pretrained is None:
             raise UserError("--pretrained-seed names a seed of the run that --pretrained names; give both.")
         if self.env_seconds > 1e6:
@@ -182,6 +231,9 @@ class Config:
         """Environment steps over which schedules run: an int, or inside a compiled program its argument."""
         return self.online_env_steps if self.schedule_env_steps is None else self.schedule_env_steps
 
+
+NO_ENV = "none"
+"""What `Config.env` is where nothing can be played."""
 
 PresetName = Literal["demo", "paper"]
 PRESETS: dict[PresetName, dict[str, Any]] = {

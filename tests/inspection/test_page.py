@@ -81,8 +81,8 @@ def test_everything_is_written(written):
     assert told["clone"]["entropy_share"] > 0.8 and told["mixture"]["policies"] in ("one", "unclear")
     assert [f["kind"] for f in told["findings"]] == ["constant state features"]
     first, second = told["command"].splitlines()[:2]
-    assert first == "# to train, name the environment: import again with --env (see docs/importing.md)"
-    assert second.startswith("ovmse train --method ovmse --env YOUR_ENVIRONMENT --data ")
+    assert first == "# learns from the log alone; to play, too, import again with --env (see docs/importing.md)"
+    assert second.startswith("ovmse train --method ovmse --data ")
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_everything_is_written(written):
 @pytest.mark.slow
 def test_the_command_names_only_environments_that_can_be_made(env, known):
     lines = command(env, "it's/my log", ()).splitlines()
-    assert shlex.split(lines[-1])[-4:] == ["--env", env if known else "YOUR_ENVIRONMENT", "--data", "it's/my log"]
-    assert [line.startswith("# to train, name the environment") for line in lines[:-1]] == [True] * (not known)
+    assert shlex.split(lines[-1])[3:] == ["ovmse", *(["--env", env] if known else []), "--data", "it's/my log"]
+    assert [line.startswith("# learns from the log alone") for line in lines[:-1]] == [True] * (not known)
 
 
 @pytest.mark.slow

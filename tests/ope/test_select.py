@@ -25,18 +25,18 @@ from support.shared import once
 
 import ovmse
 from ovmse import envs
+from ovmse.analysis.agreement import agreement, discounted_returns, matching_return
 from ovmse.cli.main import main
 from ovmse.core.action_selection import greedy
 from ovmse.core.errors import UserError
 from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.core.networks import Team, unroll
+from ovmse.learning.fqe import joint_actions
 from ovmse.learning.replay import from_flat
-from ovmse.ope.agreement import agreement, discounted_returns, matching_return
-from ovmse.ope.fqe import evaluate_policies, joint_actions
 from ovmse.ope.results import Agreed, agree
 from ovmse.ope.settings import Selecting
 from ovmse.stats import ranking
-from ovmse.training.display import Display
+from ovmse.training.fitting import fitter
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +56,11 @@ def selecting(**changes) -> Selecting:
         "hidden": 8,
     }
     return Selecting(**{**settings, **changes})
+
+
+def fitted(settings, spec, data, policies):
+    """The values of policies at the first rows of a log."""
+    return fitter(settings.fit(), spec, data, len(policies))(policies, lambda done, clock: None)
 
 
 def every_plan(path, game):
@@ -95,7 +100,7 @@ def test_the_value_of_policies_in_the_two_step_game(tmp_path):
     true = [7 * GAMMA, 8 * GAMMA, 1 * GAMMA, 0.0]
     assert [true_value("two_step", one) for one in at] == pytest.approx(true)
     policies = np.stack([by_stage(dataset, one) for one in at])
-    found = evaluate_policies(selecting(), dataset.spec, from_flat(dataset.flat, dataset.spec), policies, Display())
+    found = fitted(selecting(), dataset.spec, from_flat(dataset.flat, dataset.spec), policies)
     assert found.start.shape == (4, 1, 16)
     assert found.start.mean(axis=(1, 2)) == pytest.approx(true, abs=0.3)
 
@@ -104,7 +109,7 @@ def test_the_value_of_policies_in_the_climbing_game(tmp_path):
     dataset = every_plan(tmp_path / "log", "climbing")
     policies = np.stack([by_stage(dataset, [one]) for one in ((0, 0), (0, 1), (2, 0), (2, 2))])
     settings = selecting(updates=2000, learning_rate=0.005, hidden=16)
-    found = evaluate_policies(settings, dataset.spec, from_flat(dataset.flat, dataset.spec), policies, Display())
+    found = fitted(settings, dataset.spec, from_flat(dataset.flat, dataset.spec), policies)
     assert found.start.mean(axis=(1, 2)) == pytest.approx([11, -30, 0, 5], abs=1.5)
 
 
@@ -112,7 +117,7 @@ def test_a_sum_of_utilities_misjudges_the_climbing_game(tmp_path):
     dataset = every_plan(tmp_path / "log", "climbing")
     policies = np.stack([by_stage(dataset, [one]) for one in ((0, 0), (2, 2))])
     settings = selecting(mixer="vdn", updates=2000, learning_rate=0.005, hidden=16)
-    found = evaluate_policies(settings, dataset.spec, from_flat(dataset.flat, dataset.spec), policies, Display())
+    found = fitted(settings, dataset.spec, from_flat(dataset.flat, dataset.spec), policies)
     # the best sum has row and column means: (0, 0) is worth -19/3 - 19/3 + 31/9
     assert found.start[0].mean() == pytest.approx(2 * (11 - 30 + 0) / 3 - (11 - 60 + 7 + 6 + 5) / 9, abs=2.0)
 
@@ -128,7 +133,7 @@ def test_padding_changes_nothing(tmp_path):
         data = replay_of(write_dataset(tmp_path / name, spec, grown))
         policy = np.asarray(joint_actions(random_team(1), as_jax(data), spec.episode_limit))
         rows = int(data.index.start[-1] + data.index.length[-1] + 1)
-        found.append((policy[:rows], evaluate_policies(settings, spec, data, policy[None], Display()).start))
+        found.append((policy[:rows], fitted(settings, spec, data, policy[None]).start))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
 
@@ -160,7 +165,7 @@ def test_a_free_mixer_need_not_increase():
 
 def test_coverage_by_hand(tmp_path):
     dataset = every_plan(tmp_path / "log", "two_step")
-    one = agreement(dataset, by_stage(dataset, [(1, 0), (0, 0), (1, 1)]))
+    one = agreement(dataset.flat, by_stage(dataset, [(1, 0), (0, 0), (1, 1)]))
     # first: 4 of 16 episodes. Then: (0, 0) after agent 0's action 0, (1, 1) after 1: again a quarter
     assert one.coverage == pytest.approx(0.25)
     assert one.agent_coverage == pytest.approx(0.5) and one.by_agent == pytest.approx((0.5, 0.5))
@@ -174,7 +179,7 @@ def test_steps_without_a_choice_do_not_count(tmp_path):
     np.put_along_axis(only[:-1], episode.action[..., None], True, axis=-1)
     only[:, :, 0] |= ~only.any(axis=-1)
     dataset = write_dataset(tmp_path / "log", SPEC, [episode._replace(avail=only)])
-    found = agreement(dataset, np.zeros((8, 3), np.uint8))
+    found = agreement(dataset.flat, np.zeros((8, 3), np.uint8))
     assert found.coverage is None and found.agent_coverage is None and found.by_agent == (None, None, None)
     assert found.followed.tolist() == [1.0]
 
@@ -190,8 +195,8 @@ def test_matching_returns_are_refused_where_too_few_episodes_follow():
 def test_matching_in_a_uniform_log_is_the_true_value(tmp_path):
     dataset = every_plan(tmp_path / "log", "two_step")
     at = [(1, 0), (0, 0), (1, 1)]
-    returns = discounted_returns(dataset, GAMMA)
-    found = matching_return(returns, agreement(dataset, by_stage(dataset, at)).followed, share=1.0, least=1)
+    returns = discounted_returns(dataset.flat, GAMMA)
+    found = matching_return(returns, agreement(dataset.flat, by_stage(dataset, at)).followed, share=1.0, least=1)
     assert found.value == pytest.approx(true_value("two_step", at))
 
 

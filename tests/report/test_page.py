@@ -326,7 +326,7 @@ def test_labels_name_what_differs(tmp_path: Path) -> None:
         ({"metrics.jsonl": "\n"}, "no evaluation yet"),
         ({"metrics.jsonl": '{"phase": \n{}\n'}, "metrics.jsonl, line 1: not valid JSON"),
         ({"metrics.jsonl": "[1]\n"}, "line 1: expected a JSON object, got list"),
-        ({"metrics.jsonl": '{"phase": "warm-up"}\n'}, "line 1: phase must be 'offline' or 'online'"),
+        ({"metrics.jsonl": '{"phase": "warm-up"}\n'}, "line 1: phase must be 'offline', 'online' or"),
         ({"metrics.jsonl": '{"phase": "online", "seed": "0"}\n'}, "line 1: seed must be a whole number"),
         ({"metrics.jsonl": '{"phase": "online", "seed": 0}\n'}, "line 1: env_steps must be a number"),
         ({"config.json": "{"}, "config.json: not valid JSON"),

@@ -132,6 +132,20 @@ def write_two_step(path):
     return str(path)
 
 
+def write_plant(path, **changes) -> Dataset:
+    """A dataset that no environment stands behind: the plans of the two-step game by its own name, and other arrays."""
+    there = Dataset.open(write_two_step(path.with_name(f"{path.name}-game")))
+    spec, flat = there.spec._replace(name=path.name, version="unknown"), there.flat | changes
+    return Dataset.write(path, spec=spec, **flat, behaviour="the rules in use")
+
+
+def log_run(out, data, **changes) -> Config:
+    """A run of seconds that nothing is played in."""
+    small = small_run(out)
+    kept = {name: getattr(small, name) for name in ("offline_updates", "evaluate_every_updates", "batch_episodes")}
+    return Config(out=out, **{"data": str(data), "learner": small.learner, "fqe_updates": 20, **kept, **changes})
+
+
 def small_run(out, **changes) -> Config:
     """A run of seconds on the two-step game."""
     settings = {

@@ -6,11 +6,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ovmse.analysis.labels import check_labels, labels
-from ovmse.analysis.results import RunSummary, as_ended, best_reference, score_range, summarise_run
+from ovmse.analysis.results import (
+    RunSummary,
+    as_ended,
+    best_reference,
+    common_score,
+    score_range,
+    summarise_run,
+)
+from ovmse.config import NO_ENV
 from ovmse.core.errors import UserError, number_of
 from ovmse.runs.metrics_file import RunRecord, score_name, setting
 from ovmse.stats import aggregate
 from ovmse.stats.estimates import Estimate
+
+BY_LOG = (
+    "Nothing was played: scores are estimates by fitted Q evaluation on held-out episodes, and their intervals know "
+    "nothing of the fits' bias."
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ def compare_runs(
     Raises `UserError` for a run without a finite score, a reference that is no number or, for win rates, no share, or
     names that do not tell the runs of a task apart.
     """
-    score = "win_rate" if all(score_name(r) == "win_rate" for r in runs) else "return"
+    score = common_score(runs)
     if reference is not None and not (0 <= reference <= 1 if score == "win_rate" else np.isfinite(reference)):
         raise UserError(
             f"reference must be {'a share in [0, 1]' if score == 'win_rate' else 'finite'}; got {reference}."
@@ -103,6 +116,8 @@ def compare_runs(
 def task_of(run: RunRecord) -> str:
     """The environment with its settings: what makes scores comparable."""
     name = setting(run.config, "env")
+    if name == NO_ENV:
+        name = setting(run.config.get("env_spec", {}), "name")
     options = run.config.get("env_settings")
     extra = f" ({', '.join(map(str, options))})" if isinstance(options, list | tuple) and options else ""
     return f"{'unknown' if name is None else name}{extra}"
@@ -118,7 +133,7 @@ def _totals(found: Comparison) -> tuple[Total, ...]:
     strata: dict[str, tuple[np.ndarray, ...]] = dict.fromkeys(found.methods, ())
     for mine in groups:
         low, high = 0.0, 1.0
-        if found.score == "return" and len(groups) > 1:
+        if found.score != "win_rate" and len(groups) > 1:
             low, high = score_range([found.runs[i] for i in mine], found.score)
         for i in mine:
             strata[found.methods[i]] += ((finals(found.results[i]) - low) / ((high - low) or 1.0),)
@@ -143,7 +158,7 @@ def _seed_notes(run: RunRecord, result: RunSummary) -> list[str]:
     """What became of the seeds of a run, where it is not the usual."""
     notes, counts = [], {s.seed for s in result.seeds if s.counts}
     first, many = run.config.get("seed"), run.config.get("seeds")
-    wanted = {s.seed for s in result.seeds} | {t.seed for t in (*run.offline, *run.online)}
+    wanted = {s.seed for s in result.seeds} | {t.seed for t in run.all_traces}
     if isinstance(first, int) and isinstance(many, int):
         wanted |= set(range(first, first + many))
     if missing := ", ".join(map(str, sorted(wanted - counts))):
@@ -166,7 +181,7 @@ def _unequal(runs: Sequence[RunRecord], results: Sequence[RunSummary]) -> list[t
         ),
         (
             "did {} gradient updates offline: they did not begin the online phase alike.",
-            [_offline(run) for run in runs],
+            [_offline(run) for run in runs if not run.round],
         ),
     ]
 
@@ -175,14 +190,18 @@ def _offline(run: RunRecord) -> float:
     """The gradient updates before the online phase, those of a run that was taken over included."""
     if run.online:
         return float(max(t.columns["updates"][0] for t in run.online))
-    return float(max(t.columns["updates"][-1] for t in run.offline))
+    return float(max(t.columns["updates"][-1] for t in (*run.offline, *run.round)))
 
 
 def _notes(found: Comparison) -> list[str]:
     tasks, results, notes = found.distinct_tasks(), found.results, []
     if len({score_name(r) for r in found.runs}) > 1:
         notes.append("Not every run has a win rate, so all are judged by their return.")
-    if len({r.phase for r in results}) > 1:
+    if found.score == "fqe":
+        notes.append(BY_LOG)
+        if len({(r.dataset or {}).get("checksum") for r in found.runs}) > 1:
+            notes.append("The runs were evaluated on different logs: their estimates are not of the same episodes.")
+    if {"offline", "online"} <= {r.phase for r in results}:
         notes.append("Some runs have no online phase: their final score is the offline one.")
     for name, run, result in zip(found.names, found.runs, results, strict=True):
         notes += [f"{name}: {said}" for said in _seed_notes(run, result)]
@@ -205,7 +224,7 @@ def _notes(found: Comparison) -> list[str]:
     if len(tasks) == 1:
         return notes
     notes.append("The runs come from different environments: compare them within one, or the methods over all of them.")
-    if found.score == "return":
+    if found.score != "win_rate":
         notes.append(
             "Over all environments, returns are scaled to 0 at the lowest and 1 at the highest evaluation of these "
             "runs in each environment: add or leave out a run, and they change."

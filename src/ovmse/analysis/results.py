@@ -80,7 +80,7 @@ def summarise_run(run: RunRecord, score: str | None = None, reference: float | N
     """
     score = score or score_name(run)
     [run] = as_ended([run])
-    traces = _scored(run.online, score) or _scored(run.offline, score)
+    traces = _scored(run.online, score) or _scored(run.round, score) or _scored(run.offline, score)
     if not traces:
         raise _nothing_finite(run)
     counts = {t.seed for t in counted(traces)}
@@ -103,6 +103,20 @@ def summarise_run(run: RunRecord, score: str | None = None, reference: float | N
     )
 
 
+def common_score(runs: Sequence[RunRecord]) -> str:
+    """What all of these runs can be judged by: their win rate, else their return, or what a log says where nothing was
+    played. Raises `UserError` where they have no score in common."""
+    names = {score_name(run) for run in runs}
+    if "fqe" in names and len(names) > 1:
+        by_log = next(run for run in runs if score_name(run) == "fqe")
+        played = next(run for run in runs if score_name(run) != "fqe")
+        raise UserError(
+            f"{by_log.path} was evaluated on a log alone, and {played.path} by play: they have no score in common. "
+            "Compare runs of one kind, or rank their teams by one log (ovmse select)."
+        )
+    return "win_rate" if names == {"win_rate"} else "fqe" if names == {"fqe"} else "return"
+
+
 def best_reference(runs: Sequence[RunRecord], score: str) -> float:
     """The best score there is: 1 for win rates; for returns the highest of any evaluation of these runs.
 
@@ -116,7 +130,7 @@ def score_range(runs: Sequence[RunRecord], score: str) -> tuple[float, float]:
 
     Raises `UserError` where no evaluation has a finite score.
     """
-    values = np.concatenate([t.columns[score] for r in runs for t in (*r.offline, *r.online)])
+    values = np.concatenate([t.columns[score] for r in runs for t in r.all_traces])
     values = values[np.isfinite(values)]
     if not values.size:
         raise _nothing_finite(runs[0])
@@ -126,16 +140,20 @@ def score_range(runs: Sequence[RunRecord], score: str) -> tuple[float, float]:
 def as_ended(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     """The runs with the worst score there is wherever a seed had diverged: at its last evaluations, if not finite.
 
-    The worst is a win rate of 0, and the lowest return of any evaluation of these runs. So a seed that diverged counts,
-    in every number and curve, as it ended. Raises `UserError` for a run without a finite score.
+    The worst is a win rate of 0, and the lowest return (or where nothing was played, estimate) of any evaluation of
+    these runs. So a seed that diverged counts, in every number and curve, as it ended. Raises `UserError` for a run
+    without a finite score, or where some were played and others were not.
     """
-    lowest = min(score_range([run], "return")[0] for run in runs)
+    base = "fqe" if common_score(runs) == "fqe" else "return"
+    lowest = min(score_range([run], base)[0] for run in runs)
 
     def ended(run: RunRecord, traces: Sequence[Trace]) -> tuple[Trace, ...]:
-        worst = {"return": lowest} | ({"win_rate": 0.0} if score_name(run) == "win_rate" else {})
+        worst = {base: lowest} | ({"win_rate": 0.0} if score_name(run) == "win_rate" else {})
         return tuple(_with_end(t, worst) if t.lost else t for t in traces)
 
-    return tuple(replace(r, offline=ended(r, r.offline), online=ended(r, r.online)) for r in runs)
+    return tuple(
+        replace(r, offline=ended(r, r.offline), online=ended(r, r.online), round=ended(r, r.round)) for r in runs
+    )
 
 
 def _with_end(trace: Trace, worst: Mapping[str, float]) -> Trace:

@@ -12,7 +12,7 @@ def evaluate(
     run: Run,
     episodes: int = 512,
     seed: int = 1_000_000,
-    teams: TeamChoice = "last",
+    teams: TeamChoice = "deployed",
     trust_code: bool = False,
 ) -> None:
     """Play greedily with a run's teams, on episodes that training never evaluated on.
@@ -21,8 +21,9 @@ def evaluate(
         run: the run's directory.
         episodes: greedy episodes per team.
         seed: seed of these episodes.
-        teams: the teams at the run's end, or as they left the offline phase; or of each seed the offline one where the
-            guard found the last one below it (docs/guard.md).
+        teams: the teams to deploy: at the run's end, or of a batch round the one that it accepted or kept; the last
+            ones in any case; as they left the offline phase; or of each seed the offline one where the guard found the
+            last one below it (docs/guard.md).
         trust_code: import and run the environment or method of somebody's own that the directory names.
     """
     from ovmse.runs.saved_config import read_config  # here, since --help does without JAX

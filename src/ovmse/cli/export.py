@@ -13,7 +13,7 @@ def export(
     run: Run,
     to: Path,
     seed: int | None = None,
-    teams: TeamChoice = "last",
+    teams: TeamChoice = "deployed",
     onnx: bool = False,
     steps: int = 10_000,
     trust_code: bool = False,
@@ -24,8 +24,9 @@ def export(
         run: the run's directory.
         to: the directory to write.
         seed: which of the run's seeds; by default its first.
-        teams: the team at the run's end, or as it left the offline phase; or the offline one where the guard found the
-            last one below it (docs/guard.md).
+        teams: the team to deploy: at the run's end, or of a batch round the one that it accepted or kept; the last one
+            in any case; as it left the offline phase; or the offline one where the guard found the last one below it
+            (docs/guard.md).
         onnx: write an ONNX model of one step, too; needs ovmse[onnx].
         steps: environment steps to record for the check, at least.
         trust_code: import and run the environment or method of somebody's own that the run names.

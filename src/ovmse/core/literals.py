@@ -10,8 +10,15 @@ MixerName = Literal["qmix", "linear", "vdn"]
 """How utilities become Q_tot."""
 Parameters = Literal["shared", "per_agent", "per_kind"]
 """Who has the same network: all agents, none, or those of a kind (`ovmse.core.kinds`)."""
-TeamChoice = Literal["last", "offline", "safe"]
-"""A run's team: the one at its end, the one that left the offline phase, or of both the one the guard would deploy."""
+TeamChoice = Literal["deployed", "last", "offline", "safe"]
+"""A run's team: of a batch round the one that it says to deploy, else the last; the one at its end; the one that left
+the offline phase; or of these two the one that the guard would deploy."""
+ROUNDS = "rounds.json"
+"""The file that a batch round leaves: what it found, and which of its teams is to be deployed."""
+RoundLoss = Literal["offline", "online"]
+"""By which of a method's losses a batch round learns."""
+OfflineValueChoice = Literal["first", "accepted"]
+"""Whose values a batch round remembers: the team's of the first handover, or the one's that was last accepted."""
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 """What the metrics of a run are sent to as they are written."""

@@ -6,7 +6,7 @@ from ovmse.core.errors import typed_command
 from ovmse.inspection.rules import RULES, Figures
 from ovmse.system.plugins import BUILDERS
 
-NAMELESS = "# to train, name the environment: import again with --env (see docs/importing.md)\n"
+NAMELESS = "# learns from the log alone; to play, too, import again with --env (see docs/importing.md)\n"
 
 
 class Recommendation(NamedTuple):
@@ -55,11 +55,11 @@ def figures(profile: dict[str, Any], errors: int, warnings: int) -> Figures:
 def command(env: str, data: str, statements: tuple[Recommendation, ...]) -> str:
     """The training command with the suggested changes.
 
-    Where `env` names no environment that can be made, as in logs imported without one, a comment says what to do.
+    Where `env` names no environment that can be made, as in logs imported without one, nothing is played, and a comment
+    says what to do about it.
     """
     named = _is_name(env)
-    shown = env if named else "YOUR_ENVIRONMENT"
-    train = typed_command("train", "--method", "ovmse", "--env", shown, "--data", data)
+    train = typed_command("train", "--method", "ovmse", *(("--env", env) if named else ()), "--data", data)
     changes = [f'--change "{change}"' for statement in statements for change in statement.changes]
     return ("" if named else NAMELESS) + " \\\n  ".join([train, *changes])
 

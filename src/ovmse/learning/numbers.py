@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from ovmse.core.schedules import is_zero
 
-WHOLE = ("online_env_steps", "schedule_env_steps", "offline_updates")
+WHOLE = ("online_env_steps", "schedule_env_steps", "offline_updates", "updates")
 """Whole numbers that change no shape where they are read."""
 
 Settings = TypeVar("Settings")

@@ -30,10 +30,11 @@ REINITIALISED = 2**30  # folded into a seed's key for networks that are new at t
 
 @jax.tree_util.register_static  # no array: a compiled program serves one phase
 class Phase(StrEnum):
-    """The two phases of a run."""
+    """The phases of a run; a round is the online phase on logs that were brought back (`ovmse.learning.rounds`)."""
 
     OFFLINE = "offline"
     ONLINE = "online"
+    ROUND = "round"
 
 
 class MetricSums(NamedTuple):
@@ -47,13 +48,13 @@ class MetricSums(NamedTuple):
 class SeedState(NamedTuple):
     """Everything that one seed carries on.
 
-    phase: the phase that it is in; what follows `episodes` is there in the online phase alone.
+    phase: the phase that it is in; what follows `episodes` is there after the handover alone.
     learner: the networks and the optimiser. key: the random state. sums: the metrics since the last evaluation.
     env_steps, episodes: what was played online so far.
     offline_team: the team frozen at the handover, for the memory, the monitor, the guard and the methods that act with
         it; None without an offline phase.
-    replay: what was played.
-    data_offline_value: what is remembered beside each row of the dataset (None where it is not mixed in).
+    replay: what was played (None in a round).
+    data_offline_value: what is remembered beside each row of the dataset (None where it is not learned from).
     priority: how often each episode of the dataset is drawn (None: all alike).
     """
 

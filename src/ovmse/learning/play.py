@@ -105,7 +105,7 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
     batch, together = config.episodes_per_collect, seeds_per_batch(config.seeds)
 
     def another() -> HostEnvironment:
-        return cast(HostEnvironment, make_by_options(config.env, config.env_settings, config.env_python))
+        return cast(HostEnvironment, make_by_options(str(config.env), config.env_settings, config.env_python))
 
     envs, restarts = [GuardedEnv(another, config.env_seconds) for _ in range(together * batch)], itertools.count(1)
 

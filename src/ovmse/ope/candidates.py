@@ -11,15 +11,16 @@ import numpy as np
 from jaxtyping import Float, UInt
 
 from ovmse import methods
-from ovmse.config import Config
+from ovmse.config import NO_ENV, Config
 from ovmse.core.errors import UserError, typed_command
 from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
+from ovmse.data.same_plant import as_play_of
+from ovmse.learning.fqe import joint_actions, start_values
 from ovmse.learning.replay import Replay
 from ovmse.methods.method import Method, learns_values
 from ovmse.methods.overrides import change_method
-from ovmse.ope.fqe import joint_actions, start_values
 from ovmse.ope.settings import Selecting
 from ovmse.policy.load import FILES
 from ovmse.runs.metrics_file import PROGRESS, checked_rows
@@ -63,7 +64,7 @@ def candidates(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candid
     Raises `UserError` where it is of another environment than the log, or has no such teams.
     """
     config = read_config(run, selecting.trust_code)
-    check_fits(run, dataset, selecting.allow_version_mismatch)
+    check_fits(run, dataset, selecting.allow_version_mismatch, named=config.env != NO_ENV)
     method = change_method(methods.find(config.method), config.change)
     last = selecting.checkpoints == "last"
     if last and method.uses_offline_team:
@@ -71,19 +72,20 @@ def candidates(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candid
     if not last and method.offline_loss is None:
         raise UserError(f"{run}: {config.method!r} has no offline phase; use --checkpoints last.")
     phase = "online" if last and method.online_target is not None else "offline"
+    phase = phase if config.round is None else "round"
     x = PROGRESS[phase]
     rows = [row for row in checked_rows(run / "metrics.jsonl") if row["phase"] == phase]
     end = max((row[x] for row in rows), default=0)
-    teams = {end: run / FILES["last" if last else "offline"]}
+    teams = {end: run / FILES["offline" if phase == "offline" and not last else "last"]}
     if not teams[end].is_file():
         raise UserError(
             f"{teams[end]} is missing: the run did not get there. {typed_command('train', '--resume', run)}"
         )
     if selecting.checkpoints == "all":
-        kept = (run / "teams").glob("offline-*.safetensors")
+        kept = (run / "teams").glob(f"{phase}-*.safetensors")
         teams = {int(path.stem.partition("-")[2]): path for path in kept} | teams
     # online, seeds stop at different steps: each one's last row is that of the end
-    recorded = {(r["seed"], r[x] if phase == "offline" else end): {name: r.get(name) for name in TRUTHS} for r in rows}
+    recorded = {(r["seed"], end if phase == "online" else r[x]): {name: r.get(name) for name in TRUTHS} for r in rows}
     return [
         Candidate(run, config, method, path, i, phase, at, recorded.get((config.seed + i, at)))
         for at, path in sorted(teams.items())
@@ -91,13 +93,19 @@ def candidates(selecting: Selecting, run: Path, dataset: Dataset) -> list[Candid
     ]
 
 
-def check_fits(run: Path, dataset: Dataset, allow_version_mismatch: bool = False) -> None:
-    """Raise `UserError` unless a run's environment is the one that the log was played in."""
+def check_fits(run: Path, dataset: Dataset, allow_version_mismatch: bool = False, named: bool = True) -> None:
+    """Raise `UserError` unless a run's environment is the one that the log was played in.
+
+    named: whether it was in one; where nothing was played, a log's name says nothing, and its sizes must fit.
+    """
     found = read_spec(run)
     if found is None:
         raise UserError(f"{run / 'config.json'} doesn't say which environment the run was in (env_spec).")
     try:
-        dataset.check_env(found, allow_version_mismatch)
+        if named:
+            dataset.check_env(found, allow_version_mismatch)
+        else:
+            as_play_of(dataset, found, whose=run)
     except UserError as error:
         raise UserError(f"{run} can't be judged by this dataset. {error}") from error
 

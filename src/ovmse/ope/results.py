@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovmse.ope.agreement import LogAgreement, Matching
+from ovmse.analysis.agreement import LogAgreement, Matching
 from ovmse.ope.candidates import TRUTHS, Candidate
 from ovmse.ope.settings import SCORES
 from ovmse.runs.metrics_file import PROGRESS

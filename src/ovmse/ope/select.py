@@ -2,12 +2,11 @@
 
 import numpy as np
 
+from ovmse.analysis.agreement import agreement, discounted_returns, matching_return
 from ovmse.core.errors import UserError, number_of
 from ovmse.data.dataset import Dataset
 from ovmse.learning.replay import from_flat
-from ovmse.ope.agreement import agreement, discounted_returns, matching_return
 from ovmse.ope.candidates import candidates, judged
-from ovmse.ope.fqe import evaluate_policies
 from ovmse.ope.results import Row, Selected, compare, ranked
 from ovmse.ope.settings import Selecting
 from ovmse.ope.write import write
@@ -15,6 +14,7 @@ from ovmse.runs import directory
 from ovmse.stats import ranking
 from ovmse.system import jax_setup
 from ovmse.training.display import Display
+from ovmse.training.fitting import fitter
 
 
 def select(selecting: Selecting, display: Display | None = None) -> Selected:
@@ -32,16 +32,19 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     display.say(f"{number_of(len(those), 'team')}, judged by {judges} of {dataset.path.name}")
     data = from_flat(dataset.flat, dataset.spec)
     policies, own = judged(those, data, dataset.spec)
+    settings = selecting.fit()
+    fit = fitter(settings, dataset.spec, data, len(policies))
     with display:
-        fitted = evaluate_policies(selecting, dataset.spec, data, policies, display)
+        display.phase("fitting", 0, len(policies) * settings.fits * settings.updates, "updates")
+        fitted = fit(policies, display.advance)
     if not np.isfinite(fitted.start).all():
         broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
         raise UserError(f"the fit of {broken.name} is no longer a number; try a tenth of --learning-rate.")
     low, high = ranking.interval(ranking.bootstrap_means(fitted.start, seed=selecting.seed))
-    returns = discounted_returns(dataset, selecting.gamma)
+    returns = discounted_returns(dataset.flat, selecting.gamma)
     rows = []
     for i, one in enumerate(those):
-        agreed = agreement(dataset, policies[i])
+        agreed = agreement(dataset.flat, policies[i])
         matching = matching_return(returns, agreed.followed, selecting.match, selecting.least_matches, selecting.seed)
         rows.append(
             Row(

@@ -8,6 +8,7 @@ import tyro
 
 from ovmse.config import Config, LearnerConfig, check_numbers
 from ovmse.core.errors import UserError, check_known, check_share
+from ovmse.learning.fqe import FitSettings
 
 Evaluator = Literal["free", "qmix", "linear", "vdn"]
 Score = Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"]
@@ -70,8 +71,8 @@ class Selecting:
         for name, kind in (("score", Score), ("mixer", Evaluator), ("checkpoints", Checkpoints)):
             check_known(name, getattr(self, name), get_args(kind))
 
-    def fit(self) -> Config:
-        """What the updates of a fit read: one-step targets, since a λ-return would follow the log's policy."""
+    def fit(self) -> FitSettings:
+        """How each team's value is fitted."""
         learner = LearnerConfig(
             hidden=self.hidden,
             mixer=None if self.mixer == "free" else self.mixer,
@@ -80,4 +81,5 @@ class Selecting:
             learning_rate=self.learning_rate,
             target_rate=self.target_rate,
         )
-        return Config(learner=learner, batch_episodes=self.batch_episodes)
+        config = Config(learner=learner, batch_episodes=self.batch_episodes)
+        return FitSettings(config, self.updates, self.fits, self.seed, free=self.mixer == "free")

@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ovmse import methods
-from ovmse.config import Config, LearnerConfig, changed_flags, describe
-from ovmse.core.errors import UserError, number_of, typed_command
-from ovmse.methods.overrides import change_method
-from ovmse.ope.candidates import Candidate, restore
+from ovmse.config import NO_ENV, Config, LearnerConfig, changed_flags, describe
+from ovmse.core.errors import number_of, typed_command
+from ovmse.methods.going_online import online_of
+from ovmse.ope.candidates import restore
 from ovmse.ope.results import Agreed, Row, Selected
 from ovmse.ope.settings import Selecting
 from ovmse.render import format as fmt
@@ -42,8 +41,8 @@ TRUE_COLUMNS: dict[str, Callable[[Agreed], str]] = {
 """The table of how columns agree with what was recorded."""
 NOT_CARRIED_ON = (
     "method", "change", "out", "pretrained", "seed", "seeds", "data", "learner", "offline_updates", "keep_teams",
+    "round",
 )  # fmt: skip
-STRATEGIES = ("ovmse", "jsrl")
 
 
 def write(selecting: Selecting, selected: Selected) -> None:
@@ -122,29 +121,20 @@ def keep_chosen(selected: Selected) -> None:
 
 
 def next_command(selecting: Selecting, selected: Selected) -> str:
-    """The command that trains the first team on, online; or plays it, where it has been online."""
+    """The command that trains the first team on, online; or plays it, where it has been online; or exports it, where
+    nothing can be played."""
     one = selected.rows[0].candidate
+    if one.config.env == NO_ENV:
+        chosen = (
+            (selected.out / "chosen", "--teams", "offline") if one.phase == "offline" else (one.run, "--teams", "last")
+        )
+        return typed_command("export", *chosen, "--to", selected.out / "team")
     if one.phase != "offline":
         return typed_command("evaluate", one.run)
-    method, changes = online_of(one)
+    method, changes = online_of(one.config.method, one.config.change, one.method.parts)
     words: list[object] = ["train", "--method", method, "--data", selecting.data]
     words += ["--pretrained", selected.out / "chosen", "--seed", str(one.seed)]
     words += changed_flags(one.config, Config(), NOT_CARRIED_ON)
     words += changed_flags(one.config.learner, LearnerConfig(), ())
     words += [word for change in changes for word in ("--change", change)]
     return typed_command(*words)
-
-
-def online_of(one: Candidate) -> tuple[str, list[str]]:
-    """The method, and the changes to it, that go on online from a candidate: its own, or where that has no online
-    phase a strategy with its objective."""
-    changes = [change for change in one.config.change if change.partition("=")[0].strip() != "online_target"]
-    name = one.config.method
-    for wanted in (name, *(f"{strategy}+{name}" for strategy in STRATEGIES)):
-        try:
-            method = change_method(methods.find(wanted), tuple(changes))
-        except UserError:
-            continue
-        if method.online_target is not None and method.parts == one.method.parts:
-            return wanted, changes
-    return name, changes

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from ovmse.core.errors import UserError, typed_command
 from ovmse.core.kinds import network_names
-from ovmse.core.literals import MixerName, Parameters, TeamChoice
+from ovmse.core.literals import ROUNDS, MixerName, Parameters, TeamChoice
 from ovmse.policy.contract import (
     FROZEN,
     AboutNetwork,
@@ -26,8 +26,9 @@ from ovmse.policy.contract import (
 from ovmse.policy.values import ActingTeam
 from ovmse.system.files import as_type, check_tree, read_json
 
-FILES = {"last": "teams.safetensors", "offline": "offline.safetensors"}
-"""Where the teams are that a run ended with, and those that left its offline phase."""
+FILES = {"last": "teams.safetensors", "offline": "offline.safetensors", "before": "before.safetensors"}
+"""Where the teams are that a run ended with, those that left its offline phase, and of a batch round the team that was
+deployed before."""
 LEARNS: dict[str, Literal["utilities", "policy"]] = {"ImplicitQ": "utilities", "Imitate": "policy"}
 """The losses that learn no Q_tot, by name, as `ovmse.methods.signatures.LearnsInstead` has it."""
 OWN = "ovmse.methods.exploration.own_utilities"
@@ -109,14 +110,29 @@ class _Summary:
     guard: list[_Verdict] | None = None
 
 
-def load(path: str | Path, seed: int | None = None, teams: TeamChoice = "last") -> ActingTeam:
+@dataclass(frozen=True)
+class _Round:
+    """What of a run's `config.json` tells whether it is a batch round."""
+
+    round: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What is read of a batch round's `rounds.json`."""
+
+    deployed: Literal["last", "before"]
+
+
+def load(path: str | Path, seed: int | None = None, teams: TeamChoice = "deployed") -> ActingTeam:
     """The team of a run, or of an export, ready to act in NumPy alone.
 
     Args:
         path: the directory of a run, or one that `ovmse export` wrote.
         seed: which of a run's seeds; by default its first.
-        teams: the team at the run's end, or as it left the offline phase; or the offline one where the guard found the
-            last one below it (docs/guard.md).
+        teams: the team to deploy, which is the one at the run's end, or of a batch round the one that it accepted or
+            kept (docs/improve.md); the one at the end in any case; the one that left the offline phase; or of these two
+            the offline one where the guard found the last one below it (docs/guard.md).
 
     Returns:
         The team; docs/deploy.md shows how it acts.
@@ -143,7 +159,9 @@ def check_export(folder: Path, seed: int | None = None) -> Path:
     return folder
 
 
-def read_team(run: Path, seed: int | None = None, teams: TeamChoice = "last") -> tuple[Contract, dict[str, np.ndarray]]:
+def read_team(
+    run: Path, seed: int | None = None, teams: TeamChoice = "deployed"
+) -> tuple[Contract, dict[str, np.ndarray]]:
     """The contract and the weights of one seed's team in a run's directory. Raises `UserError` as `load`."""
     where = run / "config.json"
     if not where.is_file():
@@ -153,7 +171,7 @@ def read_team(run: Path, seed: int | None = None, teams: TeamChoice = "last") ->
     seed = about.seed if seed is None else seed
     if not 0 <= (index := seed - about.seed) < about.seeds:
         raise UserError(f"{run} has the seeds {about.seed} to {about.seed + about.seeds - 1}; got seed {seed}.")
-    team = safe_names(run)[index] if teams == "safe" else str(teams)
+    team = safe_names(run)[index] if teams == "safe" else deployed_name(run) if teams == "deployed" else str(teams)
     profile: _Profile = as_type(read_json(run / "dataset.json") or {}, _Profile, run / "dataset.json")
     contract, files = _contract(about, team, where), {"": FILES[team], FROZEN: FILES["offline"]}
     check_names(Names(contract.agents), contract.sizes, f"{where}: env_spec")
@@ -194,6 +212,20 @@ def by_network(prefix: str, arrays: dict[str, np.ndarray], called: tuple[str, ..
     for kind, of_kind in enumerate(by_kind(list(range(len(called or ()))), called)):
         found |= {f"{prefix}{of_kind}{name}": array[kind] for name, array in own.items() if kind < len(array)}
     return {name: np.ascontiguousarray(array) for name, array in found.items()}
+
+
+def deployed_name(run: Path) -> str:
+    """Which team of a run is to be deployed: of a batch round the one that it accepted or kept, else the last one.
+
+    Raises `UserError` where a round has not come to its verdict.
+    """
+    described = as_type(read_json(run / "config.json") or {}, _Round, run / "config.json")
+    if described.round is None:
+        return "last"
+    found = read_json(run / ROUNDS, _Rounds | None)
+    if found is None:
+        raise UserError(f"{run / ROUNDS} is missing: the round did not end. {typed_command('train', '--resume', run)}")
+    return str(found.deployed)
 
 
 def safe_names(run: Path) -> list[str]:

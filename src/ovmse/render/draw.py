@@ -83,7 +83,7 @@ def percent_axis(axis: Axis) -> None:
 
 def score_axis(ax: Axes, score: str) -> None:
     """A y axis for win rates (0 to 100 %), shares (0 to 1) or plain numbers."""
-    if score == "return":
+    if score in ("return", "fqe"):
         ax.margins(y=0.08)
         ax.yaxis.set_major_locator(MaxNLocator(5))
         ax.yaxis.set_major_formatter(compact)

@@ -8,7 +8,7 @@ from rich.filesize import pick_unit_and_suffix
 
 from ovmse.stats.estimates import Estimate
 
-SCORE_NAMES = {"win_rate": "win rate", "return": "return"}
+SCORE_NAMES = {"win_rate": "win rate", "return": "return", "fqe": "value by the log"}
 
 
 def number(value: float | int) -> str:
@@ -45,7 +45,7 @@ def interval(estimate: Estimate | None, name: str) -> str:
     """An interval such as ``79–88 %`` or ``−1.2 to 3.4``; empty without one."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    between = " to " if name == "return" else "–"
+    between = " to " if name in ("return", "fqe") else "–"
     return f"{score(estimate.low, name, unit=False)}{between}{score(estimate.high, name)}"
 
 

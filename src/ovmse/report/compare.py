@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from ovmse.analysis.comparison import Comparison, compare_runs
@@ -13,7 +14,7 @@ from ovmse.render.draw import save
 from ovmse.report import marl_eval
 from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.report.table import Column, Table, print_table, write_csv
-from ovmse.runs.metrics_file import load_run
+from ovmse.runs.metrics_file import counted_series, load_run
 from ovmse.system import files
 
 BEST = "best (optimistic)"
@@ -25,6 +26,12 @@ CAPTION = (
     "Beats first: chance that a seed of the run ends above a seed of the first run in the same environment. "
     f"{BEST.capitalize()}: the highest evaluation; not for ranking. Dip: how far the lowest one fell below before; the "
     "minimum of noisy numbers, so too deep."
+)
+LOG_CAPTION = (
+    "At the last evaluation [95 % interval over seeds]. Loss: each method's own, not to be compared between methods. "
+    "Agreement, coverage: share of the agents' choices, and of the joint ones, that the team would have made too. FQE: "
+    "fitted Q evaluation of the discounted return; behaviour: what the episodes themselves earned. Beats first: chance "
+    "that a seed of the run ends above a seed of the first run."
 )
 TOTAL_CAPTION = (
     "Final scores over all environments [95 % interval, stratified bootstrap]. IQM: interquartile mean of all runs. "
@@ -72,7 +79,41 @@ def compare(
 
 def tables_of(found: Comparison) -> list[Table]:
     """A row for each run and, over several environments, a row for each method that was run in all of them."""
-    return [_runs(found)] if len(found.distinct_tasks()) == 1 else [_runs(found), _totals(found)]
+    runs = _by_log(found) if found.score == "fqe" else _runs(found)
+    return [runs] if len(found.distinct_tasks()) == 1 else [runs, _totals(found)]
+
+
+def _by_log(found: Comparison) -> Table:
+    """Runs in which nothing was played."""
+    results, score = found.results, found.score
+    span, chance = (partial(fmt.with_interval, name=name) for name in (score, "chance"))
+
+    def at_the_end(name: str) -> list[float | None]:
+        last = [
+            [y[-1] for _, _, y in counted_series(r, s.phase, name)] for r, s in zip(found.runs, results, strict=True)
+        ]
+        return [float(np.mean(values)) if values else None for values in last]
+
+    shares = {name: at_the_end(name) for name in ("agreement", "coverage")}
+    loss, behaviour = at_the_end("held_out_loss"), at_the_end("behaviour_return")
+    columns = [
+        Column("run", "label", found.names),
+        Column("", "path", [run.path for run in found.runs]),
+        Column("", "environment", found.tasks),
+        Column("", "score", [score] * len(results)),
+        Column("seeds", "seeds", [r.final.n for r in results]),
+        Column("", "diverged", [r.diverged for r in results]),
+        Column("loss", "", list(map(fmt.plain, loss))),
+        Column("", "held_out_loss", loss),
+        *(Column(name, "", [fmt.score(x, "win_rate") for x in values]) for name, values in shares.items()),
+        *(Column("", name, values) for name, values in shares.items()),
+        Column("FQE", "final", [r.final for r in results], span),
+        Column("behaviour", "", list(map(fmt.plain, behaviour))),
+        Column("", "behaviour_return", behaviour),
+        Column("beats first", "p_better_than_first", found.better, chance),
+    ]
+    title = "Judged by held-out episodes of a log (means over seeds; of FQE the interquartile mean)"
+    return Table("compare.csv", title, LOG_CAPTION, columns)
 
 
 def _runs(found: Comparison) -> Table:

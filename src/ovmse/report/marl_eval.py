@@ -29,7 +29,7 @@ def write(found: Comparison, path: Path) -> None:
 
 def tree(found: Comparison) -> dict[str, Any]:
     """The nested dictionaries that `write` writes."""
-    metrics = ("win_rate", "return") if found.score == "win_rate" else ("return",)
+    metrics = ("win_rate", "return") if found.score == "win_rate" else (found.score,)
     whole: dict[str, Any] = {}
     for run, result, task, method in zip(found.runs, found.results, found.tasks, found.methods, strict=True):
         environment, _, short = task.partition(":")  # a name without a colon stands for both

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ovmse.analysis.comparison import Comparison, compare_runs
 from ovmse.analysis.results import RunSummary
 from ovmse.config import flatten
@@ -14,9 +16,9 @@ from ovmse.inspection.figures import plot_profile
 from ovmse.render import format as fmt
 from ovmse.render.draw import Picture, picture
 from ovmse.render.page import render
-from ovmse.report import words
+from ovmse.report import rounds, words
 from ovmse.report.compare import tables_of
-from ovmse.report.plots import learning_figure, mean_curve, q_value_figure
+from ovmse.report.plots import learning_figure, log_figure, mean_curve, q_value_figure
 from ovmse.report.plots_compare import compare_figure, profiles_figure
 from ovmse.runs.metrics_file import RunRecord, counted_series, load_run, setting
 from ovmse.system.files import write_bytes, write_text
@@ -70,8 +72,8 @@ def write_report(
 
 def _page(found: Comparison, base: Path) -> str:
     several = len(found.runs) > 1
-    env = setting(found.runs[0].config, "env")
-    alone = f"{found.names[0]} on {env}" if isinstance(env, str) and env else found.names[0]
+    task = found.tasks[0]
+    alone = found.names[0] if task == "unknown" else f"{found.names[0]} on {task}"
     return render(
         "report.html",
         title=f"Comparison of {len(found.runs)} runs" if several else alone,
@@ -103,9 +105,9 @@ def _run(found: Comparison, i: int, base: Path) -> dict[str, Any]:
     run, result, name = found.runs[i], found.results[i], found.names[i]
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
     stem = f"{i + 1}-{slug}-" if len(found.runs) > 1 else ""
-    q_values = q_value_figure(run)
+    q_values, log = q_value_figure(run), log_figure(run)
     dataset, summary = flatten(run.dataset or {}), flatten(run.summary)
-    known = {"method": setting(run.config, "method"), "environment": setting(run.config, "env")}
+    known = {"method": setting(run.config, "method"), "environment": found.tasks[i]}
     known |= {"data": setting(run.config, "data"), "device": run.versions.get("device")}
     known = {name: value for name, value in known.items() if value is not None}
     return {
@@ -113,7 +115,12 @@ def _run(found: Comparison, i: int, base: Path) -> dict[str, Any]:
         "run": run,
         "result": result,
         "subtitle": " · ".join([*(f"{k} {fmt.plain(v)}" for k, v in known.items()), f"run {run.path.name}"]),
-        "learning": picture(learning_figure(run), base, f"{stem}learning", write_bytes),
+        "learning": None
+        if result.score == "fqe"
+        else picture(learning_figure(run), base, f"{stem}learning", write_bytes),
+        "log": log and picture(log, base, f"{stem}log", write_bytes),
+        "logged": _log_columns(run),
+        "rounds": rounds.columns(run.rounds) if run.rounds else None,
         "curve": _curve_columns(run, result),
         "q_values": q_values and picture(q_values, base, f"{stem}q_values", write_bytes),
         "seeds": _seed_columns(result),
@@ -134,6 +141,27 @@ def _curve_columns(run: RunRecord, result: RunSummary) -> dict[str, list[str]]:
         for name, values in found.items()
         if values is not None
     }
+
+
+def _log_columns(run: RunRecord) -> dict[str, list[str]]:
+    """What held-out episodes say of each seed's team at its last evaluation; empty where none were held out."""
+    last = {t.seed: {name: values[-1] for name, values in t.columns.items()} for t in run.all_traces}
+    rows = [row | {"seed": seed} for seed, row in sorted(last.items()) if np.isfinite(row["behaviour_return"])]
+    columns = {
+        "seed": [str(row["seed"]) for row in rows],
+        "loss": [fmt.plain(_known(row["held_out_loss"])) for row in rows],
+        "TD error": [fmt.plain(_known(row["held_out_td_error"])) for row in rows],
+        "agreement": [fmt.score(_known(row["agreement"]), "win_rate") for row in rows],
+        "coverage": [fmt.score(_known(row["coverage"]), "win_rate") for row in rows],
+        "FQE": [fmt.plain(_known(row["fqe"])) for row in rows],
+        "95 %": [" to ".join(fmt.plain(_known(row[end])) for end in ("fqe_low", "fqe_high")) for row in rows],
+        "behaviour": [fmt.plain(_known(row["behaviour_return"])) for row in rows],
+    }
+    return columns if rows else {}
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _seed_columns(result: RunSummary) -> dict[str, list[str]]:

@@ -25,8 +25,8 @@ from ovmse.render.draw import (
 from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted_series, rolled_back, score_name, series
 from ovmse.stats.estimates import Curve, curve
 
-SCORE_LABELS = {"win_rate": "win rate", "return": "return per episode"}
-X_LABELS = {"offline": "gradient updates", "online": "environment steps (online)"}
+SCORE_LABELS = {"win_rate": "win rate", "return": "return per episode", "fqe": "value by the log (FQE)"}
+X_LABELS = {"offline": "gradient updates", "online": "environment steps (online)", "round": "gradient updates"}
 BEFORE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1}
 ABOVE: dict[str, Any] = {"bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
 RETURNED: dict[str, Any] = {"color": PALETTE[1], "marker": "v", "linestyle": "", "markersize": 6}
@@ -43,6 +43,11 @@ SHARE_LINES: Lines = {
     "lambda": ("memory weight λ", {"color": PALETTE[3], "linestyle": "--"}),
     "epsilon": ("exploration ε", {"color": PALETTE[5], "linestyle": "-."}),
 }
+LOG_LINES: Lines = {
+    "agreement": ("agents' actions as logged", {"color": PALETTE[0], "linestyle": "-"}),
+    "coverage": ("joint actions as logged", {"color": PALETTE[2], "linestyle": "--"}),
+}
+BEHAVIOUR: dict[str, Any] = {"color": PALETTE[1], "linestyle": (0, (4, 3)), "linewidth": 1.4}
 
 
 def mean_curve(found: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> Curve:
@@ -59,9 +64,11 @@ def draw_mean(ax: Axes, run: RunRecord, phase: str, name: str, **style: Any) -> 
 def learning_figure(run: RunRecord, fields: Sequence[str] | None = None) -> Figure:
     """Fields of metrics.jsonl over training, a row each: seeds thin, their interquartile mean thick.
 
-    fields: by default win rate, where there is one, and return. One at least must have been measured.
+    fields: by default win rate, where there is one, and return; what a log says where nothing was played. One at least
+    must have been measured.
     """
-    scores = fields or (("win_rate", "return") if score_name(run) == "win_rate" else ("return",))
+    name = score_name(run)
+    scores: Sequence[str] = fields or (("win_rate", "return") if name == "win_rate" else (name,))
     phases = [p for p in PROGRESS if any(series(run.traces(p), s) for s in scores)]
     with matplotlib.rc_context(THEME):
         figure = NotebookFigure(figsize=(9, 0.9 + 2.3 * len(scores)), layout="constrained")
@@ -70,8 +77,8 @@ def learning_figure(run: RunRecord, fields: Sequence[str] | None = None) -> Figu
             for phase, ax in row.items():
                 _draw_seeds(ax, run, phase, score)
             field_axis(row[phases[0]], score)
-            if len(phases) == 2 and (past := counted_series(run, "offline", score)):
-                row["online"].axhline(float(mean_curve(past).middle[-1]), **BEFORE)
+            if phases[0] == "offline" and len(phases) == 2 and (past := counted_series(run, "offline", score)):
+                row[phases[-1]].axhline(float(mean_curve(past).middle[-1]), **BEFORE)
         finish_x(rows)
         _learning_legend(figure, run, len(phases) == 2)
     return figure
@@ -94,6 +101,33 @@ def draw_field(ax: Axes, run: RunRecord, phase: str, name: str, label: str, **st
     progress_axis(ax, X_LABELS[phase], ticks=6)
     if drawn:
         ax.legend()
+
+
+def log_figure(run: RunRecord) -> Figure | None:
+    """What held-out episodes say over training: the fitted value beside what they earned, and how far the team follows
+    them; None where none were held out."""
+    phases = [p for p in PROGRESS if any(series(run.traces(p), name) for name in ("fqe", *LOG_LINES))]
+    if not phases:
+        return None
+    with matplotlib.rc_context(THEME):
+        figure = Figure(figsize=(9, 5.2), layout="constrained")
+        values, shares = rows = panel_rows(figure, phases, [2.6, 1.5])
+        for phase in phases:
+            _draw_seeds(values[phase], run, phase, "fqe")
+            draw_mean(values[phase], run, phase, "behaviour_return", **BEHAVIOUR)
+            for name, (_, style) in LOG_LINES.items():
+                draw_mean(shares[phase], run, phase, name, **style)
+        score_axis(values[phases[0]], "fqe")
+        values[phases[0]].set_ylabel("discounted return")
+        score_axis(shares[phases[0]], "share")
+        shares[phases[0]].set_ylabel("share")
+        handles = [Line2D([], [], label=text, **style) for text, style in LOG_LINES.values()]
+        shares[phases[-1]].legend(handles=handles, loc="lower right", ncols=2, handlelength=2.6, **ABOVE)
+        lines = [("fitted Q evaluation", {"color": PALETTE[0]}), ("the episodes' own mean return", BEHAVIOUR)]
+        handles = [Line2D([], [], label=text, **style) for text, style in lines]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=2.6)
+        finish_x(rows)
+    return figure
 
 
 def q_value_figure(run: RunRecord) -> Figure | None:
@@ -139,7 +173,7 @@ def _draw_seeds(ax: Axes, run: RunRecord, phase: str, name: str) -> None:
 
 def _learning_legend(figure: Figure, run: RunRecord, both: bool) -> None:
     handles: list[Any] = [Line2D([], [], color=PALETTE[0], label="one seed")]
-    if max(len(run.offline), len(run.online)) > 1:
+    if max(len(run.offline), len(run.online), len(run.round)) > 1:
         handles = [
             Line2D([], [], color=PALETTE[0], label="interquartile mean over seeds"),
             Patch(color=PALETTE[0], alpha=0.18, linewidth=0, label="95 % bootstrap interval"),
@@ -162,7 +196,11 @@ def panel_rows(figure: Figure | SubFigure, phases: Sequence[str], heights: Seque
     )  # fmt: skip
     rows = [dict(zip(phases, axes, strict=True)) for axes in grid]
     for phase, ax in rows[0].items():
-        title = f"{phase} phase" + (", from the handover" if phase == "online" and len(phases) == 2 else "")
+        title = (
+            "batch round"
+            if phase == "round"
+            else f"{phase} phase" + (", from the handover" if phase == "online" and len(phases) == 2 else "")
+        )
         ax.set_title(title.capitalize(), loc="left")
     return rows
 
@@ -179,4 +217,4 @@ def finish_x(rows: Sequence[Mapping[str, Axes]]) -> None:
     rows[0][phases[0]].figure.align_ylabels([row[phases[0]] for row in rows])
     if len(phases) == 2:
         for row in rows:
-            row["online"].axvline(0, color=INK, linewidth=2, clip_on=False, zorder=4)
+            row[phases[-1]].axvline(0, color=INK, linewidth=2, clip_on=False, zorder=4)

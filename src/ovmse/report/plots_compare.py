@@ -90,8 +90,9 @@ def _thresholds(found: Comparison) -> np.ndarray:
 
 
 def _final_label(found: Comparison) -> str:
-    scaled = found.score == "return" and len(found.distinct_tasks()) > 1
-    return "final return, scaled to [0, 1] in each environment" if scaled else f"final {SCORE_LABELS[found.score]}"
+    scaled = found.score != "win_rate" and len(found.distinct_tasks()) > 1
+    label = SCORE_LABELS[found.score]
+    return f"final {label}, scaled to [0, 1] in each environment" if scaled else f"final {label}"
 
 
 def _draw_phases(figure: SubFigure, found: Comparison, styles: Styles) -> None:

@@ -7,6 +7,26 @@ from ovmse.render import format as fmt
 from ovmse.runs.metrics_file import RunRecord, counted_series, rolled_back, setting
 from ovmse.stats.estimates import median_recovery
 
+LOG_READING = (
+    "Fitted Q evaluation estimates, from held-out episodes alone, what the team would earn (discounted), beside what "
+    "these episodes earned. Where the team leaves the log, as low coverage tells, the estimate is extrapolated."
+)
+ROUNDS_CAPTION = (
+    "All rounds, each judged on held-out episodes of the logs that its deployed team brought back. Values are "
+    "discounted returns by fitted Q evaluation; the difference is new less deployed, its interval a bootstrap over "
+    "episodes that fits anew. A new team is accepted where the lower end loses less than it may. Q_off: whose values "
+    "were remembered."
+)
+AFTER_A_ROUND = (
+    "Let the team that the round names act where it works: `ovmse export ROUND --to DIR` takes that one.",
+    "When it has brought back logs, the next round: `ovmse improve ROUND --data NEW` (docs/improve.md).",
+)
+LOG_COLUMNS = (
+    "the method's losses; agreement, the share of the agents' choices that the team would have made too, and coverage, "
+    "that of the joint choices; FQE, with an interval over episodes that knows nothing of the fit's bias; behaviour, "
+    "the mean discounted return of the episodes themselves."
+)
+
 
 def reading(run: RunRecord, result: RunSummary) -> str:
     """One paragraph that a newcomer can read: where it started, how deep it fell, where it ended."""
@@ -17,7 +37,10 @@ def reading(run: RunRecord, result: RunSummary) -> str:
     spread = f"({several if final.n > 1 else 'one seed: no interval'}{lost})"
     end = f"{fmt.score(final.value, result.score)} at the end {spread}"
     if result.phase == "offline":
-        return f"{name} {end}, after {_budget(result)} offline gradient updates. There was no online phase."
+        text = f"{name} {end}, after {_budget(result)} offline gradient updates. "
+        return text + (_by_log(run) if result.score == "fqe" else "There was no online phase.")
+    if result.phase == "round":
+        return f"{name} {end}, after {_budget(result)} updates on logs that were brought back. {_verdict(run)}"
     after = f"after {_budget(result)} online environment steps"
     if result.before is None:
         start = float(np.mean([y[0] for _, _, y in counted_series(run, "online", result.score)]))
@@ -27,6 +50,22 @@ def reading(run: RunRecord, result: RunSummary) -> str:
     fell = f"deepest dip {fmt.difference(dip.value if dip else None, result.score)}"
     text = f"{name} {before} before the handover, {fell}, {end}, {after}. "
     return text + " ".join(filter(None, (_recovery(result), guarded(run), _handover(result))))
+
+
+def _verdict(run: RunRecord) -> str:
+    """Which team a batch round says to deploy, and why."""
+    if run.rounds is None:
+        return "The round has not come to its verdict."
+    last = run.rounds.rounds[-1]
+    team = "The new team is to be deployed" if last.accepted else "The deployed team stays"
+    return f"{team}: {last.reason}."
+
+
+def _by_log(run: RunRecord) -> str:
+    """What the score of a run is in which nothing was played."""
+    found = counted_series(run, "offline", "behaviour_return")
+    earned = f"; these earned {fmt.number(float(np.mean([y[-1] for _, _, y in found])))} themselves" if found else ""
+    return f"Nothing was played: the value is an estimate on held-out episodes of the log (discounted){earned}."
 
 
 def _budget(result: RunSummary) -> str:
@@ -86,6 +125,10 @@ def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
             "Find out why greedy play changed at the handover before reading anything else: "
             "the networks or the environment are not the same on both sides."
         )
+    if result.phase == "round":
+        return [*found, *AFTER_A_ROUND]
+    if result.score == "fqe":
+        return [*found, *_after_a_log(run, result)][:3]
     budget = setting(run.config, "online_env_steps")
     slowest = min(result.seeds, key=lambda s: s.last)
     reached = slowest.last if result.phase == "online" else 0.0
@@ -110,6 +153,19 @@ def next_steps(run: RunRecord, result: RunSummary) -> list[str]:
         found.append(f"Run more seeds before comparing: {final.n} of the usual 5 or more.")
     found.append("Play fresh episodes with `ovmse evaluate`, or put runs side by side with `ovmse compare`.")
     return found[:3]
+
+
+def _after_a_log(run: RunRecord, result: RunSummary) -> list[str]:
+    """What is worth doing with a team that was only ever judged by a log."""
+    found = []
+    covered = counted_series(run, result.phase, "coverage")
+    if covered and float(np.mean([y[-1] for _, _, y in covered])) < 0.05:
+        found.append("The log hardly follows the team: its value is extrapolated. Try a more pessimistic method.")
+    found.append("Rank this run's teams with those of other methods by the log: `ovmse select RUN ... --data DATASET`.")
+    found.append(
+        "Let the team act where it works, within bounds, and log what happens: `ovmse export` (docs/deploy.md)."
+    )
+    return found
 
 
 def _still_rising(run: RunRecord, result: RunSummary) -> bool:

@@ -42,7 +42,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 class About(TypedDict):
     """What `about.json` says of a checkpoint: where the run is, which run it is, and what it ran on."""
 
-    phase: Literal["offline", "online"]
+    phase: Literal["offline", "online", "round"]
     rows_in_use: list[Count]
     experience: list[Count]
     clock: SavedClock
@@ -52,7 +52,8 @@ class About(TypedDict):
 
 FREE = {
     "type", "out", "data", "pretrained", "checkpoint_minutes", "checkpoints_kept", "env_seconds", "env_restarts",
-    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint", "log"}  # fmt: skip
+    "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint", "log", "fqe_updates",
+}  # fmt: skip
 """Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
 BUDGETS = {"offline_updates", "online_env_steps"}
 """Settings that may grow."""

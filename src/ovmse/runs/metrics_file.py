@@ -11,14 +11,17 @@ import numpy as np
 
 from ovmse.config import flatten
 from ovmse.core.errors import UserError
+from ovmse.runs import rounds_file
+from ovmse.runs.rounds_file import Rounds
 from ovmse.system.files import as_type, check_tree, numbered_json_lines, read_json
 
-PROGRESS = {"offline": "updates", "online": "env_steps"}
+PROGRESS = {"offline": "updates", "online": "env_steps", "round": "updates"}
 """The phases in their order, and the field that says how far each is."""
 OPTIONAL = (
-    "episodes", "wall_s", "win_rate", "episode_length", "loss", "td_error", "cql", "q_tot", "target",
+    "episodes", "wall_s", "win_rate", "return", "episode_length", "loss", "td_error", "cql", "q_tot", "target",
     "grad_norm", "epsilon", "lambda", "monitor_q_tot", "monitor_offline_value", "monitor_drift",
-    "monitor_relative_drift", "monitor_agreement", "memory_active_share",
+    "monitor_relative_drift", "monitor_agreement", "memory_active_share", "held_out_loss", "held_out_td_error",
+    "agreement", "coverage", "fqe", "fqe_low", "fqe_high", "behaviour_return",
 )  # fmt: skip
 RENAMED = {"memory_wins": "memory_active_share", "monitor_memory": "monitor_offline_value"}
 """What columns were called in the runs of version 0.1."""
@@ -32,11 +35,10 @@ SEED = (int, "a whole number")
 NUMBER_OR_NULL = (float | None, "a number or null")
 BOOL_OR_NULL = (bool | None, "true, false or null")
 ROW_FIELDS: Fields = {
-    "phase": (Literal["offline", "online"], "'offline' or 'online'"),
+    "phase": (Literal["offline", "online", "round"], "'offline', 'online' or 'round'"),
     "seed": SEED,
     "env_steps": COUNT,
     "updates": COUNT,
-    "return": (float, "a number"),
     **dict.fromkeys(OPTIONAL, NUMBER_OR_NULL),
     FLAG: BOOL_OR_NULL,
 }
@@ -47,8 +49,6 @@ HANDOVER_FIELDS: Fields = {
     **dict.fromkeys(("win_rate_before", "win_rate_after", "return_before", "return_after"), NUMBER_OR_NULL),
     "max_abs_return_difference": NUMBER_OR_NULL,
 }
-
-
 HALT_FIELDS: Fields = {name: ROW_FIELDS[name] for name in ("phase", "seed", "env_steps", "updates")}
 
 
@@ -57,7 +57,7 @@ class Trace:
     """One seed's evaluations in one phase.
 
     columns: field name to float array (K,), in order of progress; NaN where a value was null or missing.
-    lost: how many of the last evaluations had no finite return: 0 unless the seed diverged.
+    lost: how many of the last evaluations had no finite score: 0 unless the seed diverged.
     """
 
     seed: int
@@ -70,9 +70,10 @@ class Trace:
 class RunRecord:
     """A run directory as values.
 
-    offline, online: one `Trace` per seed that has rows in that phase, in order of seed.
+    offline, online, round: one `Trace` per seed that has rows in that phase, in order of seed.
     handover: seed to its handover record; empty without a handover.
-    dataset: the dataset's profile, or None. notes: what was tolerated while reading, in sentences.
+    rounds: of a batch round what it and those before it found. dataset: the dataset's profile, or None. notes: what was
+    tolerated while reading, in sentences.
     """
 
     path: Path
@@ -84,10 +85,17 @@ class RunRecord:
     offline: tuple[Trace, ...]
     online: tuple[Trace, ...]
     notes: tuple[str, ...]
+    round: tuple[Trace, ...] = ()
+    rounds: Rounds | None = None
 
     def traces(self, phase: str) -> tuple[Trace, ...]:
         """The traces of a phase."""
-        return self.online if phase == "online" else self.offline
+        return {"online": self.online, "round": self.round}.get(phase, self.offline)
+
+    @property
+    def all_traces(self) -> tuple[Trace, ...]:
+        """The traces of all phases."""
+        return (*self.offline, *self.online, *self.round)
 
 
 def load_run(path: Path) -> RunRecord:
@@ -111,8 +119,8 @@ def load_run(path: Path) -> RunRecord:
         summary=summary or {},
         dataset=read_json(path / "dataset.json", JsonObject),
         handover=_read_handover(path / "handover.json"),
-        offline=tuple(t for t in traces if t.phase == "offline"),
-        online=tuple(t for t in traces if t.phase == "online"),
+        **{phase: tuple(t for t in traces if t.phase == phase) for phase in PROGRESS},
+        rounds=rounds_file.read(path),
         notes=(*notes, *rewound, *_unfinished(traces)),
     )
 
@@ -201,7 +209,8 @@ def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
     columns = {n: np.array([row[n] for row in rows], float) for n in COLUMNS}
     columns = {n: np.where(np.isfinite(values), values, np.nan) for n, values in columns.items()}
     columns["memory_active_share"][np.isnan(columns["lambda"])] = np.nan  # without a weight λ it decides no target
-    return Trace(seed, phase, columns, int(np.isnan(columns["return"])[::-1].cumprod().sum()))
+    score = columns["return" if np.isfinite(columns["return"]).any() else "fqe"]
+    return Trace(seed, phase, columns, int(np.isnan(score)[::-1].cumprod().sum()))
 
 
 def _halted(traces: Sequence[Trace], halt: Mapping[str, Any]) -> list[Trace]:
@@ -265,8 +274,8 @@ def rolled_back(trace: Trace) -> np.ndarray:
 
 
 def score_name(run: RunRecord) -> str:
-    """``win_rate`` where the environment can be won, otherwise ``return``."""
-    return "win_rate" if series((*run.offline, *run.online), "win_rate") else "return"
+    """``win_rate`` where the environment can be won, otherwise ``return``; ``fqe`` where nothing was played."""
+    return next((name for name in ("win_rate", "return", "fqe") if series(run.all_traces, name)), "return")
 
 
 def setting(config: Mapping[str, Any], name: str) -> Any:

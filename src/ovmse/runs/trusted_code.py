@@ -10,21 +10,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ovmse.config import Config
+from ovmse.config import NO_ENV, Config
 from ovmse.core.errors import UserError
 from ovmse.system.plugins import KNOWN_MODULES, module_of
 
 
 def names_of_code(config: Config) -> list[str]:
     """What of a configuration is not ovmse's own, or a known library's."""
-    found = [f"the environment {config.env!r}"] if _own_module(config) else []
+    found = [] if own_module(config.env) is None else [f"the environment {config.env!r}"]
     found += [f"the interpreter {str(config.env_python)!r}"] if config.env_python else []
     return found + [f"the method {name!r}" for name in own_methods(config)]
 
 
-def _own_module(config: Config) -> str | None:
-    """The module of the environment, where that is neither ovmse's own nor a known library's."""
-    module = module_of(config.env)
+def own_module(env: str | None) -> str | None:
+    """The module of an environment by its name, where that is neither ovmse's own nor a known library's."""
+    module = None if env in (None, NO_ENV) else module_of(str(env))
     return None if module is None or module.partition(".")[0] in KNOWN_MODULES else module
 
 
@@ -36,7 +36,7 @@ def own_methods(config: Config) -> list[str]:
 def checksums(config: Config) -> dict[str, str]:
     """The beginning of the SHA-256 of each file of the user's own that a configuration runs: the modules that it names,
     which are imported, and those beside them that these import in turn, as far as their ``import`` lines tell."""
-    names = [module] if (module := _own_module(config)) else []
+    names = [module] if (module := own_module(config.env)) else []
     names += [name.partition(":")[0] for name in own_methods(config)]
     files: dict[str, Path] = {}
     for name in names:

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from ovmse import methods
-from ovmse.config import Config, describe, flatten
+from ovmse.config import NO_ENV, Config, describe, flatten
 from ovmse.data.dataset import Dataset
 from ovmse.methods.method import ONLINE, Method
 from ovmse.methods.overrides import change_method
@@ -25,6 +25,7 @@ from ovmse.runs.saved_config import read_config
 from ovmse.sweep.grid import Cell, naming
 from ovmse.system.files import read_json
 from ovmse.system.progress import track
+from ovmse.training.choose_env import with_env
 from ovmse.training.setup import setup
 
 CELLS, OFFLINE, LOGS, FAILED = "cells", "offline", "logs", "failed"
@@ -108,7 +109,8 @@ class Job:
 
 def placed(cell: Cell, out: Path) -> Job:
     """The run of a cell in a sweep's directory, which is a function of the cell's settings alone."""
-    default = flatten(describe(Config()))
+    cell = replace(cell, config=with_env(cell.config))
+    default = flatten(describe(with_env(Config())))
     mine = {k: v for k, v in flatten(describe(cell.config)).items() if k not in NO_MATTER and v != default.get(k)}
     return Job(replace(cell.config, out=out / CELLS / _name(cell.config, cell.config.method, mine)))
 
@@ -119,7 +121,7 @@ def with_offline_phase(job: Job, trusted: bool = False) -> Job:
     An offline phase that began goes on by the settings that it began with: what it depends on is the same.
     """
     config = job.config
-    if checkpoints.has_ended(job.run) or config.pretrained is not None:
+    if checkpoints.has_ended(job.run) or config.pretrained is not None or config.env == NO_ENV:
         return job
     if (method := change_method(methods.find(config.method), config.change)).offline_loss is None:
         return job

@@ -27,7 +27,7 @@ def compile_ahead(run: Run, states: SeedBatches, online: PhaseLoop) -> None:
 
 def handed_over(run: Run, state: SeedState) -> SeedState:
     """The shapes of a batch of states as they are in the online phase, by those that they have now."""
-    config, spec, method = run.task.config, run.task.env.spec, run.task.method
+    config, spec, method = run.task.config, run.task.spec, run.task.method
     if state.phase is Phase.ONLINE:
         return state
     one = jax.vmap(lambda state, data: handover(config, spec, method, state, data), in_axes=(0, None))

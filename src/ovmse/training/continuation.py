@@ -32,6 +32,11 @@ def goes_on(described: dict[str, Any], out: Path, resume: bool) -> bool:
     Raises `UserError` where it can do neither.
     """
     ended = checkpoints.has_ended(out)
+    if ended and described.get("round") is not None:
+        raise UserError(
+            f"{out} holds a batch round that has ended. The next one: "
+            f"{typed_command('improve', out, '--data', 'NEW')}, with the logs that came back since."
+        )
     for_longer = f"{typed_command('train', '--resume', out)} --online-env-steps N (more than before)"
     if ended and not (resume and checkpoints.is_run(out)):
         raise UserError(

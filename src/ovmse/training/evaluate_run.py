@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ovmse import methods
-from ovmse.config import Config
+from ovmse.config import NO_ENV, Config
 from ovmse.core.errors import UserError, check_positive, check_seed, number_of, typed_command
 from ovmse.core.literals import TeamChoice
 from ovmse.core.networks import Parts, Team
@@ -22,7 +22,7 @@ from ovmse.learning.play import make_collect
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
-from ovmse.policy.load import FILES, safe_names
+from ovmse.policy.load import FILES, deployed_name, safe_names
 from ovmse.runs.saved_config import read_spec
 from ovmse.system import files, jax_setup, pytree_files
 from ovmse.training import metrics
@@ -34,15 +34,22 @@ def evaluate_run(
 ) -> list[dict[str, Any]]:
     """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
 
-    teams: `safe` are the last ones, but the offline one of each seed whose last one the guard found below it.
+    teams: `deployed` are the last ones, but of a batch round the one that it accepted or kept; `safe` the last ones,
+    but the offline one of each seed whose last one the guard found below it.
     Raises `UserError` if the run has no such teams, or had no guard to choose safe ones by, or another version of the
     environment is installed.
     """
     jax_setup.use()
     check_positive("--episodes", episodes)
     check_seed("--seed", seed)
+    if config.env == NO_ENV:
+        raise UserError(
+            f"{run} learned from logs alone: there is no environment to play in. What its log says of its teams is in "
+            f"its report ({typed_command('report', run)}); {typed_command('select', run, '--data', 'DATASET')} ranks "
+            "them by a log."
+        )
     config = replace(config, evaluate_episodes=episodes)
-    env = make_by_options(config.env, config.env_settings, config.env_python)
+    env = make_by_options(str(config.env), config.env_settings, config.env_python)
     check_env(run, config, env.spec)
     method = change_method(methods.find(config.method), config.change)
     names, team = choose_teams(run, config, env.spec, method, teams)
@@ -71,11 +78,12 @@ def check_env(run: Path, config: Config, spec: EnvSpec) -> None:
 
 
 def choose_teams(run: Path, config: Config, spec: EnvSpec, method: Method, teams: TeamChoice) -> tuple[list[str], Team]:
-    """Which team of each seed plays, `last` or `offline`, and those teams (leading axis: seed).
+    """Which team of each seed plays, as `FILES` names it, and those teams (leading axis: seed).
 
     Raises `UserError` as `evaluate_run`.
     """
-    names = safe_names(run) if teams == "safe" else [str(teams)] * config.seeds
+    one = deployed_name(run) if teams == "deployed" else str(teams)
+    names = safe_names(run) if teams == "safe" else [one] * config.seeds
     found = {}
     for name in dict.fromkeys(names):
         if not (path := run / FILES[name]).exists():

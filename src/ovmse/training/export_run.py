@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ovmse import methods
-from ovmse.config import Config
+from ovmse.config import NO_ENV, Config
 from ovmse.core.action_selection import greedy
 from ovmse.core.errors import UserError, check_positive
 from ovmse.core.literals import TeamChoice
 from ovmse.core.networks import Heads, unroll
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.data.dataset import Dataset
+from ovmse.data.same_plant import as_play_of
 from ovmse.envs.protocol import AnyEnvironment, is_host
 from ovmse.envs.settings import make_by_options
 from ovmse.learning.parallel import join, split
@@ -57,7 +58,7 @@ def export_run(
     display: Display | None = None,
     *,
     seed: int | None = None,
-    teams: TeamChoice = "last",
+    teams: TeamChoice = "deployed",
     onnx: bool = False,
     steps: int = 10_000,
     trust_code: bool = False,
@@ -69,8 +70,8 @@ def export_run(
         out: the directory to write, which is not there yet or empty; it appears when it is whole.
         display: where progress is shown; None: nowhere.
         seed: which of the run's seeds; by default its first.
-        teams: the team at the run's end, the one that left the offline phase, or of the two the one that the guard
-            would deploy.
+        teams: the team to deploy (of a batch round the one that it accepted or kept, else the last one), the one at the
+            run's end, the one that left the offline phase, or of these two the one that the guard would deploy.
         onnx: write an ONNX model, too.
         steps: environment steps to record for the check, at least, played in the run's environment, or where that can't
             be made taken from its dataset.
@@ -98,10 +99,10 @@ def export_run(
     with display, jax.default_matmul_precision("highest"):
         env = environment(run, config, spec, trust_code, display)
         if env is not None:
-            source, episodes = config.env, played(config, env, method, acting)
+            source, episodes = str(config.env), played(config, env, method, acting)
         else:
             assert config.data is not None  # or there would be an environment
-            source, episodes = config.data, logged(config.data, spec)
+            source, episodes = config.data, logged(config.data, spec, named=config.env != NO_ENV)
         recorded = record(method, acting, episodes, env is not None, steps, display)
     contract = export.write(out, contract, weights, recorded, model)
     return Exported(out, contract, len(recorded["first"]), source)
@@ -120,10 +121,13 @@ def restore(run: Path, config: Config, spec: EnvSpec, method: Method, contract: 
 
 
 def environment(run: Path, config: Config, spec: EnvSpec, trust_code: bool, display: Display) -> AnyEnvironment | None:
-    """The run's environment. Where that can't be made or trusted: None if there is a dataset, else `UserError`."""
+    """The run's environment; None where it had none. Where it can't be made or trusted: None if there is a dataset,
+    else `UserError`."""
+    if config.env in (None, NO_ENV):
+        return None
     try:
         trusted_code.check(run / "config.json", config, trust_code)
-        env = make_by_options(config.env, config.env_settings, config.env_python)
+        env = make_by_options(str(config.env), config.env_settings, config.env_python)
         check_env(run, config, env.spec)
         untold: dict[str, Any] = {"version": "", "settings": {}, "agents": (), "kinds": ()}
         if env.spec._replace(**untold) != spec._replace(**untold):
@@ -147,10 +151,16 @@ def played(config: Config, env: AnyEnvironment, method: Method, teams: Teams) ->
         yield jax.tree.map(lambda x: x[0], join(collect(actors, turn, 0.0))).episodes  # at ε = 0, as in evaluation
 
 
-def logged(data: str, spec: EnvSpec) -> Iterator[Episode]:
-    """The episodes (leading axis) of a dataset, padded, batch after batch to its end."""
+def logged(data: str, spec: EnvSpec, named: bool) -> Iterator[Episode]:
+    """The episodes (leading axis) of a dataset, padded, batch after batch to its end.
+
+    named: whether the run was in an environment, which the dataset must be of.
+    """
     dataset = Dataset.open(data)
-    dataset.check_env(spec, allow_version_mismatch=True)
+    if named:
+        dataset.check_env(spec, allow_version_mismatch=True)
+    else:
+        as_play_of(dataset, spec)
     limit, count = int(dataset.length.max()), len(dataset.length)
 
     def padded(i: int) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from ovmse.config import describe
 from ovmse.core.errors import UserError
 from ovmse.core.networks import Team
-from ovmse.learning import batches, finiteness, learner, packing, phases
+from ovmse.learning import batches, finiteness, learner, packing, phases, rounds
 from ovmse.learning.learner import Batch
 from ovmse.learning.parallel import SeedBatches, seeds_per_batch
 from ovmse.learning.phases import Phase, SeedState
@@ -61,11 +61,16 @@ def check(run: Run, states: SeedBatches) -> None:
 
 def look_again(run: Run, state: SeedState, data: Replay | None, cause: str) -> FailedUpdate:
     """The update that was not done, once more; of bad play the episodes played last."""
-    config, spec, method = run.task.config, run.task.env.spec, run.task.method
+    config, spec, method = run.task.config, run.task.spec, run.task.method
     key = jax.random.wrap_key_data(state.sums.halt.key)
     if state.phase is Phase.OFFLINE:
         assert data is not None
         objective, replay, mixed = phases.offline_objective(method), data, None
+    elif state.phase is Phase.ROUND:
+        assert data is not None
+        logs = rounds.logs_of(state, data, run.task.earlier)
+        objective, mixed = rounds.batches_of(config, method, state, logs)
+        replay = logs.new
     else:
         assert state.replay is not None
         progress = phases.progress_of(config, state.env_steps)

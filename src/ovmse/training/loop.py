@@ -58,7 +58,7 @@ def run_phase(run: Run, states: SeedBatches, phase: PhaseLoop) -> SeedBatches:
     run.display.phase(phase.name, done, phase.budget, PROGRESS[phase.name].replace("_", " "))
     while True:
         if phase.is_due(run.rows, done):
-            states = evaluate(run, states)
+            states = evaluate(run, states, lambda: save_when_due(run, states))  # noqa: B023
             listeners.tell(run, states)
         if done >= phase.budget:
             return states

@@ -45,9 +45,11 @@ def needed_bytes(config: Config, spec: EnvSpec, dataset: Dataset | None, method:
     update = 4 * group * lane * spec.n_agents * (3 * inputs + 18 * size.hidden)
     online = method.online_target is not None
     play = 2 * config.episodes_per_collect * rows * row
-    stored = phases.replay_rows(config, spec) if online else 0
-    ahead = AHEAD_BYTES * (online and len(usable_cores()) > 1)  # see `training.ahead`
-    learned_phases = online + (method.offline_loss is not None and config.pretrained is None)
+    plays = online and config.round is None
+    stored = phases.replay_rows(config, spec) if plays else 0
+    ahead = AHEAD_BYTES * (plays and len(usable_cores()) > 1)  # see `training.ahead`
+    pretrains = method.offline_loss is not None and config.pretrained is None and config.round is None
+    learned_phases = online + pretrains
     return {
         "program": PROGRAM_BYTES + (0 if batched() else psutil.Process().memory_info().rss - read),
         "dataset": data,

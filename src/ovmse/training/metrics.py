@@ -12,8 +12,10 @@ from ovmse.methods.signatures import HasEpsilon, HasMemoryWeight
 from ovmse.training.monitor import MonitorReading
 
 
-def score_row(scores: Scores, seed: int, has_win: bool) -> dict[str, float | None]:
-    """Means over the greedy episodes of one seed."""
+def score_row(scores: Scores | None, seed: int, has_win: bool) -> dict[str, float | None]:
+    """Means over the greedy episodes of one seed; nulls where nothing was played."""
+    if scores is None:
+        return dict.fromkeys(("win_rate", "return", "episode_length"))
     return {
         "win_rate": float(scores.won[seed].mean()) if has_win else None,
         "return": float(scores.returns[seed].mean()),

@@ -28,8 +28,9 @@ TURNS_AHEAD = 4  # turns of play and learning that are handed to the devices at 
 
 def online_phase(run: Run) -> PhaseLoop:
     """The phase, counted in environment steps; a seed that has got to a mark waits for the others."""
-    config, spec, method = run.task.config, run.task.env.spec, run.task.method
-    lengths = online_lengths(config, spec, method, run.data)
+    config, spec, method = run.task.config, run.task.spec, run.task.method
+    lengths, collect, env = online_lengths(config, spec, method, run.data), run.collect, run.task.env
+    assert collect is not None and env is not None
 
     def learn_some(
         config: Config, method: Method, state: SeedState, played: Rollout, data: Replay | None, mark: Array
@@ -51,7 +52,7 @@ def online_phase(run: Run) -> PhaseLoop:
     def play_and_learn(place: int, state: Any, mark: int) -> Any:
         """One turn of the seeds of one batch."""
         actor = Actor(teams_of(method, state), state.key, state.env_steps, state.episodes)
-        played, before = run.collect([actor], 0, None), jnp.copy(state.env_steps)
+        played, before = collect([actor], 0, None), jnp.copy(state.env_steps)
         [state] = learn([state], run.data, np.int32(mark), beside=played)
         if run.online_logs:
             played_turns.append((place, played[0], before, jnp.copy(state.env_steps)))
@@ -78,5 +79,5 @@ def online_phase(run: Run) -> PhaseLoop:
         first=200,
         done=lambda states: int(env_steps(run, states).min()),
         advance=advance,
-        compile=None if is_host(run.task.env) else compile_learn,
+        compile=None if is_host(env) else compile_learn,
     )

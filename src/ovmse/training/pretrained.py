@@ -70,17 +70,27 @@ def check_pretrained(config: Config, spec: EnvSpec, method: Method) -> None:
     found = read_described(other)
     if found is None or not (other / "offline.safetensors").is_file():
         raise UserError(f"{other} holds no finished offline phase (config.json and offline.safetensors).")
+    updates = found.get("offline_updates")
+    if config.offline_updates not in (Config().offline_updates, updates):
+        raise UserError(
+            f"--pretrained takes over the offline phase of {other}, of {updates} updates: --offline-updates "
+            f"{config.offline_updates} would have no effect. Leave it out, or train without --pretrained."
+        )
     if (name := found.get("env_spec", {}).get("name")) != spec.name:
         raise UserError(f"{other} was trained in {name!r}; this run is in {spec.name!r}.")
-    their_parts = found.get("method_value", {}).get("parts", describe(PLAIN))
-    theirs = networks_of(found.get("learner", {}), their_parts)
-    ours = networks_of(describe(config.learner), describe(method.parts))
-    if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
-        raise UserError(f"{other} has other networks: {'; '.join(differ)}.")
+    check_networks(other, found, config, method)
     there = {row["seed"] for row in offline_rows(other)}
     if missing := sorted(set(taken_seeds(config).values()) - there):
         says = f"{other} has no offline phase of seeds {missing}; it has {sorted(there) or 'none'}."
         raise UserError(f"{says} Choose --seed among them, or with --pretrained-seed one of them for all.")
+
+
+def check_networks(other: Path, found: dict[str, Any], config: Config, method: Method) -> None:
+    """Raise `UserError` unless a run whose `config.json` is `found` has the networks that a configuration asks for."""
+    theirs = networks_of(found.get("learner", {}), found.get("method_value", {}).get("parts", describe(PLAIN)))
+    ours = networks_of(describe(config.learner), describe(method.parts))
+    if differ := [f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in ours.items() if theirs.get(k) != v]:
+        raise UserError(f"{other} has other networks: {'; '.join(differ)}.")
 
 
 def networks_of(learner: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ def expected_updates(config: Config, spec: EnvSpec, method: Method, dataset: Dat
 
     Online they depend on how long episodes are: as long as the dataset's on average, or without one as the limit.
     """
+    if config.round is not None:
+        return {"round": float(config.round.updates)}
     updates: dict[str, float] = {}
     if method.offline_loss is not None and config.pretrained is None:
         updates["offline"] = float(config.offline_updates)
@@ -32,8 +34,9 @@ def warnings(config: Config, spec: EnvSpec, method: Method, dataset: Dataset | N
     for phase, updates in expected_updates(config, spec, method, dataset).items():
         times = updates / per_refresh
         if times < FEWEST:
+            where = "round" if phase == "round" else f"{phase} phase"
             yield (
-                f"warning: the target network follows only about {times:.1f} times in the {phase} phase ({updates:.0f} "
+                f"warning: the target network follows only about {times:.1f} times in the {where} ({updates:.0f} "
                 f"updates, once in {per_refresh:.0f}). Below {FEWEST} values hardly travel back from an episode's end: "
                 "give the phase more updates, or raise --target-rate."
             )

@@ -13,6 +13,7 @@ from ovmse.learning import phases, replay as replays
 from ovmse.learning.parallel import SeedBatches, join, padded_seeds, seeds_per_batch, split
 from ovmse.learning.phases import Phase, SeedState
 from ovmse.learning.replay import Replay, first_rows, with_size
+from ovmse.learning.rounds import handover_to_logs
 from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Saved
 from ovmse.system import files, pytree_files
@@ -63,10 +64,10 @@ def each_seed(run: Run, states: SeedBatches) -> Iterator[tuple[int, SeedState]]:
 
 
 def rows_in_use(run: Run, states: SeedBatches) -> list[int]:
-    """How many rows of each seed's replay were ever written; nothing in the offline phase."""
-    if states[0].phase is Phase.OFFLINE:
+    """How many rows of each seed's replay were ever written; nothing where there is none."""
+    if states[0].replay is None:
         return []
-    limit, size = run.task.env.spec.episode_limit, states[0].replay.offline_value.shape[1]
+    limit, size = run.task.spec.episode_limit, states[0].replay.offline_value.shape[1]
     index = join([state.replay.index for state in states])
     each = [jax.tree.map(lambda x: x[i], index) for i in range(run.task.config.seeds)]  # noqa: B023
     return [replays.rows_in_use(one, size, limit) for one in each]
@@ -79,11 +80,19 @@ def with_replay(state: SeedState, change: Callable[[Replay], Replay]) -> SeedSta
 
 def restore(run: Run, found: Saved, like: SeedState) -> SeedBatches:
     """The states of a checkpoint; `like` is one seed's at the beginning. Puts the run's files back to where it was."""
-    config, spec, about, out = run.task.config, run.task.env.spec, found.about, run.out
+    config, spec, about, out = run.task.config, run.task.spec, found.about, run.out
     saved_by = replace(config, online_env_steps=about["run"]["online_env_steps"])  # its replay may have been smaller
     if about["phase"] == Phase.ONLINE:
         like = jax.eval_shape(
             lambda state, data: phases.handover(saved_by, spec, run.task.method, state, data), like, run.data
+        )
+    if about["phase"] == Phase.ROUND:
+        like = jax.eval_shape(
+            lambda state, data: handover_to_logs(
+                config, spec, run.task.method, state, state.learner.team, data, run.task.earlier
+            ),
+            like,
+            run.data,
         )
     size = phases.replay_rows(config, spec)
 

@@ -12,7 +12,9 @@ import numpy as np
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.core.networks import Team
+from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
+from ovmse.data.split import Split
 from ovmse.data.writer import DatasetWriter
 from ovmse.envs.protocol import AnyEnvironment
 from ovmse.learning import evaluation
@@ -26,8 +28,9 @@ from ovmse.methods.method import Method
 from ovmse.system import files, pytree_files
 from ovmse.system.clock import Clock, Interval
 from ovmse.system.signals import Stop
-from ovmse.training import metrics, rollback
+from ovmse.training import log_evaluation, metrics, rollback
 from ovmse.training.display import Display
+from ovmse.training.log_evaluation import LogEvaluation
 
 
 @dataclass
@@ -35,13 +38,19 @@ class Task:
     """A checked configuration with everything that it names.
 
     In a run under way the dataset is in `Run.data` alone, and here None, so that it is held once.
+    env: None where nothing is played; spec: its sizes and its name, or the dataset's. split: which of the dataset's
+    episodes are learned from and which are held out; None: all are learned from. earlier: in a batch round, how many of
+    them, the first, were learned from before.
     """
 
     config: Config
-    env: AnyEnvironment
+    env: AnyEnvironment | None
+    spec: EnvSpec
     method: Method
     dataset: Dataset | None
+    split: Split | None
     needed_bytes: dict[str, int]
+    earlier: int = 0
 
 
 @runtime_checkable
@@ -60,8 +69,9 @@ class Run(NamedTuple):
 
     task: what to run. settings: those that tell which run it is. out: its directory. ran_on: all that its bits depend
     on.
-    collect: plays a round of episodes with every seed's team. evaluation_keys: whose episodes evaluations play.
-    data: the dataset, as a replay that is full.
+    collect: plays a round of episodes with every seed's team (None: nothing is played). evaluation_keys: whose episodes
+    evaluations play. log_evaluation: what evaluates on held-out episodes (None: there are none).
+    data: the dataset, as a replay that is full, without what is held out.
     watch: the monitor, for batches of (team, frozen team) and the dataset.
     send_back: the guard's return to the offline team, for batches of states beside batches of flags.
     rows: the metrics so far. listeners: who is told of them. online_logs: one writer per seed, if any.
@@ -72,8 +82,9 @@ class Run(NamedTuple):
     settings: dict[str, Any]
     out: Path
     ran_on: dict[str, Any]
-    collect: CollectFn
+    collect: CollectFn | None
     evaluation_keys: SeedBatches
+    log_evaluation: LogEvaluation | None
     data: Replay | None
     watch: Callable[[SeedBatches, Replay], SeedBatches]
     send_back: Callable[..., SeedBatches]
@@ -86,10 +97,13 @@ class Run(NamedTuple):
     stop: Stop
 
 
-def evaluate(run: Run, states: SeedBatches) -> SeedBatches:
-    """Evaluate every seed, write a row for each, start new sums, and send back the seeds that the guard says."""
+def evaluate(run: Run, states: SeedBatches, pause: Callable[[], None]) -> SeedBatches:
+    """Evaluate every seed, write a row for each, start new sums, and send back the seeds that the guard says.
+
+    pause: called now and then where the evaluation takes long; it may raise, and then nothing was written.
+    """
     config = run.task.config
-    rows = new_rows(run, states)
+    rows = new_rows(run, states, pause)
     online, done = states[0].phase is Phase.ONLINE, int(env_steps(run, states).min())
     guarded = online and config.guard_margin is not None
     back = rollback.check_rollback(config, run.rows, rows, over=done >= config.online_env_steps) if guarded else []
@@ -108,14 +122,16 @@ def evaluate(run: Run, states: SeedBatches) -> SeedBatches:
     return [state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums)) for state in states]
 
 
-def new_rows(run: Run, states: SeedBatches) -> list[dict[str, Any]]:
+def new_rows(run: Run, states: SeedBatches, pause: Callable[[], None]) -> list[dict[str, Any]]:
     """One row of metrics per seed (docs/metrics.md). Raises `UserError` where the rewards are not finite."""
-    config, spec, method = run.task.config, run.task.env.spec, run.task.method
-    phase, online = states[0].phase, states[0].phase is Phase.ONLINE
-    scores = play(run, states)
+    config, spec, method = run.task.config, run.task.spec, run.task.method
+    phase, online = states[0].phase, states[0].phase is not Phase.OFFLINE
+    scores = None if run.collect is None else play(run, states)
+    logged = by_log(run, states, pause)
     watched = [(state.learner.team, frozen_team(state)) for state in states]  # before the handover its own frozen one
     reading = None if run.data is None else join(run.watch(watched, run.data))
-    if len(bad := np.flatnonzero(~np.isfinite(scores.returns[: config.seeds]).all(axis=1))):
+    returns = np.zeros((config.seeds, 0)) if scores is None else scores.returns[: config.seeds]
+    if len(bad := np.flatnonzero(~np.isfinite(returns).all(axis=1))):
         raise UserError(
             f"halted: in an evaluation of seed {config.seed + int(bad[0])} the rewards are not finite. Try "
             f"mending the environment. What was saved before is in {run.out}."
@@ -133,10 +149,33 @@ def new_rows(run: Run, states: SeedBatches) -> list[dict[str, Any]]:
             "wall_s": round(run.clock.elapsed(), 3),
         }
         row |= metrics.score_row(scores, i, spec.has_win) | metrics.sums_row(sums, i, remembers)
-        row |= metrics.schedule_row(method, min(1.0, steps[i] / config.scheduled_env_steps), online)
+        row |= metrics.schedule_row(method, progress(config, phase, int(steps[i]), int(updates[i])), online)
         row |= metrics.monitor_row(reading, i, method, online)
-        rows.append(row | {"rolled_back": None})
+        row |= {"epsilon": None} if phase is Phase.ROUND else {}
+        rows.append(row | {"rolled_back": None} | logged[i])
     return rows
+
+
+def progress(config: Config, phase: Phase, steps: int, updates: int) -> float:
+    """The share of what schedules run over that is spent, in [0, 1]."""
+    spent = (
+        updates / config.round.updates if phase is Phase.ROUND and config.round else steps / config.scheduled_env_steps
+    )
+    return min(1.0, spent)
+
+
+def by_log(run: Run, states: SeedBatches, pause: Callable[[], None]) -> list[dict[str, Any]]:
+    """What held-out episodes say of every seed's team; nulls without any."""
+    evaluation, config = run.log_evaluation, run.task.config
+    if evaluation is None:
+        return [dict.fromkeys(log_evaluation.FIELDS)] * config.seeds
+
+    def advance(done: int, clock: Clock) -> None:
+        run.display.evaluating(done / evaluation.updates)
+        pause()
+
+    with run.clock.measure("evaluation"):
+        return log_evaluation.rows(evaluation, config, states, advance)
 
 
 def teams(run: Run, states: SeedBatches) -> Team:
@@ -157,6 +196,7 @@ def frozen_team(state: SeedState) -> Team:
 
 def play(run: Run, states: SeedBatches) -> Scores:
     """Greedy scores of every seed, always on the same episodes."""
+    assert run.collect is not None
     playing = [teams_of(run.task.method, state) for state in states]
     with run.clock.measure("evaluation"):
         return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys)

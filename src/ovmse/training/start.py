@@ -10,6 +10,7 @@ from jaxtyping import Array, Key, PRNGKeyArray
 
 from ovmse.config import Config, describe
 from ovmse.data.profile import profile
+from ovmse.data.split import take
 from ovmse.data.zarr_files import digest
 from ovmse.learning import learner
 from ovmse.learning.parallel import SeedBatches, over_seeds, padded_seeds, shared, split
@@ -20,7 +21,7 @@ from ovmse.runs import checkpoints, directory, trusted_code
 from ovmse.system import files, provenance
 from ovmse.system.clock import Clock, Interval
 from ovmse.system.signals import Stop
-from ovmse.training import memory, monitor, online_log, refreshes, rollback
+from ovmse.training import log_evaluation, memory, monitor, online_log, refreshes, rollback, without_play
 from ovmse.training.continuation import check_phase, goes_on, note_settings
 from ovmse.training.display import Display
 from ovmse.training.resume import restore
@@ -32,7 +33,7 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
 
     inexact: whether it may go on elsewhere than it ran before. The caller holds the lock of the directory.
     """
-    config, method, spec, out = task.config, task.method, task.env.spec, task.config.out
+    config, method, spec, out = task.config, task.method, task.spec, task.config.out
     assert out is not None
     described = json.loads(
         json.dumps(describe(config) | {"method_value": describe(method), "env_spec": spec.described()})
@@ -60,10 +61,13 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     files.write_json(out / "versions.json", provenance.run_versions())
     files.write_json_lines(out / "metrics.jsonl", [])
     if task.dataset is not None:
-        files.write_json(out / "dataset.json", profile(task.dataset))
+        held_out = {} if task.split is None else {"held_out_episodes": len(task.split.held_out)}
+        files.write_json(out / "dataset.json", profile(task.dataset) | held_out)
     if config.keep_experience:
         run.online_logs.extend(online_log.open_writers(out, config, spec, [0] * config.seeds if again else None))
     display.say(memory.in_words(task.needed_bytes))
+    if task.env is None and config.round is None:
+        display.say(without_play.in_words(task.split, spec))
     for line in refreshes.warnings(config, spec, method, task.dataset):
         display.say(line)
     keys = split(seed_keys(config), config.seeds)
@@ -72,22 +76,27 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
 
 def make_run(task: Task, out: Path, described: dict[str, Any], display: Display, stop: Stop) -> Run:
     """What a run holds fixed, with nothing in its record yet."""
-    config, dataset = task.config, task.dataset
+    config, dataset, spec, split_by = task.config, task.dataset, task.spec, task.split
+    log, held_out = None if dataset is None else dataset.flat, None
+    if log is not None and split_by is not None:
+        held_out = log_evaluation.make(config, task.method, spec, take(log, split_by.held_out))
+        log = take(log, split_by.kept)
     same = {
         "own_code": trusted_code.checksums(config),
         "method": described["method_value"],
         "env": described["env_spec"],
         "data": None if dataset is None else dataset.metadata.checksum or digest(dataset.flat),
     }
-    keys, longest = seed_keys(config), 0 if dataset is None else int(dataset.length.max())
+    keys, longest = seed_keys(config), 0 if log is None else int(log["length"].max())
     return Run(
         settings=checkpoints.settings_of(described),
         task=task,
         out=out,
         ran_on=provenance.run_conditions() | same,
-        collect=make_collect(config, task.env, task.method, display.say),
+        collect=None if task.env is None else make_collect(config, task.env, task.method, display.say),
         evaluation_keys=split(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), config.seeds),
-        data=None if dataset is None else shared(from_flat(dataset.flat, dataset.spec), config.seeds),
+        log_evaluation=held_out,
+        data=None if log is None else shared(from_flat(log, spec), config.seeds),
         watch=over_seeds(lambda pair, data: monitor.watch(pair[0], pair[1], data, longest), config.seeds, keep=True),
         send_back=over_seeds(lambda state, back: rollback.send_back(config, state, back), config.seeds),
         rows=[],
@@ -108,4 +117,4 @@ def seed_keys(config: Config) -> Key[Array, " seeds"]:
 def first_state(task: Task, key: PRNGKeyArray) -> SeedState:
     """One seed's state before its first update."""
     k_init, k_learn = jax.random.split(jax.random.fold_in(key, 0))
-    return begin(learner.init(task.config.learner, task.env.spec, k_init, task.method.parts), k_learn)
+    return begin(learner.init(task.config.learner, task.spec, k_init, task.method.parts), k_learn)

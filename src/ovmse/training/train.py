@@ -12,13 +12,14 @@ from ovmse.learning.phases import Phase, handover
 from ovmse.runs import checkpoints, directory
 from ovmse.system import files, lock, pytree_files
 from ovmse.system.signals import Interrupted, Stop
-from ovmse.training import metrics, online_log, rollback
+from ovmse.training import metrics, online_log, rollback, rounds
 from ovmse.training.ahead import compile_ahead
+from ovmse.training.choose_env import place_of, with_env
 from ovmse.training.continuation import schedules_as_begun
 from ovmse.training.display import Display, default_display
 from ovmse.training.listeners import OnRow, listening
+from ovmse.training.log_phases import batch_round, offline_phase
 from ovmse.training.loop import run_phase
-from ovmse.training.offline_phase import offline_phase
 from ovmse.training.online_phase import online_phase
 from ovmse.training.pretrained import load_pretrained
 from ovmse.training.resume import save, state_checksum
@@ -70,7 +71,8 @@ def train(
             the run saved; where a file can't be written.
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with the run saved.
     """
-    out = config.out or directory.next_free(f"{config.env}-{config.method}")
+    config = with_env(config)
+    out = config.out or directory.next_free(f"{place_of(config)}-{config.method}")
     config = schedules_as_begun(replace(config, out=out), out) if resume else replace(config, out=out)
     task, display = setup(config), display or default_display()
     if checkpoints.is_run(out):
@@ -96,6 +98,8 @@ def run_phases(
         run, states = start_run(task, display, stop, resume, allow_inexact_resume)
         task.dataset = None  # from here on it is in `run.data`
         with display, online_log.kept_on_failure(run.online_logs), listening(run, on_row):
+            if task.config.round is not None:
+                return run, improve(run, states)
             online = online_phase(run) if task.method.online_target is not None else None
             if online is not None:
                 compile_ahead(run, states, online)
@@ -108,6 +112,16 @@ def run_phases(
     return run, states
 
 
+def improve(run: Run, states: SeedBatches) -> SeedBatches:
+    """A batch round: from the deployed team, by what it brought back, to a verdict on the team that comes out of it."""
+    if states[0].phase is Phase.OFFLINE:
+        states = rounds.take_deployed(run, states)
+        save(run, states, handover=True)
+    states = run_phase(run, states, batch_round(run))
+    rounds.judge(run, states)
+    return states
+
+
 def pretrain(run: Run, states: SeedBatches) -> SeedBatches:
     """The offline phase: gradient updates on the dataset, evaluated every so often."""
     states = run_phase(run, states, offline_phase(run))
@@ -117,8 +131,8 @@ def pretrain(run: Run, states: SeedBatches) -> SeedBatches:
 
 def hand_over(run: Run, states: SeedBatches) -> SeedBatches:
     """The switch: the same greedy episodes just before and just after must agree exactly."""
-    config, spec, method = run.task.config, run.task.env.spec, run.task.method
-    pretrained = method.offline_loss is not None and not method.reinitialise_online
+    config, spec, method = run.task.config, run.task.spec, run.task.method
+    pretrained = run.collect is not None and method.offline_loss is not None and not method.reinitialise_online
     before = play(run, states) if pretrained else None
     switch = over_seeds(lambda state, data: handover(config, spec, method, state, data), config.seeds)
     states = switch(states, run.data)

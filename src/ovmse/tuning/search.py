@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from ovmse import config, methods
-from ovmse.config import describe
+from ovmse.config import NO_ENV, describe
 from ovmse.core.errors import UserError
 from ovmse.methods.overrides import change_method
 from ovmse.system import files, jax_setup, lock
 from ovmse.system.signals import Interrupted
+from ovmse.training.choose_env import with_env
 from ovmse.tuning import spaces, trials
 from ovmse.tuning.results import write
 from ovmse.tuning.settings import Tuning
@@ -33,6 +34,12 @@ def tune(tuning: Tuning, console: Console | None = None) -> tuple[MethodResult, 
     """
     optuna = get_optuna()
     jax_setup.use()
+    tuning = with_env(tuning)
+    if tuning.env == NO_ENV:
+        raise UserError(
+            "a search goes by the scores of play, and nothing can be played here: give --env. Runs that learned from a "
+            "log alone are ranked by `ovmse select`."
+        )
     plans = make_plans(tuning)
     assert tuning.out is not None
     display = SearchDisplay(console, tuning, plans)

@@ -8,6 +8,7 @@ Axes: P policies, F fits, E episodes, R rows of the log, N agents.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
-from ovmse.config import LearnerConfig
+from ovmse.config import Config, LearnerConfig
 from ovmse.core.action_selection import greedy
 from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.core.networks import Team, agent_step, chosen, first_hidden, unroll
@@ -23,34 +24,76 @@ from ovmse.core.padding import present
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.learning import finiteness, learner as learning, phases, replay as replays
 from ovmse.learning.lengths import offline_lengths
-from ovmse.learning.parallel import over_seeds, seeds_per_batch, shared, split
+from ovmse.learning.parallel import over_seeds
 from ovmse.learning.phases import SeedState
 from ovmse.learning.replay import Replay, aligned
 from ovmse.methods.losses import SquaredError
 from ovmse.methods.method import Method
-from ovmse.ope.settings import Evaluator, Selecting
-from ovmse.system.clock import Clock, Pace
-from ovmse.training.display import Display
 
 EVALUATION = Method(offline_loss=SquaredError())
-SECONDS_PER_CHUNK = 2.0
 
 Joint = UInt[Array, "R N"]
 
 
+class FitSettings(NamedTuple):
+    """How values are fitted.
+
+    config: what updates read: networks, γ, the optimiser, the size of a batch; with one-step targets, since a λ-return
+    would follow the log's policy. updates: of each fit. fits: of each policy. seed: of the first networks and batches.
+    free: whether the mixer's weights may have either sign. resampled: whether each fit learns from a draw of its own of
+    the log's episodes, with replacement, the same for all policies (the bootstrap of Hao et al. 2021).
+    """
+
+    config: Config
+    updates: int
+    fits: int = 1
+    seed: int = 0
+    free: bool = True
+    resampled: bool = False
+
+
 class Fit(NamedTuple):
-    """A fit under way. policy: the joint action of the policy that is evaluated, at every row of the log."""
+    """A fit under way. policy: the joint action of the policy that is evaluated, at every row of the log; drawn: the
+    episodes that the fit learns from."""
 
     state: SeedState
     policy: Joint
+    drawn: Int[Array, " E"]
 
 
 class Fitted(NamedTuple):
     """What the fits found. start: the value of each episode's first row; error: the fit's mean squared TD error over
-    the last updates."""
+    the last updates; drawn: the episodes that each fit learned from."""
 
     start: Float[np.ndarray, "P F E"]
     error: Float[np.ndarray, "P F"]
+    drawn: Int[np.ndarray, "F E"]
+
+
+def fit_settings(learner: LearnerConfig, batch_episodes: int, updates: int, **given: Any) -> FitSettings:
+    """Fits with the sizes, the step size and the γ of a learner. given: further fields of `FitSettings`.
+
+    The target network is soft, and faster than a learner's: one-step targets have to travel through an episode.
+    """
+    fitted = replace(
+        learner,
+        mixer=None,
+        parameters="shared",
+        kinds=None,
+        td_lambda=0.0,
+        target_rate=0.05,
+        target_every_updates=None,
+        value_normalisation=False,
+    )
+    return FitSettings(Config(learner=fitted, batch_episodes=batch_episodes), updates, **given)
+
+
+def drawn_episodes(settings: FitSettings, episodes: int) -> Int[np.ndarray, "F E"]:
+    """The episodes that each fit learns from."""
+    if not settings.resampled:
+        return np.tile(np.arange(episodes, dtype=np.int32), (settings.fits, 1))
+    draws = np.random.default_rng(settings.seed).integers(episodes, size=(settings.fits, episodes))
+    return draws.astype(np.int32)
 
 
 def joint_actions(team: Team, data: Replay, steps: int) -> Joint:
@@ -65,10 +108,12 @@ def joint_actions(team: Team, data: Replay, steps: int) -> Joint:
     return replays.beside(data, jnp.zeros_like(data.rows.action), act, steps)
 
 
-def only(data: Replay, policy: Joint, n_actions: int) -> Replay:
-    """The log with the policy's joint action as the one legal one."""
+def only(data: Replay, policy: Joint, drawn: Int[Array, " E"], n_actions: int) -> Replay:
+    """The drawn episodes of a log, with the policy's joint action as the one legal one."""
     legal: Bool[Array, "R N A"] = policy[..., None] == jnp.arange(n_actions, dtype=policy.dtype)
-    return data._replace(rows=data.rows._replace(avail=legal))
+    start, length, won = (x[drawn] for x in (data.index.start, data.index.length, data.index.won))
+    index = data.index._replace(start=start, length=length, won=won)
+    return data._replace(rows=data.rows._replace(avail=legal), index=index)
 
 
 def seeing(data: Replay) -> Replay:
@@ -95,65 +140,31 @@ def start_values(team: Team, data: Replay, policy: Joint, spec: EnvSpec) -> Floa
     return mix(weights_at(team.mixer, data.rows.state[rows], there), chosen(heads.q, policy[rows].astype(jnp.int32)))
 
 
-def evaluator(config: LearnerConfig, spec: EnvSpec, mixer: Evaluator, key: PRNGKeyArray) -> learning.Learner:
+def evaluator(config: LearnerConfig, spec: EnvSpec, free: bool, key: PRNGKeyArray) -> learning.Learner:
     """A fresh network that evaluates."""
     fresh = learning.init(config, spec, key)
-    if mixer != "free":
+    if not free:
         return fresh
     assert isinstance(fresh.team.mixer, QMIX)
     return learning.restart(config, Team(fresh.team.agent, FreeMixer(fresh.team.mixer)))
 
 
-def evaluate_policies(
-    selecting: Selecting, spec: EnvSpec, data: Replay, policies: UInt[np.ndarray, "P R N"], display: Display
-) -> Fitted:
-    """Fit every policy's value. One compiled program serves all of them; on a CPU each core takes one at a time.
-
-    data: the log on the host (`from_flat`). Fit f starts from the same network and sees the same batches whatever the
-    policy, so that differences between policies are not those of luck.
-    """
-    count, updates = len(policies) * selecting.fits, selecting.updates
-    together = seeds_per_batch(count)
-    begin, learn, estimate = programs(selecting, spec, data, together)
-    log, clock, pace = shared(seeing(data), together), Clock(), Pace(SECONDS_PER_CHUNK, first=20)
-    start: list[Any] = []
-    errors: list[Any] = []
-    display.phase("fitting", 0, count * updates, "updates")
-    for first in range(0, count, together):  # the fits that run at the same time; the last ones may do so twice
-        some = np.resize(np.arange(first, min(first + together, count)), together)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(selecting.seed), some % selecting.fits)
-        [fit], done, error = begin(split((policies[some // selecting.fits], keys), together)), 0, jnp.zeros(())
-        while done < updates:
-            amount = min(pace.amount(), updates - done)
-            with clock.measure("fitting") as chunk:
-                [(fit, error)] = jax.block_until_ready(learn([fit], log, jnp.int32(amount)))
-                chunk.updates = amount * together
-            pace.note(amount, chunk)
-            done += amount
-            display.advance(first * updates + done * together, clock)
-        [values] = estimate([fit], log)
-        start.extend(np.where(np.isfinite(error)[:, None], values, np.nan))  # a fit that came to a halt has no values
-        errors.extend(np.asarray(error))
-    shape = len(policies), selecting.fits
-    return Fitted(np.stack(start)[:count].reshape(*shape, -1), np.asarray(errors)[:count].reshape(shape))
-
-
-def programs(selecting: Selecting, spec: EnvSpec, data: Replay, together: int) -> tuple[Callable[..., Any], ...]:
+def programs(settings: FitSettings, spec: EnvSpec, data: Replay, together: int) -> tuple[Callable[..., Any], ...]:
     """What is compiled for fits that run at the same time: their beginning, some updates, and the values found."""
-    config = selecting.fit()
+    config = settings.config
     lengths = offline_lengths(config, spec, EVALUATION, data)
 
-    def begin(given: tuple[Joint, PRNGKeyArray]) -> Fit:
-        policy, key = given
+    def begin(given: tuple[Joint, PRNGKeyArray, Int[Array, " E"]]) -> Fit:
+        policy, key, drawn = given
         k_init, k_learn = jax.random.split(key)
-        return Fit(phases.begin(evaluator(config.learner, spec, selecting.mixer, k_init), k_learn), policy)
+        return Fit(phases.begin(evaluator(config.learner, spec, settings.free, k_init), k_learn), policy, drawn)
 
     def learn(fit: Fit, data: Replay, updates: Array) -> tuple[Fit, Array]:
-        followed = only(data, fit.policy, spec.n_actions)
+        followed = only(data, fit.policy, fit.drawn, spec.n_actions)
         state = fit.state._replace(sums=phases.zero_sums())
         state = phases.learn_offline(config, spec, EVALUATION, state, followed, updates, lengths)
         error = state.sums.total.losses.td_error / state.sums.updates
-        return Fit(state, fit.policy), jnp.where(finiteness.is_well(state.sums.halt), error, jnp.nan)
+        return fit._replace(state=state), jnp.where(finiteness.is_well(state.sums.halt), error, jnp.nan)
 
     def estimate(fit: Fit, data: Replay) -> Array:
         return start_values(fit.state.learner.team, data, fit.policy, spec)

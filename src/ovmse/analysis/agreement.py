@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt
 
-from ovmse.data.dataset import Dataset
+from ovmse.core.types import Flat
+from ovmse.data.schema import starts, step_rows
 from ovmse.stats.estimates import bootstrap_interval
 
 
@@ -41,15 +42,14 @@ class Matching(NamedTuple):
     reason: str | None
 
 
-def agreement(dataset: Dataset, policy: UInt[np.ndarray, "R N"]) -> LogAgreement:
+def agreement(log: Flat, policy: UInt[np.ndarray, "R N"]) -> LogAgreement:
     """Compare a policy's joint actions at the rows of a log with the logged ones. Rows beyond the log's are ignored."""
-    last = np.cumsum(dataset.length + 1) - 1
-    steps = np.delete(np.arange(last[-1] + 1), last)
-    choice: Bool[np.ndarray, "M N"] = dataset.avail[steps].sum(axis=-1) > 1
-    same: Bool[np.ndarray, "M N"] = np.asarray(policy[steps] == dataset.action) | ~choice
+    steps, step_start = step_rows(log["length"]), starts(log["length"])
+    choice: Bool[np.ndarray, "M N"] = log["avail"][steps].sum(axis=-1) > 1
+    same: Bool[np.ndarray, "M N"] = np.asarray(policy[steps] == log["action"]) | ~choice
     joint, together = np.any(choice, axis=-1), np.all(same, axis=-1)
-    chosen = np.add.reduceat(joint.astype(np.int64), dataset.step_start)
-    agreed = np.add.reduceat((joint & together).astype(np.int64), dataset.step_start)
+    chosen = np.add.reduceat(joint.astype(np.int64), step_start)
+    agreed = np.add.reduceat((joint & together).astype(np.int64), step_start)
     return LogAgreement(
         coverage=_share(together, joint),
         agent_coverage=_share(same, choice),
@@ -62,10 +62,11 @@ def _share(of: Any, among: Any) -> float | None:
     return float(of[among].mean()) if among.any() else None
 
 
-def discounted_returns(dataset: Dataset, gamma: float) -> Float[np.ndarray, " E"]:
+def discounted_returns(log: Flat, gamma: float) -> Float[np.ndarray, " E"]:
     """Σ_t γ^t r_t of every episode."""
-    within = np.arange(len(dataset.reward)) - np.repeat(dataset.step_start, dataset.length)
-    return np.add.reduceat(dataset.reward.astype(np.float64) * gamma**within, dataset.step_start)
+    step_start = starts(log["length"])
+    within = np.arange(len(log["reward"])) - np.repeat(step_start, log["length"])
+    return np.add.reduceat(log["reward"].astype(np.float64) * gamma**within, step_start)
 
 
 def matching_return(
