@@ -63,6 +63,27 @@ def test_a_time_limit_is_told_from_a_defeat_and_a_win(lab, tells_limit):
     assert won[-1].terminal and won[-1].won and not won[-1].truncated and won[-1].reward == 12
 
 
+def test_a_defeat_at_the_last_step_is_told_where_time_limits_are_counted(lab):
+    """SMAC counts its ``timeouts``, whatever its infos tell."""
+
+    class Counting(Skirmish):
+        timeouts = 0
+
+        def step(self, actions):
+            reward, terminated, info = super().step(actions)
+            self.timeouts += int(terminated and self.enemies.any() and self.alive.any())
+            return reward, terminated, info
+
+    lab.Counting = Counting
+    for pace, lost in ((3, True), (100, False)):
+        env = envs.make("pymarl:lab:Counting", pace=pace, episode_limit=9, tells_limit=False)
+        env.reset_host(0)
+        for t in range(1, 10):
+            dead = sum(t > k for k in (3, 6)) if lost else 0
+            result = env.step_host(np.where(np.arange(3) < dead, 0, 1))[1]
+        assert bool(result.terminal) == lost and bool(result.truncated) != lost
+
+
 def test_a_win_at_the_last_step_is_no_time_limit(lab):
     result = play(skirmish(lab, health=1, episode_limit=1), SHOOT)[-1]
     assert result.terminal and result.won and not result.truncated
@@ -110,6 +131,8 @@ def test_what_survives_reset_does_not_reach_the_next_episode(lab):
         assert env.habits.fresh
         envs.check(env)
     assert not skirmish(lab).habits.fresh
+    assert skirmish(lab, fresh=True).habits == (True, True, True, True)
+    assert skirmish(lab, leftover=True, fresh=False).habits == (False, False, True, True)
 
 
 def test_copies_that_draw_from_the_global_generators_are_seeded_one_by_one(lab):

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,12 @@ def sizes(name: str, env: Any, first: Look | None) -> dict[str, Any]:
         if value is None and size != "episode_limit":
             raise UserError(f"{name} does not tell its {size}: get_env_info() should.")
     return {size: None if value is None else int(np.prod(value)) for size, value in found.items()}
+
+
+def count_of(env: Any, name: str) -> int | None:
+    """A count that an environment keeps, such as SMAC's ``timeouts``; None where there is none."""
+    count = getattr(env, name, None)
+    return count if isinstance(count, int) else None
 
 
 def takes(function: Callable[..., Any] | None, name: str | None = None) -> bool:
@@ -143,4 +149,4 @@ def _values(values: Any) -> Any:
 
 
 def _many(values: Any) -> bool:
-    return isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
+    return hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0

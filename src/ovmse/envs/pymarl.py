@@ -14,14 +14,21 @@ from ovmse.core.padding import NO_OP, padded
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs import trial
 from ovmse.envs.contained import Generators, quiet
-from ovmse.envs.interface import actions_of, by_name, look, parts, sizes, takes
+from ovmse.envs.interface import Look, actions_of, by_name, count_of, look, parts, sizes, takes
 from ovmse.envs.naming import check_settings, load
 from ovmse.envs.protocol import is_json, require, require_json
 from ovmse.envs.trial import Crashed, Habits
 from ovmse.system.plugins import version_of
 
 WIN_KEYS = ("battle_won", "won")
-OWN = {"reward": "sum", "reward_scale": 1.0, "episode_limit": None, "win_key": None, "at_limit": "truncated"}
+OWN = {
+    "reward": "sum",
+    "reward_scale": 1.0,
+    "episode_limit": None,
+    "win_key": None,
+    "at_limit": "truncated",
+    "fresh": None,
+}
 """The adapter's own settings, see `MultiAgentTeam`."""
 
 _observe: Any = Observation  # the observations and results of a host environment hold NumPy's arrays
@@ -35,10 +42,10 @@ class MultiAgentTeam:
     What is missing is supplied in the open: the state by all observations in a row, the legal actions by all. An
     observation that is shorter than others is padded with zeros.
 
-    Truncated: the info says so (``episode_limit``), or the last step allowed is over without a win and without a word
-    on why; `at_limit` = ``terminal`` takes such an end for the task's own. Terminal: any other end. Won: the info says
-    so at the last step, under `win_key` or one of `WIN_KEYS`. A step raises `Crashed` where the game died, which SMAC
-    tells by ``0, True, {}`` and a higher count of ``force_restarts``.
+    Truncated: the info says so (``episode_limit``), or a higher count of ``timeouts``, or the last step allowed is over
+    without a win and without a word on why; `at_limit` = ``terminal`` takes such an end for the task's own. Terminal:
+    any other end. Won: the info says so at the last step, under `win_key` or one of `WIN_KEYS`. A step raises `Crashed`
+    where the game died, which SMAC tells by ``0, True, {}`` and a higher count of ``force_restarts``.
 
     repeatable: whether equal seeds give equal episodes (`Habits`).
     """
@@ -56,6 +63,7 @@ class MultiAgentTeam:
         episode_limit: int | None = None,
         win_key: str | None = None,
         at_limit: str = "truncated",
+        fresh: bool | None = None,
         habits: Habits | None = None,
         launch: bool = True,
         settings: Mapping[str, Any] | None = None,
@@ -71,6 +79,7 @@ class MultiAgentTeam:
             episode_limit: The most steps, where they shall be fewer than the environment's own, or it has no limit.
             win_key: The key of ``info`` that tells of a win.
             at_limit: What an end at the limit is that the environment does not explain.
+            fresh: Whether it is made anew for every episode; None: where a trial episode shows that it has to be.
             habits: What it is like; without, a trial episode is played to see that.
             launch: Whether to look at a first row at once; else what the environment tells of its sizes is believed.
             settings: What `make` was told, to be written to datasets.
@@ -88,16 +97,16 @@ class MultiAgentTeam:
         self._cut_at_limit = at_limit == "truncated"
         self._t, self._has_win, self._talks = 0, win_key is not None, habits is not None and habits.talks
         self._renew(0)
-        found = sizes(name, self._env, self._first_look() if launch else None)
+        found = sizes(name, self._env, self._reset(0) if launch else None)
         limits = [int(x) for x in (found.pop("episode_limit"), episode_limit) if x is not None]
         if not limits:
             raise UserError(f"{name} does not tell its episode_limit, so it needs that setting, in steps.")
         check_positive("episode_limit", float(min(limits)))
         own = {"reward": reward, "reward_scale": reward_scale, "episode_limit": episode_limit}
-        own |= {"win_key": win_key, "at_limit": at_limit}
+        own |= {"win_key": win_key, "at_limit": at_limit, "fresh": fresh}
         found["episode_limit"] = min(limits)
         self.spec = EnvSpec(name, version, settings=dict(settings or {}) | own, has_win=True, **found)
-        self.habits = habits or self._learn()
+        self.habits = habits or self._learn(fresh)
         self.spec = self.spec._replace(has_win=self.habits.has_win)
         self.repeatable = self.habits.repeatable
         self._stale = True  # the first episode's seed makes it anew, lest all copies be alike
@@ -107,14 +116,15 @@ class MultiAgentTeam:
         if self._stale:
             self._renew(seed)
             self._stale = self.habits.fresh
-        self._reset(seed)
-        return self._seen()
+        return self._observation(self._reset(seed))
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly; the actions (int, shape (N,)) are handed over as a list of Python's own numbers."""
         self._t += 1
+        timeouts = count_of(self._env, "timeouts")
         with self._watched(contextlib.redirect_stdout(io.StringIO())):
             returned = self._env.step(actions_of(action))
+            seen = look(self._env)
         rewards, terminated, cut, info = parts(f"{self.spec.name}, step {self._t}", returned)
         reward = float(self._combine(rewards))
         if terminated and not info and not reward and self._talks:
@@ -122,7 +132,8 @@ class MultiAgentTeam:
         told = [bool(info[key]) for key in self._win_keys if key in info]
         self._talks, self._has_win = self._talks or bool(info), self._has_win or bool(told)
         late = self._t >= self.spec.episode_limit
-        explained = "episode_limit" in info or any(told) or not self._cut_at_limit
+        explained = "episode_limit" in info or timeouts is not None or any(told) or not self._cut_at_limit
+        cut |= (count_of(self._env, "timeouts") or 0) > (timeouts or 0)
         truncated = cut or (late and not (terminated and explained))
         over = terminated or truncated
         result = _result(
@@ -131,7 +142,7 @@ class MultiAgentTeam:
             truncated=np.bool_(truncated),
             won=np.bool_(over and any(told)),
         )
-        return self._seen(over), result
+        return self._observation(seen, over), result
 
     def close(self) -> None:
         """End the game."""
@@ -141,10 +152,10 @@ class MultiAgentTeam:
     @contextlib.contextmanager
     def _watched(self, silence: Any) -> Any:
         """A call of the environment: contained, and a crash in it is noticed where the environment counts them."""
-        before = getattr(self._env, "force_restarts", 0)
+        before = count_of(self._env, "force_restarts") or 0
         with self._generators.lent(), silence:
             yield
-        if getattr(self._env, "force_restarts", 0) > before:
+        if (count_of(self._env, "force_restarts") or 0) > before:
             raise Crashed("the game crashed and was launched anew")
 
     def _renew(self, seed: int) -> None:
@@ -153,27 +164,22 @@ class MultiAgentTeam:
         with self._generators.lent(), quiet():
             self._env = self._make(seed)
 
-    def _reset(self, seed: int) -> None:
-        """``reset``, told the seed as the environment takes one, if any; what it returns can be asked for again."""
+    def _reset(self, seed: int) -> Look:
+        """The first row after ``reset``, which is told the seed as the environment takes one, if any."""
         self._t = 0
         self._generators.seed(seed)
         with self._watched(quiet()):
             if takes(self._env.reset, "seed"):
                 self._env.reset(seed=seed)
-                return
-            if takes(getattr(self._env, "seed", None)):
-                with contextlib.suppress(NotImplementedError):
-                    self._env.seed(seed)
-            self._env.reset()
-
-    def _first_look(self) -> Any:
-        self._reset(0)
-        with self._generators.lent(), quiet():
+            else:
+                if takes(getattr(self._env, "seed", None)):
+                    with contextlib.suppress(NotImplementedError):
+                        self._env.seed(seed)
+                self._env.reset()
             return look(self._env)
 
-    def _seen(self, over: bool = False) -> Observation:
-        with self._generators.lent(), contextlib.redirect_stdout(io.StringIO()):
-            rows, state, legal = look(self._env)
+    def _observation(self, seen: Look, over: bool = False) -> Observation:
+        rows, state, legal = seen
         obs = padded(rows, self.spec.obs_size)
         masks = [np.ones(self.spec.n_actions, bool)] * self.spec.n_agents if legal is None else legal
         avail = padded(masks, self.spec.n_actions)
@@ -181,16 +187,19 @@ class MultiAgentTeam:
             avail[~avail.any(axis=1), NO_OP] = True  # nobody acts any more
         return _observe(obs, obs.ravel().copy() if state is None else state, avail)
 
-    def _learn(self) -> Habits:
-        """Play an episode, two others, and the first again by the same actions; where that differs, then made anew."""
+    def _learn(self, fresh: bool | None) -> Habits:
+        """Play an episode, two others, and the first again by the same actions; where that differs, then made anew.
+
+        fresh: the answer, where it is given; then only whether seeds repeat episodes is found out.
+        """
         self.habits, self._stale = Habits(False, True, True, False), True
         rows, actions = trial.play(self)
         for other in (1, 2):
             trial.play(self, other)
-        kept = trial.same(rows, trial.play(self, 0, actions)[0])
+        kept = not fresh and trial.same(rows, trial.play(self, 0, actions)[0])
         self._stale = True
-        fresh = not kept and trial.same(rows, trial.play(self, 0, actions)[0])
-        return Habits(fresh, kept or fresh, self._has_win, self._talks)
+        anew = fresh is not False and not kept and trial.same(rows, trial.play(self, 0, actions)[0])
+        return Habits(anew if fresh is None else fresh, kept or anew, self._has_win, self._talks)
 
 
 def from_class(target: str, **settings: Any) -> MultiAgentTeam:
