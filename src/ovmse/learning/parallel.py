@@ -140,7 +140,9 @@ def over_seeds(
 
     donated = () if keep else (0,)
     compiled = jax.jit(program, donate_argnums=donated, compiler_options=_options(seeds))
-    return Program(compiled, numbers_of(settings), jax.sharding.NamedSharding(_mesh(seeds), along))
+    # as JAX describes what a program gives: else the same program would have another place in the cache
+    placed = jax.sharding.NamedSharding(_mesh(seeds), along if devices_for(seeds) > 1 else whole)
+    return Program(compiled, numbers_of(settings), placed)
 
 
 class Program:
