@@ -76,9 +76,8 @@ def evaluate_episode(team: Team, target: Team, episode: Episode) -> Values:
 
 def taken_q_tot(team: Team, episode: Episode) -> Float[Array, " T"]:
     """Q_tot at the taken joint actions."""
-    q = unroll(team.agent, episode).q[:-1]
-    there = present(episode.obs, episode.avail)[:-1]
-    return mix(weights_at(team.mixer, episode.state[:-1], there), chosen(q, episode.action))
+    weights = weights_at(team.mixer, episode.state[:-1], present(episode.obs, episode.avail)[:-1])
+    return mix(weights, chosen(unroll(team.agent, episode).q[:-1], episode.action))
 
 
 def q_tot_of_critics(
