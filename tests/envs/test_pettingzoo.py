@@ -95,6 +95,21 @@ def test_reward_sum_and_state_of_the_environment():
     assert result.reward == 6
 
 
+def test_a_state_that_cannot_be_told_once_agents_have_left_is_zeros():
+    """As in magent2, where all of a kind may be gone."""
+
+    class Fails(ConvoyWithState):
+        def state(self):
+            if "truck" not in self.agents:
+                raise ValueError("not enough values to unpack")
+            return super().state()
+
+    env = team(Fails())
+    env.reset_host(0)
+    assert env.step_host(HOLD)[0].state.any()
+    assert env.step_host(HOLD)[0].state.tolist() == [0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("win_key", [None, "won"])
 def test_wins_come_from_the_infos(win_key):
     env = team(Convoy(wins=True), win_key=win_key)

@@ -251,6 +251,7 @@ def test_the_newer_form_of_step_is_taken(lab):
     ("name", "settings", "message"),
     [
         ("pymarl:lab:Skirmisch", {}, "unknown attribute of lab 'Skirmisch'. Did you mean 'Skirmish'"),
+        ("lab:Skirmish", {}, "made a Skirmish without spec.*: pymarl:lab:Skirmish adapts it"),
         ("pymarl:lab", {}, "expected pymarl:MODULE:CLASS"),
         (
             "pymarl:lab:Skirmish",

@@ -147,7 +147,7 @@ def from_id(
     return ParallelTeam(
         TupleAsParallel(name, make, reward, fresh, reward_scale),
         name=name,
-        version=version_of(str(spec.entry_point)),
+        version=version_of(getattr(spec.entry_point, "__module__", spec.entry_point)),
         settings=written | {"fresh": fresh, "reward_scale": reward_scale},
         reward=reward,
         episode_limit=limit,

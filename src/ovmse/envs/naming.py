@@ -51,9 +51,19 @@ def make(name: str, **settings: Any) -> AnyEnvironment:
     if missing := [m for m in ("spec", *methods) if not hasattr(env, m)]:
         raise UserError(
             f"{name} made a {type(env).__name__} without {', '.join(missing)}; an environment has spec, "
-            "reset and step (JAX), or spec, reset_host and step_host (Python). See docs/environments.md."
+            f"reset and step (JAX), or spec, reset_host and step_host (Python).{_adapter_of(env, name)} "
+            "See docs/environments.md."
         )
     return env
+
+
+def _adapter_of(env: Any, name: str) -> str:
+    """Which prefix takes an object of another interface, after a space; empty where none is known."""
+    if hasattr(env, "get_avail_actions"):
+        return f" It has SMAC's interface: pymarl:{name} adapts it."
+    if hasattr(env, "possible_agents"):
+        return " It has PettingZoo's: pettingzoo:MODULE adapts it, where MODULE has it as parallel_env."
+    return ""
 
 
 def names() -> list[str]:

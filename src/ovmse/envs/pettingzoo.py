@@ -171,6 +171,10 @@ class ParallelTeam:
         if self._has_state:
             try:
                 return np.array(self._env.state(), np.float32).ravel()
+            except ValueError:
+                if not (self._terminated | self._truncated).any():
+                    raise
+                return np.zeros(self.spec.state_size, np.float32)  # magent2's fails when all of a kind have left
             except (NotImplementedError, AttributeError):
                 if self.spec.state_size:
                     raise  # it had a state before
