@@ -1,6 +1,5 @@
 """One gradient update on a batch drawn from the replay and the dataset, computed in groups of lanes."""
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -102,4 +101,4 @@ def sum_over(
         return ravel_pytree(total)[0], second
 
     sums, second = over_cores(lambda shares: jax.lax.map(share, shares), parts)
-    return together(functools.reduce(jnp.add, sums)), second
+    return together(sums.sum(axis=0)), second

@@ -15,7 +15,7 @@ from ovmse.data.dataset import joined
 from ovmse.learning import learner
 from ovmse.learning.fqe import fit_settings, joint_actions
 from ovmse.learning.parallel import SeedBatches, over_seeds, split
-from ovmse.learning.phases import SeedState, begin
+from ovmse.learning.phases import Phase, SeedState, begin
 from ovmse.learning.replay import Replay, from_flat, to_flat
 from ovmse.learning.rounds import handover_to_logs
 from ovmse.policy.load import FILES
@@ -28,11 +28,23 @@ from ovmse.system.clock import Clock
 from ovmse.training.evaluate_run import restore_teams
 from ovmse.training.fitting import fitter
 from ovmse.training.log_evaluation import LogEvaluation
-from ovmse.training.resume import save_when_due
+from ovmse.training.log_phases import batch_round
+from ovmse.training.loop import run_phase
+from ovmse.training.resume import save, save_when_due
 from ovmse.training.run import Run, teams
 
 FIRST = "first.safetensors"
 """In a round's directory the team of the first handover, which all rounds after it may go on remembering."""
+
+
+def improve(run: Run, states: SeedBatches) -> SeedBatches:
+    """A batch round: from the deployed team, by what it brought back, to a verdict on the team that comes out of it."""
+    if states[0].phase is Phase.OFFLINE:
+        states = take_deployed(run, states)
+        save(run, states, handover=True)
+    states = run_phase(run, states, batch_round(run))
+    judge(run, states)
+    return states
 
 
 def take_deployed(run: Run, states: SeedBatches) -> SeedBatches:

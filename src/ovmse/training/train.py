@@ -18,7 +18,7 @@ from ovmse.training.choose_env import place_of, with_env
 from ovmse.training.continuation import schedules_as_begun
 from ovmse.training.display import Display, default_display
 from ovmse.training.listeners import OnRow, listening
-from ovmse.training.log_phases import batch_round, offline_phase
+from ovmse.training.log_phases import offline_phase
 from ovmse.training.loop import run_phase
 from ovmse.training.online_phase import online_phase
 from ovmse.training.pretrained import load_pretrained
@@ -87,11 +87,7 @@ def train(
 
 
 def run_phases(
-    task: Task,
-    display: Display,
-    resume: bool = False,
-    allow_inexact_resume: bool = False,
-    on_row: OnRow | None = None,
+    task: Task, display: Display, resume: bool = False, allow_inexact_resume: bool = False, on_row: OnRow | None = None
 ) -> tuple[Run, SeedBatches]:
     """All phases of a run in `task.config.out`, up to its last states; a resumed run goes on in the middle."""
     with Stop(display.stopping) as stop:
@@ -99,7 +95,7 @@ def run_phases(
         task.dataset = None  # from here on it is in `run.data`
         with display, online_log.kept_on_failure(run.online_logs), listening(run, on_row):
             if task.config.round is not None:
-                return run, improve(run, states)
+                return run, rounds.improve(run, states)
             online = online_phase(run) if task.method.online_target is not None else None
             if online is not None:
                 compile_ahead(run, states, online)
@@ -110,16 +106,6 @@ def run_phases(
                     states = hand_over(run, states)
                 states = run_phase(run, states, online)
     return run, states
-
-
-def improve(run: Run, states: SeedBatches) -> SeedBatches:
-    """A batch round: from the deployed team, by what it brought back, to a verdict on the team that comes out of it."""
-    if states[0].phase is Phase.OFFLINE:
-        states = rounds.take_deployed(run, states)
-        save(run, states, handover=True)
-    states = run_phase(run, states, batch_round(run))
-    rounds.judge(run, states)
-    return states
 
 
 def pretrain(run: Run, states: SeedBatches) -> SeedBatches:
