@@ -169,6 +169,7 @@ TABLES = {
     "claims": ("claims", "studies/claims.md", claims),
     "claims, by map": ("claims", "studies/claims.md", claims_arms),
     "q_values, logged": ("q_values", "studies/q-values.md", q_logged),
+    "coverage": ("coverage", "studies/coverage.md", coverage),
     "q_values, played": ("q_values", "studies/q-values.md", q_played),
 }
 """Each table: the file of its results, the page in docs/ that has it, and how it is made."""
