@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from support.episodes import SPEC, as_jax, log_run, random_episode, replay_of, write_dataset, write_plant
+from support.episodes import (
+    SMALL as SMALL_LEARNER,
+    SPEC,
+    as_jax,
+    log_run,
+    random_episode,
+    replay_of,
+    write_dataset,
+    write_plant,
+)
 from support.shared import once
 from support.stopping import StopIn, timeless
 
@@ -17,6 +26,7 @@ from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.learning import replay as replays
+from ovmse.learning.fqe import drawn_episodes, fit_settings
 from ovmse.learning.rounds import part_of
 from ovmse.runs import rounds_file
 from ovmse.runs.metrics_file import checked_rows
@@ -68,6 +78,17 @@ def test_replicates_are_spread_as_the_estimate_is():
     assert found.high - found.value == found.value - found.low == pytest.approx(4.30265, abs=1e-4)  # t of 2, s = 1
     twice = bootstrapped_difference([1.0, 2.0, 3.0] * 9, [0.0] * 27)
     assert twice.high - twice.value > 1.6  # more replicates know s better, and leave it as large
+
+
+def test_each_part_of_a_log_is_drawn_from_by_itself():
+    drawn = drawn_episodes(fit_settings(SMALL_LEARNER, 4, 10, fits=50, resampled=(3, 5)), 8)
+    assert (
+        drawn.shape == (50, 8)
+        and set(drawn[:, :3].ravel()) == {0, 1, 2}
+        and set(drawn[:, 3:].ravel()) == {3, 4, 5, 6, 7}
+    )
+    assert len(np.unique(drawn, axis=0)) > 40
+    assert drawn_episodes(fit_settings(SMALL_LEARNER, 4, 10, fits=2), 3).tolist() == [[0, 1, 2]] * 2
 
 
 @pytest.mark.parametrize(

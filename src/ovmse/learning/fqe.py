@@ -40,8 +40,9 @@ class FitSettings(NamedTuple):
 
     config: what updates read: networks, γ, the optimiser, the size of a batch; with one-step targets, since a λ-return
     would follow the log's policy. updates: of each fit. fits: of each policy. seed: of the first networks and batches.
-    free: whether the mixer's weights may have either sign. resampled: whether each fit learns from a draw of its own of
-    the log's episodes, with replacement, the same for all policies (the bootstrap of Hao et al. 2021).
+    free: whether the mixer's weights may have either sign. resampled: where each fit learns from a draw of its own of
+    the log's episodes, with replacement and the same for all policies (the bootstrap of Hao et al. 2021): how many
+    episodes there are of each part of the log, which is drawn from by itself.
     """
 
     config: Config
@@ -49,7 +50,7 @@ class FitSettings(NamedTuple):
     fits: int = 1
     seed: int = 0
     free: bool = True
-    resampled: bool = False
+    resampled: tuple[int, ...] = ()
 
 
 class Fit(NamedTuple):
@@ -92,8 +93,9 @@ def drawn_episodes(settings: FitSettings, episodes: int) -> Int[np.ndarray, "F E
     """The episodes that each fit learns from."""
     if not settings.resampled:
         return np.tile(np.arange(episodes, dtype=np.int32), (settings.fits, 1))
-    draws = np.random.default_rng(settings.seed).integers(episodes, size=(settings.fits, episodes))
-    return draws.astype(np.int32)
+    rng, firsts = np.random.default_rng(settings.seed), np.cumsum(settings.resampled) - settings.resampled
+    parts = zip(firsts, settings.resampled, strict=True)
+    return np.hstack([first + rng.integers(n, size=(settings.fits, n)) for first, n in parts]).astype(np.int32)
 
 
 def joint_actions(team: Team, data: Replay, steps: int) -> Joint:

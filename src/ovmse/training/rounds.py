@@ -67,19 +67,22 @@ def team_of(run: Run, file: Path) -> Team:
 def judge(run: Run, states: SeedBatches) -> None:
     """Compare the new team with the deployed one on the held-out new episodes, and write down which is to be deployed.
 
-    Both are valued by `fits` fits, each on a draw of its own of these episodes and the earlier ones, which both teams
-    know: the same draw for both. A value is the mean over the held-out episodes drawn; the interval of the difference
-    is that of the bootstrap (`bootstrapped_difference`).
+    Both are valued by `fits` fits, each on a draw of its own of these episodes and of the earlier ones, which both
+    teams know: the same draw for both. A value is the mean over the held-out episodes drawn; the interval of the
+    difference is that of the bootstrap (`bootstrapped_difference`).
     """
-    config, evaluation = run.task.config, run.log_evaluation
-    assert config.round is not None and evaluation is not None
+    config, evaluation, first = run.task.config, run.log_evaluation, run.task.earlier
+    assert config.round is not None and evaluation is not None and run.data is not None
+    known = [to_flat(run.data, range(first))] if first else []
     settings = fit_settings(
-        config.learner, config.batch_episodes, config.fqe_updates,
-        fits=config.round.fits, seed=config.seed, resampled=True,
-    )  # fmt: skip
-    assert run.data is not None
-    known, first = to_flat(run.data, range(run.task.earlier)), run.task.earlier
-    data = from_flat(joined([known, evaluation.log] if first else [evaluation.log]), run.task.spec)
+        config.learner,
+        config.batch_episodes,
+        config.fqe_updates,
+        fits=config.round.fits,
+        seed=config.seed,
+        resampled=tuple(len(log["length"]) for log in (*known, evaluation.log)),
+    )
+    data = from_flat(joined([*known, evaluation.log]), run.task.spec)
     policies = policies_of(run, states, data)
     fit = fitter(settings, run.task.spec, data, len(policies))
 
@@ -89,10 +92,9 @@ def judge(run: Run, states: SeedBatches) -> None:
 
     run.display.phase("fitting", 0, len(policies) * settings.fits * settings.updates, "updates")
     fitted = fit(policies, advance)
-    held_out = [drawn[drawn >= first] for drawn in fitted.drawn]
-    values = np.stack([fitted.start[:, i, drawn].mean(axis=-1) for i, drawn in enumerate(held_out)], axis=1)
-    rows = int((known["length"] + 1).sum()) if first else 0
-    found = record(run, evaluation, policies[:, rows:], values)
+    values = np.take_along_axis(fitted.start, fitted.drawn[None, :, first:], axis=-1).mean(axis=-1)  # [team, fit]
+    held_out_rows = slice(sum(int((log["length"] + 1).sum()) for log in known), None)
+    found = record(run, evaluation, policies[:, held_out_rows], values)
     before = rounds_file.read(config.round.run)
     name: Literal["last", "before"] = "last" if found.accepted else "before"
     history = [] if before is None else before.rounds
