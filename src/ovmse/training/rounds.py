@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import UInt
 
 from ovmse.analysis.agreement import agreement
-from ovmse.core.errors import number_of
+from ovmse.config import RoundConfig
+from ovmse.core.errors import UserError, number_of
+from ovmse.core.literals import ROUNDS
 from ovmse.core.networks import Team
 from ovmse.data.dataset import joined
 from ovmse.learning import learner
@@ -107,11 +109,17 @@ def judge(run: Run, states: SeedBatches) -> None:
     values = np.take_along_axis(fitted.start, fitted.drawn[None, :, first:], axis=-1).mean(axis=-1)  # [team, fit]
     held_out_rows = slice(sum(int((log["length"] + 1).sum()) for log in known), None)
     found = record(run, evaluation, policies[:, held_out_rows], values)
-    before = rounds_file.read(config.round.run)
     name: Literal["last", "before"] = "last" if found.accepted else "before"
-    history = [] if before is None else before.rounds
-    rounds_file.write(run.out, Rounds(name, FILES[name], [*history, found]))
+    rounds_file.write(run.out, Rounds(name, FILES[name], [*rounds_before(config.round), found]))
     run.display.say(in_words(found))
+
+
+def rounds_before(chosen: RoundConfig) -> list[RoundRecord]:
+    """The rounds before this one, as the last of them tells. Raises `UserError` where it does no more."""
+    before = rounds_file.read(chosen.run)
+    if before is None and chosen.number > 1:
+        raise UserError(f"{chosen.run / ROUNDS} is missing, which tells of the rounds before this one. Put it back.")
+    return [] if before is None else before.rounds
 
 
 def policies_of(run: Run, states: SeedBatches, data: Replay) -> UInt[np.ndarray, "P R N"]:
