@@ -90,7 +90,9 @@ def _comparison(found: Comparison, base: Path) -> dict[str, Any]:
     runs, *totals = tables_of(found)
     texts = runs.texts()
     return {
-        "finals": "; ".join(map(": ".join, zip(found.names, texts["final"], strict=True))),
+        "finals": "; ".join(
+            map(": ".join, zip(found.names, texts["FQE" if found.score == "fqe" else "final"], strict=True))
+        ),
         "chances": "; ".join(f"{t.method}: {fmt.with_interval(t.better, 'chance')}" for t in found.totals[1:]),
         "scores": picture(compare_figure(found), base, "comparison", write_bytes),
         "profiles": picture(profiles_figure(found), base, "profiles", write_bytes),
