@@ -1,0 +1,68 @@
+"""The plant of examples/fleet.py: its formulas, and its log, which is imported with the names that it has."""
+
+import csv
+import importlib.util
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovmse.cli.main import main
+from ovmse.data.dataset import Dataset
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("fleet", ROOT / "examples" / "fleet.py")
+fleet = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fleet)
+
+
+def plant(place, parcels):
+    made = fleet.Plant(np.random.default_rng(0))
+    made.place, made.parcels = np.array(place), np.array(parcels)
+    return made
+
+
+def test_two_carts_at_a_place_get_one_parcel_and_what_waits_costs():
+    made = plant([2, 2, 5], [0, 0, 3, 0, 0, 0])
+    # one parcel of the three is fetched at 2; at 5 there is none; two go on waiting
+    assert made.step(np.array([fleet.FETCH] * 3)) == pytest.approx(1 - 2 * fleet.WAITING)
+    assert made.place.tolist() == [2, 2, 5] and (made.parcels <= fleet.FULL).all()
+
+
+def test_carts_stay_on_the_line_and_see_where_the_others_are():
+    made = plant([0, 5, 5], [1] * 6)
+    made.step(np.array([fleet.WEST, fleet.EAST, fleet.WEST]))
+    assert made.place.tolist() == [0, 5, 4]
+    here, parcels, others = np.split(made.seen()[0], 3)
+    assert here.tolist() == [1, 0, 0, 0, 0, 0] and others.tolist() == [0, 0, 0, 0, 1, 1]
+    np.testing.assert_allclose(parcels, made.parcels / fleet.FULL, atol=1e-3)
+
+
+def test_the_rules_send_a_cart_where_most_parcels_wait_for_the_way():
+    # from 0: two parcels here against five three places away, 5 − 3 = 2: the nearer one comes first
+    assert fleet.rules(plant([0, 3, 5], [2, 0, 0, 5, 0, 0]), 0.0).tolist() == [fleet.FETCH, fleet.FETCH, fleet.WEST]
+
+
+def test_its_log_is_imported_by_one_command_and_keeps_its_names(tmp_path):
+    log, out = tmp_path / "logs.csv", tmp_path / "fleet"
+    command = [sys.executable, ROOT / "examples" / "fleet.py", "rules", "--episodes", "3", "--out", log]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    mapping = ROOT / "examples" / "fleet.toml"
+    assert main(["import", str(log), "--out", str(out), "--mapping", str(mapping), "--time-limit", "50"]) == 0
+    dataset = Dataset.open(out)
+    about = dataset.metadata
+    assert list(about.agents) == sorted(fleet.CARTS) and list(about.actions) == sorted(fleet.ACTIONS)
+    assert list(about.features) == fleet.FEATURES and dataset.length.tolist() == [50] * 3
+    assert f"{dataset.reward.sum() / 3:.2f} ±" in said
+
+
+def test_a_shift_is_the_same_for_an_equal_seed():
+    def played(seed):
+        text = io.StringIO()
+        fleet.play("rules", 1, seed, 0.2, 0.0, csv.writer(text))
+        return text.getvalue()
+
+    assert played(1) == played(1) != played(2)
