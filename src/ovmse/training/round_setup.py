@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ovmse import envs
-from ovmse.config import NO_ENV, Config, RoundConfig
+from ovmse.config import Config, RoundConfig
 from ovmse.core.errors import UserError, number_of
 from ovmse.core.schedules import is_zero
 from ovmse.core.types import EnvSpec
@@ -15,7 +14,6 @@ from ovmse.data.same_plant import as_play_of
 from ovmse.data.split import Split, hold_out
 from ovmse.data.zarr_files import digest
 from ovmse.envs.protocol import AnyEnvironment
-from ovmse.envs.settings import parse_settings
 from ovmse.methods.exploration import own_utilities
 from ovmse.methods.method import Method
 from ovmse.policy.load import FILES
@@ -26,7 +24,9 @@ from ovmse.training.pretrained import check_networks
 from ovmse.training.run import Task
 
 
-def round_task(config: Config, method: Method, open_dataset: Callable[[str], Dataset]) -> Task:
+def round_task(
+    config: Config, method: Method, env: AnyEnvironment | None, open_dataset: Callable[[str], Dataset]
+) -> Task:
     """Find everything that a round needs and check that it fits together. Raises `UserError` naming what does not."""
     chosen, data = config.round, config.data
     assert chosen is not None and data is not None and config.held_out is not None
@@ -39,10 +39,7 @@ def round_task(config: Config, method: Method, open_dataset: Callable[[str], Dat
     spec = read_spec(config.out if goes_on and config.out is not None else chosen.run)
     if spec is None:
         raise UserError(f"{chosen.run / 'config.json'} doesn't say which environment the run was in (env_spec).")
-    env: AnyEnvironment | None = None
-    if config.env != NO_ENV:
-        env = envs.make(str(config.env), **parse_settings(config.env_settings))
-        spec = env.spec
+    spec = spec if env is None else env.spec
     *earlier, new = [open_dataset(name) for name in (*chosen.earlier, data)]
     for one in earlier:
         if one.metadata.checksum == new.metadata.checksum != "" or one.path.resolve() == new.path.resolve():

@@ -33,15 +33,15 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
         check_trackers(config.log)
     jax_setup.use()
     method, config = change_method(methods.find(config.method), config.change), with_env(config)
+    env = None
+    if config.env not in (None, NO_ENV):
+        env = make_by_options(str(config.env), config.env_settings, config.env_python)
     if method.uses_data and config.data is None:
         raise UserError(f"the method {config.method!r} learns from data: give --data (such as smax-3m-medium).")
     if config.round is not None:
-        return round_task(config, method, open_dataset)
+        return round_task(config, method, env, open_dataset)
     if config.env == NO_ENV:
         config, method = without_play(config, method)
-    env = None
-    if config.env not in (None, NO_ENV):
-        env = make_by_options(config.env, config.env_settings, config.env_python)
     dataset = open_dataset(config.data) if config.data is not None and method.uses_data else None
     spec = env.spec if env is not None else dataset.spec if dataset is not None else None
     assert spec is not None  # without an environment a method uses data
