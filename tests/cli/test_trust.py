@@ -32,6 +32,7 @@ WALK = {
     "train resume": ["--resume", "{run}"],
     "tune": ["finetune", "--data", "{data}", "--out", "{run}", *SMALL],
     "sweep": ["{folder}/grid.toml", "--out", "{new}"],
+    "improve": ["{run}", "--data", "{data}", "--out", "{new}", "--updates", "2"],
     "evaluate": ["{run}"],
     "export": ["{run}", "--to", "{new}"],
     "report": ["{run}"],

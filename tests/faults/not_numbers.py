@@ -56,7 +56,7 @@ def bad_world(name: str) -> Iterator[dict[str, Any]]:
     from ovmse.training import setup
 
     game = worlds()[name]
-    with patch.object(setup.envs, "make", lambda *given, **named: game):
+    with patch.object(setup, "make_by_options", lambda *given, **named: game):
         yield {"method": "scratch", "data": None, "evaluate_episodes": 1, "online_env_steps": 400}
 
 

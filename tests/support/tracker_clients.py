@@ -58,7 +58,8 @@ def wandb(noted):
             self.id = id
 
         def define_metric(self, name, step_metric=None, step_sync=None, hidden=None, summary=None, overwrite=None):
-            assert (name, step_metric) in [("offline/*", "offline/updates"), ("online/*", "online/env_steps")]
+            assert name.removesuffix("/*") == step_metric.partition("/")[0]
+            assert step_metric in ("offline/updates", "online/env_steps", "round/updates")
 
         def log(self, data, step=None, commit=None):
             noted.log(self.id, step, data)

@@ -20,7 +20,7 @@ from ovmse.sweep.results import TO_DO, State, state_of
 from ovmse.sweep.show import seconds_left
 from ovmse.system import files
 
-CELL = Config(data="d")
+CELL = Config(env="smax:3m", data="d")
 
 
 class Played(subprocess.Popen):
@@ -210,14 +210,19 @@ def test_a_cell_is_known_by_its_settings_alone(tmp_path):
     assert placed(one, tmp_path).run == placed(same, tmp_path).run != placed(other, tmp_path).run
     program = (
         "from pathlib import Path; from ovmse.config import Config; from ovmse.sweep.grid import Cell; "
-        f"from ovmse.sweep.plan import placed; print(placed(Cell({{}}, Config(data='d')), Path({str(tmp_path)!r})).run)"
+        f"from ovmse.sweep.plan import placed; "
+        f"config = Config(env='smax:3m', data='d'); print(placed(Cell({{}}, config), Path({str(tmp_path)!r})).run)"
     )
     again = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert again.stdout.strip() == str(placed(one, tmp_path).run)  # in another process, too
 
 
 def test_methods_without_an_offline_phase_and_runs_that_name_one_are_alone(tmp_path):
-    for config in (Config(method="scratch"), Config(method="rlpd", data="d"), Config(data="d", pretrained=tmp_path)):
+    for config in (
+        Config(method="scratch"),
+        Config(env="smax:3m", method="rlpd", data="d"),
+        dataclasses.replace(CELL, pretrained=tmp_path),
+    ):
         found = with_offline_phase(placed(Cell({}, config), tmp_path))
         assert found.after is None and found.config.pretrained == config.pretrained
     found = with_offline_phase(placed(Cell({}, CELL), tmp_path))

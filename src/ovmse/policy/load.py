@@ -191,7 +191,7 @@ def read_team(
         arrays = _arrays(file)
         if few := [name for name, array in arrays.items() if array.shape[:1] <= (index,)]:
             raise UserError(f"{file}: {few[0]}: expected a leading axis of {about.seeds} seeds; got fewer.")
-        weights |= by_network(prefix, {name: array[index] for name, array in arrays.items()}, called)
+        weights |= by_network(prefix, {name: np.asarray(array[index]) for name, array in arrays.items()}, called)
     weights = {name: weights[name] for name in shapes(contract) if name in weights}
     check_weights(contract, weights, run / files[""])
     return contract, weights

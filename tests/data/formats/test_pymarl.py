@@ -308,7 +308,7 @@ def test_a_dataset_comes_back_exactly(tmp_path_factory, seed, data):
     assert len(lost) == (early > 0)
     assert all(f"of {early} episode{'s' * (early > 1)} cut before the limit of 6 steps" in text for text in lost)
     source = reader.read(folder / "log.h5")
-    assert source.facts["ovmse"]["env"] == spec._asdict()
+    assert source.facts["ovmse"]["env"] == spec.described()
     again = as_dataset(folder / "again", source, limit=spec.episode_limit)
     for field in FLAT:
         np.testing.assert_array_equal(getattr(again, field), getattr(dataset, field), err_msg=field)
