@@ -53,6 +53,15 @@ def test_a_run_under_way_is_read_anew_each_time(tmp_path):
     assert "unfinished: 200 of 300 environment steps of the online phase" in run._repr_html_()
 
 
+def test_a_batch_round_is_in_the_table_and_says_how_far_it_is(tmp_path):
+    run = ovmse.Run(small_run(tmp_path / "run", {0: []}))
+    rows = [line("round", 0, 0, 0, 0.5) | {"updates": 10 * k} for k in range(3)]
+    write_json_lines(run.path / "metrics.jsonl", rows)
+    frame = run.frame()
+    assert frame["phase"].tolist() == ["round"] * 3 and frame["step"].tolist() == [0, 10, 20]
+    assert "unfinished: 20 gradient updates of the round" in run._repr_html_()
+
+
 def test_the_figure_shows_both_phases_and_is_a_picture_in_a_notebook(full):
     figure = full.plot()
     assert isinstance(figure, Figure) and [ax.get_ylabel() for ax in figure.axes[::2]] == [

@@ -53,7 +53,7 @@ class Run:
         Returns:
             ``phase``, ``step`` and ``seed``, then the fields of docs/metrics.md under their names. ``step`` is the same
             for all seeds at one evaluation, where ``env_steps`` differ a little: how far the slowest was, in gradient
-            updates (offline) or environment steps (online). NaN where nothing was measured.
+            updates, or environment steps (online). NaN where nothing was measured.
 
         Raises:
             UserError: where there is no evaluation yet, or a file is damaged.
@@ -66,7 +66,7 @@ class Run:
         self,
         field: str | None = None,
         ax: "Axes | None" = None,
-        phase: Literal["offline", "online"] | None = None,
+        phase: Literal["offline", "online", "round"] | None = None,
         **style: Any,
     ) -> "Figure | Axes":
         """Draw the run: the interquartile mean over its seeds, with a 95 % interval.
@@ -118,22 +118,23 @@ class Run:
 
         return write_report([self.path], None if out is None else Path(out), reference)
 
-    def team(self, seed: int | None = None, teams: TeamChoice = "last") -> "ActingTeam":
+    def team(self, seed: int | None = None, teams: TeamChoice = "deployed") -> "ActingTeam":
         """The team of one seed, ready to act in NumPy alone: `ovmse.load` of this run, which tells the arguments."""
         from ovmse.policy.load import load
 
         return load(self.path, seed, teams)
 
     def evaluate(
-        self, episodes: int = 512, seed: int = 1_000_000, teams: TeamChoice = "last", trust_code: bool = False
+        self, episodes: int = 512, seed: int = 1_000_000, teams: TeamChoice = "deployed", trust_code: bool = False
     ) -> "pd.DataFrame":
         """Play greedily with the run's teams, on fresh episodes, as `ovmse evaluate` does.
 
         Args:
             episodes: greedy episodes per team.
             seed: seed of these episodes.
-            teams: the teams at the run's end, or as they left the offline phase; or of each seed the offline one where
-                the guard found the last one below it (docs/guard.md).
+            teams: the teams to deploy: at the run's end, or of a batch round the one that it accepted or kept; the last
+                ones all the same, or as they left the offline phase; or of each seed the offline one where the guard
+                found the last one below it (docs/guard.md).
             trust_code: import and run the environment or method of somebody's own that the directory names.
 
         Returns:

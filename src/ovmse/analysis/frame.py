@@ -14,10 +14,10 @@ def metrics_frame(run: RunRecord) -> pd.DataFrame:
     """The metrics of a run, one row per evaluation and seed, in order of phase, `step` and seed.
 
     Columns: ``phase``; ``step``, which is the same for all seeds at one evaluation: how far the slowest of them was, in
-    gradient updates (offline) or environment steps (online); ``seed``; then the fields of docs/metrics.md. NaN, or NA
+    gradient updates, or environment steps (online); ``seed``; then the fields of docs/metrics.md. NaN, or NA
     in ``rolled_back``, where nothing was measured.
     """
-    traces = [pd.DataFrame({"phase": t.phase, "seed": t.seed, **t.columns}) for t in (*run.offline, *run.online)]
+    traces = [pd.DataFrame({"phase": t.phase, "seed": t.seed, **t.columns}) for t in run.all_traces]
     frame = pd.concat(traces, ignore_index=True)
     at = frame["phase"].map({phase: i for i, phase in enumerate(PROGRESS)})
     evaluation = frame.groupby(["phase", "seed"]).cumcount()

@@ -9,6 +9,9 @@ from ovmse.render.page import render
 from ovmse.report.words import reading
 from ovmse.runs.metrics_file import PROGRESS, RunRecord, load_run, setting
 
+BUDGETS = {"offline": "offline_updates", "online": "online_env_steps", "round": "updates"}
+"""The setting that says how long each phase is to be."""
+
 
 def summary_html(path: Path) -> str:
     """Method, environment, data, how far the run is, and its result in a paragraph; why not, where it can't be read."""
@@ -29,9 +32,9 @@ def progress(run: RunRecord) -> str:
     """Whether a run has ended, or else how far it is, by its last evaluation."""
     if run.summary:
         return "finished"
-    phase = "online" if run.online else "offline"
-    unit, total = ("environment steps", "online_env_steps") if run.online else ("gradient updates", "offline_updates")
+    phase = next(phase for phase in reversed(PROGRESS) if run.traces(phase))
+    unit = "environment steps" if phase == "online" else "gradient updates"
     done = max(float(trace.columns[PROGRESS[phase]][-1]) for trace in run.traces(phase))
-    of = setting(run.config, total)
+    of = setting(run.config, BUDGETS[phase])
     most = f" of {fmt.steps(of)}" if isinstance(of, int | float) else ""
-    return f"unfinished: {fmt.steps(done)}{most} {unit} of the {phase} phase"
+    return f"unfinished: {fmt.steps(done)}{most} {unit} of the {phase}{'' if phase == 'round' else ' phase'}"
