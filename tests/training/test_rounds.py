@@ -27,7 +27,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.learning import replay as replays
 from ovmse.learning.fqe import drawn_episodes, fit_settings
-from ovmse.learning.rounds import part_of
+from ovmse.learning.replay import picked
 from ovmse.runs import rounds_file
 from ovmse.runs.metrics_file import checked_rows
 from ovmse.stats.paired import bootstrapped_difference
@@ -133,7 +133,7 @@ def test_the_team_to_deploy_is_the_accepted_one_or_the_old(accepted, made, tmp_p
 def test_a_part_of_a_replay_holds_these_episodes_alone(tmp_path):
     rng = np.random.default_rng(0)
     data = as_jax(replay_of(write_dataset(tmp_path / "log", SPEC, [random_episode(rng, n) for n in (2, 6, 1, 4)])))
-    part = part_of(data, 1, 3)
+    part = picked(data, slice(1, 3))
     drawn = replays.draw(part.index, jax.random.key(0), 100)
     assert sorted(set(np.asarray(part.index.length)[np.asarray(drawn)].tolist())) == [1, 6]
     ours, theirs = (replays.read(x, jnp.int32(i), 6)[0] for x, i in ((part, 0), (data, 1)))

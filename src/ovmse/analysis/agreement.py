@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt
 
+from ovmse.core.padding import has_choice
 from ovmse.core.types import Flat
 from ovmse.data.schema import starts, step_rows
 from ovmse.stats.estimates import bootstrap_interval
@@ -45,7 +46,7 @@ class Matching(NamedTuple):
 def agreement(log: Flat, policy: UInt[np.ndarray, "R N"]) -> LogAgreement:
     """Compare a policy's joint actions at the rows of a log with the logged ones. Rows beyond the log's are ignored."""
     steps, step_start = step_rows(log["length"]), starts(log["length"])
-    choice: Bool[np.ndarray, "M N"] = log["avail"][steps].sum(axis=-1) > 1
+    choice: Bool[np.ndarray, "M N"] = has_choice(log["avail"][steps])
     same: Bool[np.ndarray, "M N"] = np.asarray(policy[steps] == log["action"]) | ~choice
     joint, together = np.any(choice, axis=-1), np.all(same, axis=-1)
     chosen = np.add.reduceat(joint.astype(np.int64), step_start)

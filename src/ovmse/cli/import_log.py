@@ -54,9 +54,8 @@ def import_log(
         behaviour: who played, in words.
         quality: the level of play, such as medium.
     """
-    from ovmse import envs
     from ovmse.data.importing import import_dataset
-    from ovmse.envs.settings import parse_settings
+    from ovmse.envs.settings import make_by_options
 
     console = Terminal()
     if mapping is not None:
@@ -74,7 +73,7 @@ def import_log(
         source,
         out,
         format=format,
-        spec=None if env is None else envs.make(env, **parse_settings(env_settings)).spec,
+        spec=None if env is None else make_by_options(env, env_settings).spec,
         name=name,
         n_actions=n_actions,
         options=options,

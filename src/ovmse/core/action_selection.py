@@ -15,11 +15,6 @@ def greedy(q: Float[Array, "*b N A"], avail: Bool[Array, "*b N A"]) -> Int[Array
     return jnp.argmax(jnp.where(avail, q, -jnp.inf), axis=-1)
 
 
-def has_choice(avail: Bool[Array, "*b N A"]) -> Bool[Array, "*b N"]:
-    """Whether each agent has two legal actions or more, as one that is dead or gone has not."""
-    return avail.sum(axis=-1) > 1
-
-
 def random_legal(key: PRNGKeyArray, avail: Bool[Array, "N A"]) -> Int[Array, " N"]:
     """A uniformly random legal action for each agent."""
     return jnp.argmax(jnp.where(avail, jax.random.uniform(key, avail.shape), -1.0), axis=-1)

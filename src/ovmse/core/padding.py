@@ -34,6 +34,12 @@ def out_of_play(obs: np.ndarray, avail: np.ndarray, absent: np.ndarray) -> tuple
     return np.where(absent[..., None], 0, obs), np.where(absent[..., None], no_op, avail)
 
 
+def has_choice(avail: Any) -> Any:
+    """Whether each agent has two legal actions or more, bool [..., N], as one that is dead or gone has not; by masks
+    [..., N, A] of NumPy or JAX."""
+    return avail.sum(axis=-1) > 1
+
+
 def present(obs: Any, avail: Any) -> Any:
     """Whether each agent is in play, bool [..., N], by arrays of NumPy or JAX: it sees anything, or has a choice."""
-    return (obs != 0).any(axis=-1) | (avail.sum(axis=-1) > 1)
+    return (obs != 0).any(axis=-1) | has_choice(avail)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from ovmse.core.padding import has_choice
 from ovmse.data.schema import starts
 from ovmse.data.stream import Block
 
@@ -92,7 +93,7 @@ def take(block: Block, picked: np.ndarray) -> CloneSample:
     step = np.flatnonzero(wanted)
     row = step + index[step]
     last = np.where(np.isin(step, starts(length))[:, None], -1, action[np.maximum(step - 1, 0)])
-    free = flat["avail"][row].sum(axis=-1) > 1
+    free = has_choice(flat["avail"][row])
     at, agent = np.nonzero(free)
     one_hot = last[at, agent][:, None] == np.arange(n_actions)
     who = agent[:, None] == np.arange(n_agents)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovmse.core.padding import has_choice
 from ovmse.data.schema import step_rows
 from ovmse.data.stream import Block
 
@@ -112,7 +113,7 @@ def nothing_seen(n_agents: int) -> Seen:
 def see(seen: Seen, block: Block, found: Hashes) -> Seen:
     """What has been seen after one more block."""
     state, action = found.state[found.rows], block.flat["action"].astype(np.uint64)
-    free = block.flat["avail"][found.rows].sum(axis=-1) > 1
+    free = has_choice(block.flat["avail"][found.rows])
     own = pair(found.obs[found.rows], action)
     return Seen(
         seen.joint.with_more(pair(state, found.action)),

@@ -113,9 +113,7 @@ def joint_actions(team: Team, data: Replay, steps: int) -> Joint:
 def only(data: Replay, policy: Joint, drawn: Int[Array, " E"], n_actions: int) -> Replay:
     """The drawn episodes of a log, with the policy's joint action as the one legal one."""
     legal: Bool[Array, "R N A"] = policy[..., None] == jnp.arange(n_actions, dtype=policy.dtype)
-    start, length, won = (x[drawn] for x in (data.index.start, data.index.length, data.index.won))
-    index = data.index._replace(start=start, length=length, won=won)
-    return data._replace(rows=data.rows._replace(avail=legal), index=index)
+    return replays.picked(data._replace(rows=data.rows._replace(avail=legal)), drawn)
 
 
 def seeing(data: Replay) -> Replay:

@@ -188,6 +188,13 @@ def rows_of(replay: Replay, slot: Int[Array, "*any"], row: Int[Array, "*any"]) -
     return jax.tree.map(lambda ring: ring.at[at].get(mode="promise_in_bounds"), (replay.rows, replay.offline_value))
 
 
+def picked(data: Replay, episodes: slice | Int[Array, " K"]) -> Replay:
+    """Some episodes of a replay that is full, by their slots and as often as named, over the same rows."""
+    start, length, won = (x[episodes] for x in (data.index.start, data.index.length, data.index.won))
+    index = data.index._replace(start=start, length=length, won=won, written=jnp.int32(len(start)))
+    return data._replace(index=index)
+
+
 def beside(data: Replay, ring: Array, compute: Callable[[Episode], Array], steps: int) -> Array:
     """What a function gives for every step (or row) of every episode of a full replay, written beside its rows.
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from ovmse.config import Config
 from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec
-from ovmse.learning import finiteness
+from ovmse.learning import finiteness, replay as replays
 from ovmse.learning.batches import Data
 from ovmse.learning.learner import Objective
 from ovmse.learning.phases import Phase, SeedState, add, handover, mixed_in, online_objective, remember_data
@@ -29,19 +29,12 @@ class Logs(NamedTuple):
     new: Replay
 
 
-def part_of(data: Replay, first: int, end: int) -> Replay:
-    """The episodes from `first` to before `end` of a replay that is full, over the same rows."""
-    start, length, won = (x[first:end] for x in (data.index.start, data.index.length, data.index.won))
-    index = data.index._replace(start=start, length=length, won=won, written=jnp.int32(end - first))
-    return data._replace(index=index)
-
-
 def logs_of(state: SeedState, data: Replay, earlier: int) -> Logs:
     """The logs of a round, with what is remembered beside them; the first so many episodes were learned from before."""
     if state.data_offline_value is not None:
         data = data._replace(offline_value=state.data_offline_value)
-    before = part_of(data, 0, earlier) if earlier else None
-    return Logs(before, part_of(data, earlier, len(data.index.start)))
+    before = replays.picked(data, slice(earlier)) if earlier else None
+    return Logs(before, replays.picked(data, slice(earlier, None)))
 
 
 def handover_to_logs(

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ovmse.core.action_selection import greedy, has_choice
+from ovmse.core.action_selection import greedy
+from ovmse.core.padding import has_choice
 from ovmse.core.schedules import linear
 from ovmse.methods.finetune import FINETUNE
 from ovmse.methods.losses import check_above_zero

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ovmse.core.action_selection import greedy, has_choice
+from ovmse.core.action_selection import greedy
 from ovmse.core.mixers import mix, weights_at
 from ovmse.core.networks import Heads, Team, chosen, unroll
-from ovmse.core.padding import present
+from ovmse.core.padding import has_choice, present
 from ovmse.core.types import Episode
 from ovmse.learning import replay as replays
 from ovmse.learning.replay import Replay
