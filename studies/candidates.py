@@ -80,17 +80,20 @@ class Counterfactual:
         return one_explores(inputs, which // q_tot.shape[1], turn, jnp.full_like(best, which % q_tot.shape[1]))
 
 
+def brought(team: Team, episode: Episode) -> PerStep:
+    """G: what the episode brought from the step on, whatever the offline team thinks of it."""
+    return values.returns_to_go(episode.reward, episode.terminal, episode.valid, GAMMA)
+
+
 def offline_or_brought(team: Team, episode: Episode) -> PerStep:
     """max(Q_off,tot, G): the better of the offline value and of what the episode brought from the step on."""
-    brought = values.returns_to_go(episode.reward, episode.terminal, episode.valid, GAMMA)
-    return jnp.maximum(values.taken_q_tot(team, episode), brought)
+    return jnp.maximum(values.taken_q_tot(team, episode), brought(team, episode))
 
 
 def trusted(team: Team, episode: Episode) -> PerStep:
     """Q_off,tot where the episode brought as much; else what it brought, but no less than half of Q_off,tot."""
     q_tot = values.taken_q_tot(team, episode)
-    brought = values.returns_to_go(episode.reward, episode.terminal, episode.valid, GAMMA)
-    return jnp.minimum(q_tot, jnp.maximum(brought, 0.5 * q_tot))
+    return jnp.minimum(q_tot, jnp.maximum(brought(team, episode), 0.5 * q_tot))
 
 
 def covered(team: Team, episode: Episode) -> PerStep:
@@ -107,6 +110,7 @@ def covered(team: Team, episode: Episode) -> PerStep:
 CAREFUL = replace(OVMSE, explore=Careful(linear(1.0, 0.1), 0.5))
 HESITANT = replace(OVMSE, explore=Hesitant(linear(0.3, 0.05)))
 COUNTERFACTUAL = replace(OVMSE, explore=Counterfactual(linear(0.5, 0.05)))
+RETURNS = replace(OVMSE, memory=brought)
 BROUGHT = replace(OVMSE, memory=offline_or_brought)
 COVERED = replace(OVMSE, memory=covered)
 TRUSTED = replace(OVMSE, memory=trusted)
