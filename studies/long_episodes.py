@@ -21,7 +21,8 @@ import ovmse
 from ovmse import envs
 from ovmse.config import Config, LearnerConfig
 from ovmse.core.types import Episode
-from ovmse.data.dataset import Dataset, pack
+from ovmse.data.dataset import Dataset
+from ovmse.data.flat import pack
 from ovmse.methods import METHODS
 from ovmse.system.files import append_json_lines
 from ovmse.training.train import train

@@ -19,8 +19,8 @@ from ovmse.collection.rebuild import make
 from ovmse.collection.settings import QUALITIES, Collecting
 from ovmse.config import LearnerConfig
 from ovmse.core.errors import UserError
-from ovmse.data import dataset
-from ovmse.data.dataset import Dataset, shipped
+from ovmse.data.dataset import Dataset
+from ovmse.data.folder import root, shipped
 from ovmse.data.zarr_files import read_metadata
 from ovmse.system import provenance
 
@@ -171,9 +171,9 @@ def test_the_table_fits_100_columns_and_cuts_nothing(monkeypatch, tmp_path, coll
 
 def test_without_the_variable_the_folder_is_here(monkeypatch, tmp_path):
     monkeypatch.delenv("OVMSE_DATASETS", raising=False)
-    assert dataset.root() == Path("datasets")
+    assert root() == Path("datasets")
     monkeypatch.setenv("OVMSE_DATASETS", str(tmp_path))
-    assert dataset.root() == tmp_path
+    assert root() == tmp_path
 
 
 # --- recipes

@@ -19,7 +19,8 @@ from support.places import ROOT
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Episode, action_dtype
 from ovmse.data import dataset as dataset_module, zarr_files
-from ovmse.data.dataset import Dataset, Metadata, pack
+from ovmse.data.dataset import Dataset, Metadata
+from ovmse.data.flat import pack
 from ovmse.data.schema import KINDS, NAMED, Names, starts, step_rows
 from ovmse.data.validation import examine
 from ovmse.inspection.inspect import diagnose

@@ -13,7 +13,8 @@ from ovmse.core import values
 from ovmse.core.kinds import network_of_agents
 from ovmse.core.networks import Parts, Team, make_team
 from ovmse.core.types import EnvSpec, Episode
-from ovmse.data.dataset import Dataset, pack
+from ovmse.data.dataset import Dataset
+from ovmse.data.flat import pack
 from ovmse.learning.replay import Replay, from_flat
 from ovmse.methods.signatures import LossInputs
 

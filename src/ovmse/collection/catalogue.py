@@ -14,7 +14,8 @@ from rich.table import Table
 from ovmse.collection import recipes
 from ovmse.collection.public import DOWNLOADS
 from ovmse.core.errors import UserError
-from ovmse.data.dataset import Dataset, find, root, shipped
+from ovmse.data.dataset import Dataset
+from ovmse.data.folder import find, root, shipped
 from ovmse.data.schema import KINDS, Metadata
 from ovmse.data.zarr_files import read_metadata
 from ovmse.render import format as fmt

@@ -17,7 +17,8 @@ from ovmse.config import Config, with_kinds
 from ovmse.core.errors import UserError, number_of
 from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec, Flat
-from ovmse.data.dataset import Dataset, joined, pack
+from ovmse.data.dataset import Dataset
+from ovmse.data.flat import joined, pack
 from ovmse.envs.protocol import AnyEnvironment
 from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner, replay as replays

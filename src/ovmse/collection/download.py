@@ -21,7 +21,7 @@ from rich.markup import escape
 from ovmse.collection.public import DOWNLOADS, Download
 from ovmse.collection.unpack import Limits, unpack
 from ovmse.core.errors import UserError, check_known, typed_command
-from ovmse.data.dataset import root
+from ovmse.data.folder import root
 from ovmse.system.files import check_free
 from ovmse.system.progress import ProgressBar, Terminal
 

@@ -11,7 +11,8 @@ from ovmse.collection.catalogue import datasets_in
 from ovmse.collection.collect import collect
 from ovmse.collection.mix import mix, parse_range
 from ovmse.core.errors import UserError, number_of, unknown
-from ovmse.data.dataset import Dataset, find, root, shipped
+from ovmse.data.dataset import Dataset
+from ovmse.data.folder import find, root, shipped
 from ovmse.data.schema import Metadata
 from ovmse.data.zarr_files import read_metadata
 from ovmse.system.files import as_type, check_free
@@ -56,7 +57,7 @@ def make(
     """Make a dataset: one of the named recipes, or an existing dataset (a directory) again, by its own recipe.
 
     out: the directory to write; by default NAME, or NAME-again for one that exists, in the folder of datasets (see
-    `ovmse.data.dataset.root`). What exists already, there or shipped with the package, is compared with.
+    `ovmse.data.folder.root`). What exists already, there or shipped with the package, is compared with.
     trust_code: import and run the environment of somebody's own that an existing dataset's recipe names.
     Raises `UserError` for names that are unknown, recipes that are missing or can't be followed, and where `out` is
     in use.

@@ -11,14 +11,14 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from ovmse.core.errors import UserError, check_known, typed_command, unknown
+from ovmse.core.errors import UserError, check_known
 from ovmse.core.types import EnvSpec, Episode, Flat
+from ovmse.data.folder import find
 from ovmse.data.schema import (
     KINDS,
     ROWS,
@@ -169,7 +169,7 @@ class Dataset:
     ) -> "Dataset":
         """Write a dataset to a directory that does not exist or is empty, and return it.
 
-        The arrays have the axes of `Flat` (`pack` makes them from padded episodes). `float_dtype`, float32 or
+        The arrays have the axes of `Flat` (`flat.pack` makes them from padded episodes). `float_dtype`, float32 or
         float16, is for obs and state on disk. `created` is a date, today (UTC) if not given; for `source`,
         `assumptions`, `recipe` and `names` see `Metadata`. The directory appears only when it is whole. Raises
         `UserError` where it is in use, or the arrays disagree with `spec`, with each other, or hold unusable values.
@@ -203,70 +203,6 @@ class Dataset:
         flat["obs"] = flat["obs"].astype(np.float32, copy=False)
         flat["state"] = flat["state"].astype(np.float32, copy=False)
         return cls(path, metadata, **_read_only(flat))
-
-
-def pack(episodes: Episode, won: np.ndarray) -> Flat:
-    """The flat arrays of padded episodes: every field has a leading axis E, `won` is (E,) bool.
-
-    Padding (where `valid` is false) is left out. Raises `UserError` where valid steps have a gap.
-    """
-    valid = np.asarray(episodes.valid, bool)
-    length, gap = leading(valid)
-    if gap.any():
-        raise UserError(f"episode {int(gap.argmax())}: expected its valid steps first and padding after, got a gap.")
-    rows = np.arange(valid.shape[1] + 1) <= length[:, None]
-    kept = dict.fromkeys(ROWS, rows) | dict.fromkeys(STEPS, valid)
-    arrays = {field: np.asarray(getattr(episodes, field))[mask] for field, mask in kept.items()}
-    return cast("Flat", arrays | {"length": length.astype(np.int32), "won": np.asarray(won, bool)})
-
-
-def leading(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many entries of each row of (E, T) are true, and whether others stand before them, both of shape (E,)."""
-    length = valid.sum(axis=1)
-    return length, (valid != (np.arange(valid.shape[1]) < length[:, None])).any(axis=1)
-
-
-def joined(parts: Sequence[Flat]) -> Flat:
-    """The arrays of several sets of episodes end to end. Raises `UserError` where their sizes differ."""
-    if len(parts) == 1:
-        return parts[0]
-    try:
-        return cast("Flat", {name: np.concatenate([cast("dict", part)[name] for part in parts]) for name in KINDS})
-    except ValueError as error:
-        raise UserError(f"episodes of different sizes: {error}.") from error
-
-
-def shipped() -> tuple[str, ...]:
-    """The names of the datasets that come with the package."""
-    return tuple(sorted(p.name for p in _shipped_root().glob("*") if p.is_dir() and not p.name.startswith(".")))
-
-
-def _shipped_root() -> Path:
-    return Path(str(resources.files("ovmse.data"))) / "shipped"
-
-
-def root() -> Path:
-    """The folder of datasets: the environment variable OVMSE_DATASETS, or ``datasets`` in the current directory."""
-    return Path(os.environ.get("OVMSE_DATASETS") or "datasets").expanduser()
-
-
-def find(path_or_name: str | os.PathLike[str]) -> Path:
-    """The directory of a dataset: a path, the name of one in the folder of datasets, or of a shipped one."""
-    path = Path(path_or_name)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UserError(
-            f"{path}: expected a dataset's directory, got a file. A log becomes one by {typed_command('import', path)}"
-        )
-    if (here := root() / path).is_dir() and path.name:
-        return here
-    if (names := shipped()) and (name := str(path_or_name)) in names:
-        return _shipped_root() / name
-    hint = "Or give the path of a dataset's directory; `ovmse collect` writes one."
-    if not names:
-        raise UserError(f"{path}: no such dataset. {hint}")
-    raise unknown("dataset", str(path_or_name), names, hint)
 
 
 def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:

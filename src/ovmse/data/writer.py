@@ -9,7 +9,8 @@ import numpy as np
 
 from ovmse.core.errors import UserError, number_of
 from ovmse.core.types import EnvSpec, Flat
-from ovmse.data.dataset import describe, joined, plain_settings, today
+from ovmse.data.dataset import describe, plain_settings, today
+from ovmse.data.flat import joined
 from ovmse.data.formats.episodes import check_actions, one
 from ovmse.data.journal import Journal
 from ovmse.data.raw_episode import AssumptionLog, ImportRules, RawEpisode, complete_episode

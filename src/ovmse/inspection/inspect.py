@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from ovmse.core.errors import UserError, check_seed
-from ovmse.data.dataset import Dataset, find
+from ovmse.data.dataset import Dataset
 from ovmse.data.findings import merge
+from ovmse.data.folder import find
 from ovmse.data.profile import profile
 from ovmse.data.schema import Names
 from ovmse.data.stream import scan_dataset

@@ -8,7 +8,7 @@ from ovmse import envs
 from ovmse.config import NO_ENV, Config
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec
-from ovmse.data.dataset import find
+from ovmse.data.folder import find
 from ovmse.data.zarr_files import read_metadata
 from ovmse.runs import trusted_code
 

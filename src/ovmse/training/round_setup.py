@@ -9,7 +9,8 @@ from ovmse.config import Config, RoundConfig
 from ovmse.core.errors import UserError, number_of
 from ovmse.core.schedules import is_zero
 from ovmse.core.types import EnvSpec
-from ovmse.data.dataset import Dataset, joined
+from ovmse.data.dataset import Dataset
+from ovmse.data.flat import joined
 from ovmse.data.same_plant import as_play_of
 from ovmse.data.split import Split, hold_out
 from ovmse.data.zarr_files import digest

@@ -13,7 +13,7 @@ from ovmse.config import RoundConfig
 from ovmse.core.errors import UserError, number_of
 from ovmse.core.literals import ROUNDS
 from ovmse.core.networks import Team
-from ovmse.data.dataset import joined
+from ovmse.data.flat import joined
 from ovmse.learning import learner
 from ovmse.learning.fqe import fit_settings, joint_actions
 from ovmse.learning.parallel import SeedBatches, over_seeds, split

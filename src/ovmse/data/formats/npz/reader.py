@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ovmse.core.errors import UserError
-from ovmse.data.dataset import leading
+from ovmse.data.flat import leading
 from ovmse.data.formats.episodes import flags
 from ovmse.data.formats.npz.members import Reader, decoding, files, load
 from ovmse.data.formats.npz.opening import NpzLog, open_log
