@@ -18,7 +18,7 @@ from support.places import ROOT
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Episode, action_dtype
-from ovmse.data import dataset as dataset_module, zarr_files
+from ovmse.data import folder, zarr_files
 from ovmse.data.dataset import Dataset, Metadata
 from ovmse.data.flat import pack
 from ovmse.data.schema import KINDS, NAMED, Names, starts, step_rows
@@ -253,11 +253,11 @@ def test_metadata_is_kept(tmp_path):
 
 
 def test_a_shipped_dataset_opens_by_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_module, "_shipped_root", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(folder, "_shipped_root", lambda: tmp_path / "shipped")
     monkeypatch.chdir(tmp_path)
     assert "no such dataset" in message(Dataset.open, "smax-3m-medium")
     write(tmp_path / "shipped" / "smax-3m-medium", quality="shipped")
-    assert dataset_module.shipped() == ("smax-3m-medium",)
+    assert folder.shipped() == ("smax-3m-medium",)
     assert Dataset.open("smax-3m-medium").metadata.quality == "shipped"
     assert "Did you mean 'smax-3m-medium'?" in message(Dataset.open, "smax-3m-medum")
     write(tmp_path / "smax-3m-medium", quality="local")  # a path that exists wins
