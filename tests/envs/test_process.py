@@ -198,17 +198,19 @@ FLOATS = st.floats(-1e6, 1e6, width=32)
     arrays(np.float32, 5, elements=FLOATS),
     arrays(np.bool_, (3, 2)),
     st.none() | st.tuples(FLOATS, st.booleans(), st.booleans(), st.booleans()),
+    st.dictionaries(st.text(min_size=1), st.floats(allow_nan=False)),
 )
 @settings(max_examples=30, deadline=None)
-def test_what_is_packed_is_unpacked(obs, state, avail, result):
+def test_what_is_packed_is_unpacked(obs, state, avail, result, measures):
     spec = EnvSpec("x:y", "1", {}, 3, 2, 4, 5, 9, True)
     given_result = None if result is None else StepResult(np.float32(result[0]), *result[1:])
-    content = wire.packed(Observation(obs, state, avail), given_result)
-    seen, found = wire.unpacked(spec, content)
+    measures = {} if result is None else measures
+    content = wire.packed(Observation(obs, state, avail), given_result, measures)
+    seen, found, told = wire.unpacked(spec, content)
     for a, b in zip(seen, (obs, state, avail), strict=True):
         np.testing.assert_array_equal(a, b)
         assert a.dtype == b.dtype and a.flags.writeable
-    assert found == given_result
+    assert found == given_result and told == measures
     with pytest.raises(ValueError):
         wire.unpacked(spec, content[:-1])
 

@@ -134,7 +134,7 @@ def play(kind: str, failures: int, restarts: int, episodes: int = 6) -> tuple[Ro
         )
         for n in range(0, 3 * episodes, 3)
     ]
-    episodes_, won = zip(*parts, strict=True)
+    episodes_, won, _ = zip(*parts, strict=True)
     return Rollout(type(episodes_[0])(*map(np.concatenate, zip(*episodes_, strict=True))), np.concatenate(won)), told
 
 

@@ -14,7 +14,8 @@ def metrics_frame(run: RunRecord) -> pd.DataFrame:
     """The metrics of a run, one row per evaluation and seed, in order of phase, `step` and seed.
 
     Columns: ``phase``; ``step``, which is the same for all seeds at one evaluation: how far the slowest of them was, in
-    gradient updates, or environment steps (online); ``seed``; then the fields of docs/metrics.md. NaN, or NA
+    gradient updates, or environment steps (online); ``seed``; then the fields of docs/metrics.md, the environment's own
+    measures last. NaN, or NA
     in ``rolled_back``, where nothing was measured.
     """
     traces = [pd.DataFrame({"phase": t.phase, "seed": t.seed, **t.columns}) for t in run.all_traces]
@@ -28,4 +29,4 @@ def metrics_frame(run: RunRecord) -> pd.DataFrame:
     for name in COUNTS:
         if ((frame[name] % 1 == 0) & (frame[name] < WHOLE)).all():
             frame[name] = frame[name].astype("int64")
-    return frame[["phase", "step", "seed", *COLUMNS]]
+    return frame[["phase", "step", "seed", *COLUMNS, *run.measures]]

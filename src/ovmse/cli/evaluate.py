@@ -1,5 +1,7 @@
 """`ovmse evaluate`."""
 
+from pathlib import Path
+
 from rich.table import Table
 
 from ovmse.cli.options import Run
@@ -13,6 +15,7 @@ def evaluate(
     episodes: int = 512,
     seed: int = 1_000_000,
     teams: TeamChoice = "deployed",
+    episodes_out: Path | None = None,
     trust_code: bool = False,
 ) -> None:
     """Play greedily with a run's teams, on episodes that training never evaluated on.
@@ -24,18 +27,26 @@ def evaluate(
         teams: the teams to deploy: at the run's end, or of a batch round the one that it accepted or kept; the last
             ones in any case; as they left the offline phase; or of each seed the offline one where the guard found the
             last one below it (docs/guard.md).
+        episodes_out: the CSV with a line for every episode, its return, length, win and what the environment measures;
+            by default evaluation.csv in the run's directory.
         trust_code: import and run the environment or method of somebody's own that the directory names.
     """
+    from ovmse.runs.metrics_file import MEASURE, in_words
     from ovmse.runs.saved_config import read_config  # here, since --help does without JAX
     from ovmse.training.display import Display
-    from ovmse.training.evaluate_run import evaluate_run
+    from ovmse.training.evaluate_run import EPISODES, evaluate_run
 
     console = Terminal()
-    rows = evaluate_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console))
+    rows = evaluate_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console), episodes_out)
+    measures = [name for name in rows[0] if name.startswith(MEASURE)]
     title = f"{run}: {number_of(episodes, 'greedy episode')} per team"
-    table = Table("seed", "team", "win rate", "return", "length", title=title)
+    table = Table("seed", "team", "win rate", "return", "length", *map(in_words, measures), title=title)
     for row in rows:
         won = "–" if row["win_rate"] is None else f"{100 * row['win_rate']:.1f} %"
-        table.add_row(str(row["seed"]), row["team"], won, f"{row['return']:.2f}", f"{row['episode_length']:.1f}")
+        told = ["–" if row[name] is None else f"{row[name]:.2f}" for name in measures]
+        scores = f"{row['return']:.2f}", f"{row['episode_length']:.1f}"
+        table.add_row(str(row["seed"]), row["team"], won, *scores, *told)
     console.print(table)
-    say(console, f"Written: {run / 'evaluation.json'}\nNext: {typed_command('report', run)}")
+    episodes_out = episodes_out or run / EPISODES
+    say(console, f"Written: {run / 'evaluation.json'}, {episodes_out} (every episode)")
+    say(console, f"Next: {typed_command('report', run)}")

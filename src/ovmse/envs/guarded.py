@@ -13,6 +13,7 @@ import numpy as np
 
 from ovmse.core.errors import UserError
 from ovmse.core.types import Observation, StepResult
+from ovmse.envs.measures import measures_of
 from ovmse.envs.protocol import HostEnvironment, check_legal, check_observation, check_result, unpacked
 from ovmse.system.plugins import same_directory
 
@@ -49,6 +50,14 @@ class GuardedEnv:
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         self._t += 1
         return self._checked(f"step {self._t}", lambda: self._env.step_host(action), results=1)
+
+    @property
+    def episode_measures(self) -> dict[str, float]:
+        """The measures of the episode that is over. Raises `EnvFault` for what are none."""
+        try:
+            return measures_of(self._env)
+        except UserError as error:
+            raise EnvFault(str(error).removesuffix(".")) from error
 
     def _checked(self, call: str, function: Callable[[], Any], results: int = 0) -> Any:
         """What a call returns in time: an observation, and so many results of a step."""

@@ -19,7 +19,7 @@ INSTALL = "pip install 'ovmse[gymnasium]' brings lbforaging and rware."
 LIMITS = ("max_episode_steps", "max_steps", "time_limit")
 """What environments call a limit of their own. They end by it as by the task, so it is put off by a step: we cut."""
 
-OWN = ("reward", "reward_scale", "episode_limit", "win_key", "fresh")
+OWN = ("reward", "reward_scale", "episode_limit", "win_key", "measures", "fresh")
 """The adapter's own settings, see `from_id`."""
 
 MASKS = ("action_mask", "action_masks", "avail_actions")
@@ -110,6 +110,7 @@ def from_id(
     reward_scale: float = 1.0,
     episode_limit: int | None = None,
     win_key: str | None = None,
+    measures: str | Sequence[str] | None = None,
     fresh: bool = True,
     **settings: Any,
 ) -> ParallelTeam:
@@ -152,6 +153,7 @@ def from_id(
         reward=reward,
         episode_limit=limit,
         win_key=win_key,
+        measures=measures,
     )
 
 

@@ -5,7 +5,7 @@ import importlib
 import inspect
 import io
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ovmse.core import padding
 from ovmse.core.errors import UserError, check_known, check_positive, unknown
 from ovmse.core.kinds import kinds_of
 from ovmse.core.types import EnvSpec, Observation, StepResult
+from ovmse.envs import measures as own_measures
 from ovmse.envs.protocol import is_json, require_json, unpacked
 from ovmse.system.plugins import import_own, version_of
 
@@ -37,7 +38,8 @@ class ParallelTeam:
     so nobody gains by leaving). Truncated: all agents are done and one of them was cut off, or
     `episode_limit` steps are over; terminal: all are done otherwise. Won: an agent's info says so under
     `win_key` at the last step; without `win_key`, ``won`` or ``battle_won`` is used where the first steps of
-    a trial episode show it.
+    a trial episode show it. Measures: what the last step's infos have under ``episode_measures``, and under the keys
+    `measures`; the mean over the agents whose infos have it.
 
     Raises `UserError` for action spaces that are not discrete, and for illegal actions.
     """
@@ -53,6 +55,7 @@ class ParallelTeam:
         episode_limit: int,
         reward: str = "mean",
         win_key: str | None = None,
+        measures: str | Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         check_positive("episode_limit", float(episode_limit))
@@ -79,6 +82,7 @@ class ParallelTeam:
             kinds=kinds_of((size, int(space.n)) for size, space in zip(sizes, self._actions, strict=True)),
         )
         self._win_keys = WIN_KEYS if win_key is None else (win_key,)
+        self._measures = own_measures.names_of(measures)
         self._has_state = True
         self._probe()
 
@@ -118,6 +122,7 @@ class ParallelTeam:
         late = self._t >= self.spec.episode_limit
         cut = bool(np.any(self._truncated & ~self._terminated)) if over else late
         ended = over or cut
+        self.episode_measures = own_measures.told(infos.values(), self._measures) if ended else {}
         told = any(bool(infos.get(a, {}).get(key, False)) for a in self._agents for key in self._win_keys)
         result = _result(
             reward=np.float32(sum(float(r) for r in rewards.values()) * self._share),
@@ -183,7 +188,13 @@ class ParallelTeam:
 
 
 def from_module(
-    module: str, *, reward: str = "mean", episode_limit: int | None = None, win_key: str | None = None, **settings: Any
+    module: str,
+    *,
+    reward: str = "mean",
+    episode_limit: int | None = None,
+    win_key: str | None = None,
+    measures: str | Sequence[str] | None = None,
+    **settings: Any,
 ) -> ParallelTeam:
     """``module.parallel_env(**settings)`` as a team, such as ``mpe2.simple_spread_v3``.
 
@@ -198,7 +209,7 @@ def from_module(
     require_json(name, settings)
     for key in settings:
         if known is not None and key not in known:
-            raise unknown(f"setting of {name}", key, [*known, *own])
+            raise unknown(f"setting of {name}", key, [*known, *own, "measures"])
     resolved = {**{k: v for k, v in (known or {}).items() if is_json(v)}, **settings}
     limit = resolved.get("max_cycles") if episode_limit is None else episode_limit
     if limit is None:
@@ -208,7 +219,7 @@ def from_module(
     except (TypeError, AssertionError) as error:
         raise UserError(f"{name} could not be made with the settings {settings}: {error}") from error
     own["episode_limit"] = limit
-    return ParallelTeam(env, name=name, version=version_of(module), settings=resolved, **own)
+    return ParallelTeam(env, name=name, version=version_of(module), settings=resolved, measures=measures, **own)
 
 
 def _import(name: str, module: str) -> Any:

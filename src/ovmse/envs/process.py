@@ -74,11 +74,13 @@ class ProcessEnv:
 
     def reset_host(self, seed: int) -> Observation:
         """Start an episode; equal seeds start equal episodes where ``repeatable``."""
+        self.episode_measures: dict[str, float] = {}
         return self._read(self._asked(wire.RESET, int(seed).to_bytes(8, "little")))[0]
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Act jointly with `action` (int, shape (N,))."""
-        observation, result = self._read(self._asked(wire.STEP, np.asarray(action, "<i4").tobytes()))
+        asked = np.asarray(action, "<i4").tobytes()
+        observation, result, self.episode_measures = self._read(self._asked(wire.STEP, asked))
         if result is None:
             raise ProcessFault("its step had no result")
         return observation, result
@@ -120,7 +122,7 @@ class ProcessEnv:
             raise UserError(told["message"])
         raise ProcessFault(told["message"])
 
-    def _read(self, content: bytes) -> tuple[Observation, StepResult | None]:
+    def _read(self, content: bytes) -> tuple[Observation, StepResult | None, dict[str, float]]:
         try:
             return wire.unpacked(self.spec, content)
         except ValueError as error:

@@ -35,7 +35,11 @@ class Environment(Protocol):
 
 @runtime_checkable
 class HostEnvironment(Protocol):
-    """An environment that runs in Python, one episode at a time; arrays are NumPy's."""
+    """An environment that runs in Python, one episode at a time; arrays are NumPy's.
+
+    It may tell measures of its own, such as a waiting time: an attribute ``episode_measures``, a mapping of names to
+    numbers, is read after an episode's last step (`ovmse.envs.measures`).
+    """
 
     spec: EnvSpec
 

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ovmse.core.errors import UserError, check_known, check_positive
 from ovmse.core.padding import NO_OP, padded
 from ovmse.core.types import EnvSpec, Observation, StepResult
-from ovmse.envs import trial
+from ovmse.envs import measures as own_measures, trial
 from ovmse.envs.contained import Generators, quiet
 from ovmse.envs.interface import Look, actions_of, by_name, count_of, look, parts, sizes, takes
 from ovmse.envs.naming import check_settings, load
@@ -26,6 +26,7 @@ OWN = {
     "reward_scale": 1.0,
     "episode_limit": None,
     "win_key": None,
+    "measures": None,
     "at_limit": "truncated",
     "fresh": None,
 }
@@ -62,6 +63,7 @@ class MultiAgentTeam:
         reward_scale: float = 1.0,
         episode_limit: int | None = None,
         win_key: str | None = None,
+        measures: str | Sequence[str] | None = None,
         at_limit: str = "truncated",
         fresh: bool | None = None,
         habits: Habits | None = None,
@@ -78,6 +80,7 @@ class MultiAgentTeam:
             reward_scale: What the team's reward is multiplied with.
             episode_limit: The most steps, where they shall be fewer than the environment's own, or it has no limit.
             win_key: The key of ``info`` that tells of a win.
+            measures: The keys of the last ``info`` that are measures, beside those under its ``episode_measures``.
             at_limit: What an end at the limit is that the environment does not explain.
             fresh: Whether it is made anew for every episode; None: where a trial episode shows that it has to be.
             habits: What it is like; without, a trial episode is played to see that.
@@ -94,6 +97,7 @@ class MultiAgentTeam:
         check_positive("reward_scale", reward_scale)
         self._combine, self._scale = np.sum if reward == "sum" else np.mean, reward_scale
         self._win_keys = WIN_KEYS if win_key is None else (win_key,)
+        self._measures = own_measures.names_of(measures)
         self._cut_at_limit = at_limit == "truncated"
         self._t, self._has_win, self._talks = 0, win_key is not None, habits is not None and habits.talks
         self._renew(0)
@@ -136,6 +140,7 @@ class MultiAgentTeam:
         cut |= (count_of(self._env, "timeouts") or 0) > (timeouts or 0)
         truncated = cut or (late and not (terminated and explained))
         over = terminated or truncated
+        self.episode_measures = own_measures.told([info], self._measures) if over else {}
         result = _result(
             reward=np.float32(reward * self._scale),
             terminal=np.bool_(over and not truncated),

@@ -33,8 +33,9 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """The value that a text stands for; a bare word that begins with a digit, such as ``2s3z``, is text."""
-    word = re.fullmatch(r"\d[\w.-]*", text) is not None
+    """The value that a text stands for; a bare word that begins with a digit, such as ``2s3z``, is text, and so are
+    words with commas between them."""
+    word = re.fullmatch(r"\d[\w.-]*|[\w.-]+(,[\w.-]+)+", text) is not None
     try:
         value = parse_value(text, MAKERS)
     except UserError:

@@ -10,7 +10,8 @@ A frame is one letter, the length of what follows (4 bytes), and that. All numbe
 
 Any answer may be `E` instead: JSON with a message, and whether it is a `UserError`. An observation is obs, float32
 [N, O], then the state, float32 [S], then the legal actions, uint8 [N, A]; a result is the reward, float32, then
-terminal, truncated and won, uint8 each. The process ends when its input does.
+terminal, truncated and won, uint8 each, and at an episode's end the environment's measures, JSON, where it tells any.
+The process ends when its input does.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import os
 import select
 import struct
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ovmse.core.types import EnvSpec, Observation, StepResult
 
+RESULT = 7  # bytes of a step's result
 HEADER = struct.Struct("<cI")
 MAKE, RESET, STEP, INFO, OBSERVED, STEPPED, FAILED = b"M", b"R", b"S", b"I", b"O", b"T", b"E"
 
@@ -63,16 +66,18 @@ def _read(pipe: int, count: int, until: float | None) -> bytes:
     return b"".join(parts)
 
 
-def packed(observation: Observation, result: StepResult | None = None) -> bytes:
-    """An observation, and a step's result, as bytes."""
+def packed(
+    observation: Observation, result: StepResult | None = None, measures: Mapping[str, float] | None = None
+) -> bytes:
+    """An observation, a step's result, and the measures of an episode that it ended, as bytes."""
     obs, state, avail = observation
     parts: list[Any] = [np.asarray(obs, "<f4"), np.asarray(state, "<f4"), np.asarray(avail, "u1")]
     if result is not None:
         parts += [np.asarray(result.reward, "<f4"), np.asarray(result[1:], "u1")]
-    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts) + (as_json(measures) if measures else b"")
 
 
-def unpacked(spec: EnvSpec, content: bytes) -> tuple[Observation, StepResult | None]:
+def unpacked(spec: EnvSpec, content: bytes) -> tuple[Observation, StepResult | None, dict[str, float]]:
     """What `packed` made bytes of; arrays are fresh. Raises `ValueError` where the sizes are not those of the spec."""
     n, rows = spec.n_agents, 4 * spec.n_agents * spec.obs_size
     end = rows + 4 * spec.state_size
@@ -81,12 +86,14 @@ def unpacked(spec: EnvSpec, content: bytes) -> tuple[Observation, StepResult | N
     avail = np.frombuffer(content, "u1", n * spec.n_actions, end).reshape(n, spec.n_actions)
     observation = _observe(obs.astype(np.float32), state.astype(np.float32), avail.astype(bool))
     end += avail.size
-    if len(content) not in (end, end + 7):
-        raise ValueError(f"{len(content)} bytes, expected {end}")
     if len(content) == end:
-        return observation, None
-    flags = (np.bool_(flag) for flag in content[end + 4 :])
-    return observation, _result(np.frombuffer(content, "<f4", 1, end)[0], *flags)
+        return observation, None, {}
+    more = content[end + RESULT :]
+    if len(content) < end + RESULT or more[:1] not in (b"", b"{"):
+        raise ValueError(f"{len(content)} bytes, expected {end}")
+    flags = (np.bool_(flag) for flag in content[end + 4 : end + RESULT])
+    result = _result(np.frombuffer(content, "<f4", 1, end)[0], *flags)
+    return observation, result, json.loads(more) if more else {}
 
 
 def as_json(value: Any) -> bytes:

@@ -31,6 +31,7 @@ def main() -> None:
     _adopt("ovmse.envs", here)  # as it is, it would import JAX
     try:
         from ovmse.envs import wire
+        from ovmse.envs.measures import measures_of
     except ImportError as error:
         _refuse(answers, f"it lacks the package {error.name!r}")
         return
@@ -48,7 +49,9 @@ def main() -> None:
             elif kind == wire.RESET:
                 answer = wire.OBSERVED, wire.packed(env.reset_host(int.from_bytes(content, "little")))
             else:
-                answer = wire.STEPPED, wire.packed(*env.step_host(_action(content)))
+                seen, result = env.step_host(_action(content))
+                over = result.terminal or result.truncated
+                answer = wire.STEPPED, wire.packed(seen, result, measures_of(env) if over else None)
         except BaseException as error:  # whatever an environment raises, an exit included
             answer = wire.FAILED, wire.as_json(_told(error))
         wire.send(answers, *answer)

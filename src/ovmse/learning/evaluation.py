@@ -1,5 +1,6 @@
 """Evaluation: how good a team is when it explores no more."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,16 +14,33 @@ from ovmse.learning.rollout import Rollout
 
 
 class Scores(NamedTuple):
-    """One number per evaluated episode (leading axis B, or seeds and B)."""
+    """One number per evaluated episode (leading axis B, or seeds and B); measures: see `Rollout`."""
 
     returns: Float[Array, "*seeds B"]
     won: Bool[Array, "*seeds B"]
     length: Int[Array, "*seeds B"]
+    measures: dict[str, Float[np.ndarray, "*seeds B"]] = {}  # never written to
 
 
 def scores(rollout: Rollout) -> Scores:
     """Undiscounted return, win and length of each episode."""
     return Scores(rollout.episodes.reward.sum(axis=-1), rollout.won, rollout.episodes.valid.sum(axis=-1))
+
+
+def scores_and_measures(rollout: Rollout) -> Scores:
+    """The scores of each episode and, untouched by the device, its measures."""
+    return _scores(rollout._replace(measures={}))._replace(measures=rollout.measures)
+
+
+def alike(parts: Sequence[Scores]) -> list[Scores]:
+    """Scores with the same measures each: NaN where one lacks what another has."""
+    names = dict.fromkeys(name for part in parts for name in part.measures)
+
+    def filled(part: Scores) -> Scores:
+        nothing = np.full(np.shape(part.won), np.nan)
+        return part._replace(measures={name: part.measures.get(name, nothing) for name in names})
+
+    return [filled(part) for part in parts]
 
 
 def evaluate(config: Config, collect_episodes: CollectFn, teams: SeedBatches, keys: SeedBatches) -> Scores:
@@ -32,10 +50,9 @@ def evaluate(config: Config, collect_episodes: CollectFn, teams: SeedBatches, ke
     steps = split(np.zeros(padded_seeds(config.seeds), np.int32), config.seeds)
     actors = [Actor(*actor) for actor in zip(teams, keys, steps, steps, strict=True)]
     turns = range(-(-config.evaluate_episodes // config.episodes_per_collect))
-    blocks = [[_scores(played) for played in collect_episodes(actors, turn, 0.0)] for turn in turns]
-    return jax.tree.map(
-        lambda *x: np.concatenate(x, axis=1)[:, : config.evaluate_episodes], *(join(block) for block in blocks)
-    )
+    blocks = [[scores_and_measures(played) for played in collect_episodes(actors, turn, 0.0)] for turn in turns]
+    joined = alike([join(alike(block)) for block in blocks])
+    return jax.tree.map(lambda *x: np.concatenate(x, axis=1)[:, : config.evaluate_episodes], *joined)
 
 
 _scores = jax.jit(scores)

@@ -16,6 +16,7 @@ from ovmse.core.networks import Team, agent_step, first_hidden
 from ovmse.core.padding import present
 from ovmse.core.types import EnvSpec, EnvState, Episode, Observation, StepResult
 from ovmse.envs.guarded import EnvFault
+from ovmse.envs.measures import measures_of
 from ovmse.envs.protocol import Environment, HostEnvironment
 from ovmse.methods.signatures import ActionInputs, PolicyOutput
 
@@ -24,10 +25,14 @@ Pick = Callable[[PRNGKeyArray, ActionInputs], Int[Array, " N"]]
 
 
 class Rollout(NamedTuple):
-    """Episodes stacked on a leading axis B, and whether each was won."""
+    """Episodes stacked on a leading axis B, and whether each was won.
+
+    measures: what a host environment tells of each by names of its own (`ovmse.envs.measures`); NaN where it does not.
+    """
 
     episodes: Episode
     won: Bool[Array, " B"]
+    measures: dict[str, Float[np.ndarray, " B"]] = {}  # never written to
 
 
 def rollout_shapes(spec: EnvSpec, *leading: int) -> Rollout:
@@ -197,7 +202,7 @@ def collect_host(
         "terminal": np.zeros((count, limit), bool),
         "valid": np.zeros((count, limit), bool),
     }
-    won = np.zeros(count, bool)
+    won, measures = np.zeros(count, bool), dict[str, np.ndarray]()
 
     def record(i: int, t: int, observation: Observation) -> None:
         for name, value in observation._asdict().items():
@@ -236,6 +241,8 @@ def collect_host(
                 steps["reward"][i, t], steps["terminal"][i, t] = result.reward, result.terminal  # noqa: B023
                 won[i] |= bool(result.won)
                 going[i] = not (result.terminal or result.truncated)  # noqa: B023
+                for name, value in ({} if going[i] else measures_of(envs[i])).items():  # noqa: B023
+                    measures.setdefault(name, np.full(count, np.nan))[i] = value  # noqa: B023
 
             for i in np.flatnonzero(going).tolist():
                 if not attempt(i, lambda: step(i)):  # noqa: B023
@@ -246,7 +253,7 @@ def collect_host(
     while left.any():
         left, number = play(left, number), number + 1
     arrays: Any = {**rows, **steps}
-    return Rollout(Episode(**arrays), cast(Any, won))
+    return Rollout(Episode(**arrays), cast(Any, won), measures)
 
 
 def _seed(seed: int, number: int) -> int:

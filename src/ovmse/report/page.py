@@ -20,7 +20,7 @@ from ovmse.report import rounds, words
 from ovmse.report.compare import tables_of
 from ovmse.report.plots import learning_figure, log_figure, mean_curve, q_value_figure
 from ovmse.report.plots_compare import compare_figure, profiles_figure
-from ovmse.runs.metrics_file import RunRecord, counted_series, load_run, setting
+from ovmse.runs.metrics_file import RunRecord, counted_series, in_words, load_run, setting
 from ovmse.system.files import write_bytes, write_text
 from ovmse.system.progress import duration
 
@@ -120,6 +120,10 @@ def _run(found: Comparison, i: int, base: Path) -> dict[str, Any]:
         "learning": None
         if result.score == "fqe"
         else picture(learning_figure(run), base, f"{stem}learning", write_bytes),
+        "measures": picture(learning_figure(run, run.measures), base, f"{stem}measures", write_bytes)
+        if run.measures
+        else None,
+        "measured": _measure_columns(run),
         "log": log and picture(log, base, f"{stem}log", write_bytes),
         "logged": _log_columns(run),
         "rounds": rounds.columns(run.rounds) if run.rounds else None,
@@ -142,6 +146,15 @@ def _curve_columns(run: RunRecord, result: RunSummary) -> dict[str, list[str]]:
         name: [fmt.score(y, result.score) for y in values[picked]]
         for name, values in found.items()
         if values is not None
+    }
+
+
+def _measure_columns(run: RunRecord) -> dict[str, list[str]]:
+    """The environment's own measures of each seed's team, at the run's last evaluation; empty where it tells none."""
+    last = {t.seed: {name: values[-1] for name, values in t.columns.items()} for t in run.all_traces}
+    return {"seed": [str(seed) for seed in sorted(last)]} | {
+        in_words(name): [fmt.plain(_known(last[seed].get(name, math.nan))) for seed in sorted(last)]
+        for name in run.measures
     }
 
 

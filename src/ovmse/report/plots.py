@@ -22,7 +22,7 @@ from ovmse.render.draw import (
     score_axis,
     style_of,
 )
-from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted_series, rolled_back, score_name, series
+from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted_series, in_words, rolled_back, score_name, series
 from ovmse.stats.estimates import Curve, curve
 
 SCORE_LABELS = {"win_rate": "win rate", "return": "return per episode", "fqe": "value by the log (FQE)"}
@@ -87,7 +87,7 @@ def learning_figure(run: RunRecord, fields: Sequence[str] | None = None) -> Figu
 def field_axis(ax: Axes, name: str) -> None:
     """A labelled y axis for a field of metrics.jsonl."""
     score_axis(ax, name if name in SHARES else "return")
-    ax.set_ylabel(SCORE_LABELS.get(name, name.replace("_", " ")))
+    ax.set_ylabel(SCORE_LABELS.get(name, in_words(name)))
 
 
 def draw_field(ax: Axes, run: RunRecord, phase: str, name: str, label: str, **style: Any) -> None:

@@ -25,6 +25,8 @@ OPTIONAL = (
 )  # fmt: skip
 RENAMED = {"memory_wins": "memory_active_share", "monitor_memory": "monitor_offline_value"}
 """What columns were called in the runs of version 0.1."""
+MEASURE = "measure_"
+"""What the columns of an environment's own measures begin with (`ovmse.envs.measures`)."""
 FLAG = "rolled_back"  # true or false in the rows of a guarded online phase; as a column 1 or 0
 
 JsonObject = dict[str, Any]
@@ -91,6 +93,11 @@ class RunRecord:
     def traces(self, phase: str) -> tuple[Trace, ...]:
         """The traces of a phase."""
         return {"online": self.online, "round": self.round}.get(phase, self.offline)
+
+    @property
+    def measures(self) -> list[str]:
+        """The columns of the environment's own measures, in order."""
+        return sorted({name for trace in self.all_traces for name in trace.columns if name.startswith(MEASURE)})
 
     @property
     def all_traces(self) -> tuple[Trace, ...]:
@@ -181,7 +188,8 @@ def check_rows(path: Path, rows: Mapping[int, Any]) -> None:
 def _checked(found: JsonObject, fields: Fields, where: str) -> JsonObject:
     """The object with each field in its type, None for one that is missing and may be. Raises `UserError`."""
     values = {}
-    for name, (kind, in_words) in fields.items():
+    own = {name: NUMBER_OR_NULL for name in found if name.startswith(MEASURE)}
+    for name, (kind, in_words) in {**fields, **own}.items():
         try:
             values[name] = msgspec.convert(found.get(name), kind)
         except (msgspec.ValidationError, UnicodeError) as error:
@@ -206,7 +214,8 @@ def _traces(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], list[str]]:
 
 
 def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
-    columns = {n: np.array([row[n] for row in rows], float) for n in COLUMNS}
+    names = dict.fromkeys([*COLUMNS, *(name for row in rows for name in row if name.startswith(MEASURE))])
+    columns = {n: np.array([row.get(n) for row in rows], float) for n in names}
     columns = {n: np.where(np.isfinite(values), values, np.nan) for n, values in columns.items()}
     columns["memory_active_share"][np.isnan(columns["lambda"])] = np.nan  # without a weight λ it decides no target
     score = columns["return" if np.isfinite(columns["return"]).any() else "fqe"]
@@ -219,7 +228,7 @@ def _halted(traces: Sequence[Trace], halt: Mapping[str, Any]) -> list[Trace]:
     key = halt["phase"], halt["seed"]
     last = _trace(*key, [dict.fromkeys(COLUMNS) | {name: halt[name] for name in ("env_steps", "updates")}])
     if key in found:
-        columns = {n: np.append(values, last.columns[n]) for n, values in found[key].columns.items()}
+        columns = {n: np.append(values, last.columns.get(n, np.nan)) for n, values in found[key].columns.items()}
         last = replace(last, columns=columns, lost=found[key].lost + 1)
     return [t for _, t in sorted((found | {key: last}).items())]
 
@@ -261,6 +270,11 @@ def series(traces: Iterable[Trace], name: str) -> list[tuple[int, np.ndarray, np
         if there.any():
             found.append((trace.seed, trace.columns[PROGRESS[trace.phase]][there], values[there]))
     return found
+
+
+def in_words(name: str) -> str:
+    """The name of a column as it is said: a measure of the environment's own by its own name."""
+    return name.removeprefix(MEASURE).replace("_", " ")
 
 
 def counted_series(run: RunRecord, phase: str, name: str) -> list[tuple[int, np.ndarray, np.ndarray]]:

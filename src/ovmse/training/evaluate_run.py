@@ -1,5 +1,7 @@
 """Judge the teams of a finished run on fresh episodes."""
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from ovmse.core.networks import Parts, Team
 from ovmse.core.types import EnvSpec
 from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner
-from ovmse.learning.evaluation import evaluate
+from ovmse.learning.evaluation import Scores, evaluate
 from ovmse.learning.parallel import padded_seeds, split
 from ovmse.learning.play import make_collect
 from ovmse.learning.rollout import Teams
@@ -28,11 +30,22 @@ from ovmse.system import files, jax_setup, pytree_files
 from ovmse.training import metrics
 from ovmse.training.display import Display
 
+EPISODES = "evaluation.csv"
+"""The file of a run's directory that has a line for every episode of its last evaluation on fresh episodes."""
+
 
 def evaluate_run(
-    config: Config, run: Path, episodes: int, seed: int, teams: TeamChoice, display: Display
+    config: Config,
+    run: Path,
+    episodes: int,
+    seed: int,
+    teams: TeamChoice,
+    display: Display,
+    episodes_out: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
+
+    Every episode has a line in `episodes_out`, by default `evaluation.csv` in the run's directory.
 
     teams: `deployed` are the last ones, but of a batch round the one that it accepted or kept; `safe` the last ones,
     but the offline one of each seed whose last one the guard found below it.
@@ -67,7 +80,21 @@ def evaluate_run(
         for i in range(config.seeds)
     ]
     files.write_json(run / "evaluation.json", rows)
+    files.write_text(episodes_out or run / EPISODES, csv_of(scores, config, names, env.spec.has_win))
     return rows
+
+
+def csv_of(scores: Scores, config: Config, names: list[str], has_win: bool) -> str:
+    """A line for each episode of each seed: who played, its return, length and win, and the environment's measures."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["seed", "team", "episode", "return", "length", "won", *scores.measures])
+    for i, name in enumerate(names):
+        won = [int(x) for x in scores.won[i]] if has_win else [""] * len(scores.won[i])
+        told = [["" if np.isnan(x) else x for x in values[i].tolist()] for values in scores.measures.values()]
+        episodes = zip(scores.returns[i].tolist(), scores.length[i].tolist(), won, *told, strict=True)
+        lines.writerows([config.seed + i, name, e, *episode] for e, episode in enumerate(episodes))
+    return text.getvalue()
 
 
 def check_env(run: Path, config: Config, spec: EnvSpec) -> None:

@@ -9,6 +9,7 @@ from ovmse.learning.evaluation import Scores
 from ovmse.learning.phases import MetricSums
 from ovmse.methods.method import Method, learns_q_tot
 from ovmse.methods.signatures import HasEpsilon, HasMemoryWeight
+from ovmse.runs.metrics_file import MEASURE
 from ovmse.training.monitor import MonitorReading
 
 
@@ -20,7 +21,14 @@ def score_row(scores: Scores | None, seed: int, has_win: bool) -> dict[str, floa
         "win_rate": float(scores.won[seed].mean()) if has_win else None,
         "return": float(scores.returns[seed].mean()),
         "episode_length": float(scores.length[seed].mean()),
+        **{MEASURE + name: _mean_of_told(values[seed]) for name, values in scores.measures.items()},
     }
+
+
+def _mean_of_told(values: np.ndarray) -> float | None:
+    """The mean over the episodes that tell a measure; None where none does, or where it is not finite."""
+    told = values[~np.isnan(values)]
+    return float(told.mean()) if len(told) and np.isfinite(told).all() else None
 
 
 def sums_row(sums: MetricSums, seed: int, remembers: bool) -> dict[str, float | None]:
@@ -90,7 +98,7 @@ def handover_report(
     """
     seeds = []
     for i in range(config.seeds):
-        same = all(np.array_equal(b[i], a[i]) for b, a in zip(before, after, strict=True))
+        same = all(np.array_equal(getattr(before, x)[i], getattr(after, x)[i]) for x in ("returns", "won", "length"))
         was, now = score_row(before, i, has_win), score_row(after, i, has_win)
         seeds.append(
             {

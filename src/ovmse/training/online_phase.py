@@ -53,7 +53,7 @@ def online_phase(run: Run) -> PhaseLoop:
         """One turn of the seeds of one batch."""
         actor = Actor(teams_of(method, state), state.key, state.env_steps, state.episodes)
         played, before = collect([actor], 0, None), jnp.copy(state.env_steps)
-        [state] = learn([state], run.data, np.int32(mark), beside=played)
+        [state] = learn([state], run.data, np.int32(mark), beside=[played[0]._replace(measures={})])
         if run.online_logs:
             played_turns.append((place, played[0], before, jnp.copy(state.env_steps)))
         return state

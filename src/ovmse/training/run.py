@@ -16,7 +16,7 @@ from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.data.split import Split
 from ovmse.data.writer import DatasetWriter
-from ovmse.envs.protocol import AnyEnvironment
+from ovmse.envs.protocol import AnyEnvironment, is_host
 from ovmse.learning import evaluation
 from ovmse.learning.evaluation import Scores
 from ovmse.learning.parallel import SeedBatches, join
@@ -28,7 +28,7 @@ from ovmse.methods.method import Method
 from ovmse.system import files, pytree_files
 from ovmse.system.clock import Clock, Interval
 from ovmse.system.signals import Stop
-from ovmse.training import log_evaluation, metrics, rollback
+from ovmse.training import evaluation_cost, log_evaluation, metrics, rollback
 from ovmse.training.display import Display
 from ovmse.training.log_evaluation import LogEvaluation
 
@@ -104,6 +104,9 @@ def evaluate(run: Run, states: SeedBatches, pause: Callable[[], None]) -> SeedBa
     """
     config = run.task.config
     rows = new_rows(run, states, pause)
+    if not run.rows and run.task.env is not None and is_host(run.task.env):
+        took = run.clock.here("evaluation")
+        run.display.say(evaluation_cost.in_time(took.busy, config, run.task.method))
     online, done = states[0].phase is Phase.ONLINE, int(env_steps(run, states).min())
     guarded = online and config.guard_margin is not None
     back = rollback.check_rollback(config, run.rows, rows, over=done >= config.online_env_steps) if guarded else []

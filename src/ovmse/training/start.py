@@ -21,7 +21,16 @@ from ovmse.runs import checkpoints, directory, trusted_code
 from ovmse.system import files, provenance
 from ovmse.system.clock import Clock, Interval
 from ovmse.system.signals import Stop
-from ovmse.training import log_evaluation, memory, monitor, online_log, refreshes, rollback, without_play
+from ovmse.training import (
+    evaluation_cost,
+    log_evaluation,
+    memory,
+    monitor,
+    online_log,
+    refreshes,
+    rollback,
+    without_play,
+)
 from ovmse.training.continuation import check_phase, goes_on, note_settings
 from ovmse.training.display import Display
 from ovmse.training.resume import restore
@@ -66,6 +75,8 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     if config.keep_experience:
         run.online_logs.extend(online_log.open_writers(out, config, spec, [0] * config.seeds if again else None))
     display.say(memory.in_words(task.needed_bytes))
+    if task.env is not None and config.round is None:
+        display.say(evaluation_cost.in_steps(config, method, spec))
     if task.env is None and config.round is None:
         display.say(without_play.in_words(task.split, spec))
     for line in refreshes.warnings(config, spec, method, task.dataset):
