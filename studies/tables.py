@@ -27,6 +27,17 @@ SETTINGS = {
     "rate 0.02": "0.02 per update (the default)",
     "rate 0.05": "0.05 per update",
 }
+CONTROLLERS = {
+    "random": "random",
+    "fixed_time": "fixed times",
+    "log": "max-pressure, 20 % at random (the log)",
+    "max_pressure": "max-pressure",
+    "longest_queue": "longest queue",
+    "offline": "offline phase",
+    "finetune": "then `finetune`",
+    "ovmse": "then `ovmse`",
+}
+JAM = 60  # seconds that a car waits on the mean of a morning
 TASKS = ("3m", "two_step, 58 steps of waiting", "simple_spread", "2s3z")
 
 
@@ -156,6 +167,29 @@ def coverage(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(header, shown) + "\n"
 
 
+def traffic(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every controller the mean wait of a car over all mornings and teams, its spread, and its worst morning."""
+    shown = []
+    for name, text in CONTROLLERS.items():
+        some = [np.array(line["seconds_waited_per_car"]) for line in lines if line["controller"] == name]
+        waits = np.concatenate(some) if some else np.full(1, np.nan)
+        of_teams = ", ".join(f"{one.mean():.1f}" for one in some)
+        spread = f"{waits.std():.1f}", f"{np.median(waits):.1f}", f"{waits.max():.1f}"
+        shown.append(
+            [text, of_teams or "not run", f"{waits.mean():.1f}", *spread, f"{(waits > JAM).sum()} of {len(waits)}"]
+        )
+    header = (
+        "controller",
+        "mean of each team",
+        "mean",
+        "standard deviation",
+        "median",
+        "worst morning",
+        f"above {JAM} s",
+    )
+    return fmt.markdown(header, shown) + "\n"
+
+
 def read(name: str) -> list[Any]:
     """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores."""
     if (lines := RESULTS / f"{name}.jsonl").is_file():
@@ -170,6 +204,7 @@ TABLES = {
     "claims, by map": ("claims", "studies/claims.md", claims_arms),
     "q_values, logged": ("q_values", "studies/q-values.md", q_logged),
     "coverage": ("coverage", "studies/coverage.md", coverage),
+    "traffic": ("traffic", "studies/traffic.md", traffic),
     "q_values, played": ("q_values", "studies/q-values.md", q_played),
 }
 """Each table: the file of its results, the page in docs/ that has it, and how it is made."""

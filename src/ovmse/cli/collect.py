@@ -10,7 +10,7 @@ from ovmse.system.progress import Terminal
 def collect(
     collecting: tyro.conf.UseAppendAction[tyro.conf.OmitArgPrefixes[Collecting]], also: tuple[Quality, ...] = ()
 ) -> None:
-    """Train a behaviour team and record how it plays, as a dataset.
+    """Train a behaviour team, or take a rule in use, and record how it plays, as a dataset.
 
     Args:
         collecting: what to collect.

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ovmse import envs, methods
+from ovmse.collection import rules
 from ovmse.collection.settings import BEHAVIOUR_METHOD, PATHS, Collecting, Quality
 from ovmse.config import Config, with_kinds
 from ovmse.core.errors import UserError, number_of
@@ -19,6 +20,7 @@ from ovmse.core.networks import Team
 from ovmse.core.types import EnvSpec, Flat
 from ovmse.data.dataset import Dataset
 from ovmse.data.flat import joined, pack
+from ovmse.data.schema import Names
 from ovmse.envs.protocol import AnyEnvironment
 from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner, replay as replays
@@ -37,6 +39,7 @@ from ovmse.training.train import run_phases
 
 FRESH_EPISODES = 256
 """Episodes on which a chosen team's score is told: those that it was chosen by flatter it."""
+NAMELESS = Names()
 FRESH = 4  # folded into the seed's key for them: training evaluates by 1, and recording begins at 2 (two teams at most)
 
 
@@ -61,7 +64,8 @@ class Trained:
 
 
 def collect(collecting: Collecting, display: Display | None = None, also: Sequence[Quality] = ()) -> Dataset:
-    """Train the behaviour team, choose the checkpoint of the wanted quality, play, and write the dataset.
+    """Train the behaviour team, choose the checkpoint of the wanted quality, play, and write the dataset; or play by a
+    rule in use.
 
     also: further qualities, cut from the same run of the behaviour team into directories beside, ``OUT-QUALITY``.
     Returns the dataset of `collecting` itself. Raises `UserError` on bad input, before anything is trained.
@@ -69,6 +73,8 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     jax_setup.use()
     display = display or Display()
     every = [collecting, *(replace(collecting, quality=x, out=beside(collecting.out, x)) for x in also)]
+    if collecting.rule is not None and also:
+        raise UserError(f"--also cuts qualities from a trained team's run; the rule {collecting.rule} is not trained.")
     if len({each.quality for each in every}) < len(every):
         raise UserError(f"each quality can be collected once: got {', '.join(each.quality for each in every)}.")
     for each in every:
@@ -80,6 +86,8 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     env = make_by_options(collecting.env, collecting.env_settings, collecting.env_python)
     if envs.is_host(env) or not type(env).__module__.startswith("ovmse."):  # ours in JAX are known to pass
         envs.check(env, episodes=1)
+    if collecting.rule is not None:
+        return write_by_rule(collecting, env, display)
     config = behaviour_config(collecting)
     config = replace(config, learner=with_kinds(config.learner, env.spec))
     collect_episodes = make_collect(config, env, methods.find(BEHAVIOUR_METHOD))
@@ -110,9 +118,8 @@ def train_behaviour(
             raise KeyboardInterrupt from None  # a dataset is collected in one go
         medium, expert, score = choose(run.out, config, env.spec, state.learner.team)
     medium, expert = (judged(config, collect_episodes, each, score) for each in (medium, expert))
-    found = Trained(
-        state.replay, medium, expert, f"greedy {score.replace('_', ' ')} in {FRESH_EPISODES} fresh episodes"
-    )
+    words = f"greedy {score.replace('_', ' ')} in {FRESH_EPISODES} fresh episodes"
+    found = Trained(state.replay, medium, expert, words)
     display.say(
         f"expert: {expert.score:.3g} at {expert.env_steps} env steps; "
         f"medium: {medium.score:.3g} at {medium.env_steps} ({found.score})"
@@ -161,17 +168,34 @@ def write(
             text += f"; recorded with ε-greedy exploration at ε = {collecting.epsilon}"
         text = f"online QMIX ({BEHAVIOUR_METHOD}, seed {collecting.seed}): {text}"
 
+    return write_parts(collecting, spec, parts, text, collecting.quality)
+
+
+def write_by_rule(collecting: Collecting, env: AnyEnvironment, display: Display) -> Dataset:
+    """Play by a rule in use, and write the dataset."""
+    parts = rules.record(collecting, env, display)
+    text = f"the rule {collecting.rule}; each agent acts at random with probability ε = {collecting.epsilon}"
+    told = getattr(env, "names", None) or {}
+    names = Names(env.spec.agents or None, **{kind: tuple(given) for kind, given in told.items()})
+    return write_parts(collecting, env.spec, parts, text, "rule", names)
+
+
+def write_parts(
+    collecting: Collecting, spec: EnvSpec, parts: list[Flat], behaviour: str, quality: str, names: Names = NAMELESS
+) -> Dataset:
+    """Write what was played."""
     return Dataset.write(
         collecting.out,
         spec=spec,
         **joined(parts),
-        behaviour=text,
-        quality=collecting.quality,
+        behaviour=behaviour,
+        quality=quality,
         seed=collecting.seed,
         git_revision=provenance.git_revision(),
         command=provenance.command_line(),
         float_dtype="float16" if collecting.float16 else "float32",
         recipe=recipe(collecting),
+        names=names,
     )
 
 

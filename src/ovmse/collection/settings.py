@@ -54,6 +54,9 @@ class Collecting:
     """networks and optimiser of the behaviour team"""
     float16: bool = False
     """store observations and states in half precision: half the size, three significant digits"""
+    rule: str | None = None
+    """a rule in use that plays instead of a trained team, such as sumo:max_pressure, or your own module:function: from
+    what the agents see (N, O) and their legal actions (N, A) to an action for each (N,); explores as epsilon says"""
     behaviour: Path | None = None
     """a directory for the behaviour team's training run, which is then kept and can be looked at"""
 

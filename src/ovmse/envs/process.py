@@ -32,8 +32,8 @@ class ProcessFault(Exception):
 class ProcessEnv:
     """The environment that `ovmse.envs.make` makes of a name and settings in the interpreter `python`.
 
-    It has ``spec``, ``repeatable``, ``reset_host`` and ``step_host`` as the environment in there. These raise
-    `ProcessFault` where that fails, has died or does not answer; a process that failed so is ended.
+    It has ``spec``, ``repeatable``, ``names``, ``reset_host`` and ``step_host`` as the environment in there. The last
+    two raise `ProcessFault` where that fails, has died or does not answer; a process that failed so is ended.
 
     Raises `UserError` where the interpreter can't be used, and for whatever `ovmse.envs.make` raises in it.
     """
@@ -70,7 +70,7 @@ class ProcessEnv:
             raise
         told = about["spec"]
         told |= {name: tuple(told[name]) for name in ("agents", "kinds")}
-        self.spec, self.repeatable = EnvSpec(**told), bool(about["repeatable"])
+        self.spec, self.repeatable, self.names = EnvSpec(**told), bool(about["repeatable"]), about["names"]
 
     def reset_host(self, seed: int) -> Observation:
         """Start an episode; equal seeds start equal episodes where ``repeatable``."""

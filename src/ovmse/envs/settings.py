@@ -1,6 +1,7 @@
 """An environment by the options of the command line: `--env`, `--env-settings`, `--env-python`."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ from ovmse.core.schedules import MAKERS
 from ovmse.envs.naming import make
 from ovmse.envs.process import ProcessEnv
 from ovmse.envs.protocol import AnyEnvironment
+from ovmse.system.plugins import ONE_PER_PROCESS
 
 
 def make_by_options(env: str, env_settings: tuple[str, ...], env_python: Path | None = None) -> AnyEnvironment:
-    """The environment of a name and settings as they are typed, in a process of its own where `env_python` is given.
+    """The environment of a name and settings as they are typed, in a process of its own where `env_python` is given, or
+    where a process can have one alone.
 
     Raises `UserError` for whatever of them can't be used.
     """
     settings = parse_settings(env_settings)
+    if env_python is None and env.partition(":")[0] in ONE_PER_PROCESS:
+        env_python = Path(sys.executable)
     return make(env, **settings) if env_python is None else ProcessEnv(env_python, env, settings)
 
 

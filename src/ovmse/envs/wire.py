@@ -4,7 +4,7 @@ A frame is one letter, the length of what follows (4 bytes), and that. All numbe
 
 | to the environment | content | answer |
 |---|---|---|
-| `M` make | JSON: name, settings | `I`: JSON of the spec, and whether seeds repeat episodes |
+| `M` make | JSON: name, settings | `I`: JSON of the spec, whether seeds repeat episodes, and names of features |
 | `R` reset | the seed, int64 | `O`: an observation |
 | `S` step | the joint action, int32 [N] | `T`: an observation and a result |
 

@@ -45,6 +45,7 @@ def main() -> None:
             if kind == wire.MAKE:
                 env = _made(content)
                 about = {"spec": env.spec._asdict(), "repeatable": getattr(env, "repeatable", True)}
+                about["names"] = getattr(env, "names", {})
                 answer = wire.INFO, wire.as_json(about)
             elif kind == wire.RESET:
                 answer = wire.OBSERVED, wire.packed(env.reset_host(int.from_bytes(content, "little")))

@@ -1,7 +1,7 @@
 """How seeds play in each kind of environment: in a compiled program, or on the host. What is played is used alike."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -101,22 +101,32 @@ def _number(epsilon: float | None) -> np.float32:
     return np.float32(-1.0 if epsilon is None else epsilon)
 
 
+def mender(
+    envs: Sequence[GuardedEnv], limit: int, say: Callable[[str], None] = lambda text: None
+) -> Callable[[int, EnvFault], None]:
+    """What restarts the i-th environment after a fault, `limit` times in all; then it raises `UserError`."""
+    restarts = itertools.count(1)
+
+    def mend(i: int, fault: EnvFault) -> None:
+        name = envs[i].spec.name
+        if (number := next(restarts)) > limit:
+            raise UserError(
+                f"{name}: {fault}. It was restarted {limit} times before, which is the limit (--env-restarts)."
+            ) from fault
+        say(f"{name}: {fault}; episode discarded, environment restarted ({number} of {limit})")
+        envs[i].restart()
+
+    return mend
+
+
 def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Callable[[str], None]) -> CollectFn:
     batch, together = config.episodes_per_collect, seeds_per_batch(config.seeds)
 
     def another() -> HostEnvironment:
         return cast(HostEnvironment, make_by_options(str(config.env), config.env_settings, config.env_python))
 
-    envs, restarts = [GuardedEnv(another, config.env_seconds) for _ in range(together * batch)], itertools.count(1)
-
-    def mend(i: int, fault: EnvFault) -> None:
-        if (number := next(restarts)) > config.env_restarts:
-            raise UserError(
-                f"{env.spec.name}: {fault}. It was restarted {config.env_restarts} times before, which is the limit "
-                "(--env-restarts)."
-            ) from fault
-        say(f"{env.spec.name}: {fault}; episode discarded, environment restarted ({number} of {config.env_restarts})")
-        envs[i].restart()
+    envs = [GuardedEnv(another, config.env_seconds) for _ in range(together * batch)]
+    mend = mender(envs, config.env_restarts, say)
 
     def begin(actor: Actor, turn: Array) -> tuple[Any, Any, Any]:
         env_keys, team_keys = episode_keys(_keys(config, actor, turn))

@@ -22,8 +22,15 @@ BUILDERS = {
     "pymarl": "ovmse.envs.pymarl:from_class",
     "smac": "ovmse.envs.starcraft:smac",
     "smacv2": "ovmse.envs.starcraft:smacv2",
+    "sumo": "ovmse.envs.sumo:TrafficSignals",
 }
 """Environments of this package, by the prefix of their names; here, where naming one brings no JAX."""
+
+ONE_PER_PROCESS = ("sumo",)
+"""Prefixes of environments of which a process can have one: the command line gives each a process of its own."""
+
+RULES = {"sumo": "ovmse.envs.traffic"}
+"""Modules of this package with rules in use, by the prefix of their names, such as ``sumo:max_pressure``."""
 
 KNOWN_MODULES = ("pettingzoo", "mpe2", "magent2", "lbforaging", "rware")
 """Libraries of environments, which run without being trusted: as installed, never from a directory."""

@@ -1,0 +1,110 @@
+"""Play by a rule in use, such as a city's own signals: a function of what the agents see and of what is legal."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from ovmse.collection.settings import Collecting
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec, Flat, Observation, StepResult
+from ovmse.data.dataset import pack
+from ovmse.envs.guarded import GuardedEnv
+from ovmse.envs.naming import load
+from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
+from ovmse.envs.settings import make_by_options
+from ovmse.learning.play import mender
+from ovmse.learning.rollout import Rollout, collect_host
+from ovmse.system.clock import Clock
+from ovmse.system.plugins import RULES, load_own
+from ovmse.training.display import Display
+
+Rule = Callable[[np.ndarray, np.ndarray], Any]
+"""(obs [N, O], legal actions [N, A]) → an action for each agent [N]."""
+
+
+def find(name: str) -> Rule:
+    """The rule called `name`: one of the package's, or ``module:function`` of the user's own.
+
+    Raises `UserError` where there is no such rule.
+    """
+    prefix, _, rest = name.partition(":")
+    if not rest:
+        raise UserError(f"--rule: expected sumo:max_pressure, or module:function of your own; got {name!r}.")
+    rule = load(f"{RULES[prefix]}:{rest}", ours=True) if prefix in RULES else load_own("rule", name)
+    if not callable(rule):
+        raise UserError(f"--rule {name} must be a function; it is a {type(rule).__name__}.")
+    return cast(Rule, rule)
+
+
+def record(collecting: Collecting, env: AnyEnvironment, display: Display) -> list[Flat]:
+    """The episodes that `collecting` asks for, played by its rule, whose agents act at random with probability ε."""
+    name, limits, clock = str(collecting.rule), Config(), Clock()
+    rule = find(name)
+
+    def another() -> HostEnvironment:
+        return on_host(make_by_options(collecting.env, collecting.env_settings, collecting.env_python))
+
+    guarded = GuardedEnv(another, limits.env_seconds)
+    mend = mender([guarded], limits.env_restarts, display.say)
+    parts = []
+    display.phase("record", 0, collecting.episodes, "episodes")
+    for episode in range(collecting.episodes):
+        rng = np.random.default_rng([collecting.seed, episode])
+        with clock.measure("record"):
+            played = play(guarded, name, rule, collecting.epsilon, rng, mend)
+        parts.append(pack(played.episodes, np.asarray(played.won)))
+        display.advance(episode + 1, clock)
+    return parts
+
+
+def play(env: Any, name: str, rule: Rule, epsilon: float, rng: np.random.Generator, mend: Any = None) -> Rollout:
+    """One episode by a rule called `name`, whose agents each act at random with probability ε.
+
+    mend: see `ovmse.learning.rollout.collect_host`. Raises `UserError` where the rule's actions can't be used.
+    """
+
+    def act_at(t: int, carried: Any, observation: Observation) -> tuple[Any, np.ndarray]:
+        obs, avail = np.asarray(observation.obs[0]), np.asarray(observation.avail[0])
+        action = checked(f"the rule {name}, step {t}", env.spec, avail, rule(obs.copy(), avail.copy()))
+        at_random = [rng.choice(np.flatnonzero(legal)) for legal in avail]
+        return carried, np.where(rng.random(len(avail)) < epsilon, at_random, action)[None]
+
+    return collect_host([env], act_at, cast(Any, None), [int(rng.integers(2**31))], mend)
+
+
+def checked(where: str, spec: EnvSpec, avail: np.ndarray, action: Any) -> np.ndarray:
+    """The actions (N,) of a rule. Raises `UserError` unless there is a legal one for each agent."""
+    found = np.asarray(action)
+    if found.shape != (spec.n_agents,) or found.dtype.kind not in "iu":
+        raise UserError(f"{where}: expected {spec.n_agents} whole numbers, an action for each agent; got {action!r}.")
+    for i, (choice, legal) in enumerate(zip(found.tolist(), avail, strict=True)):
+        if not 0 <= choice < len(legal) or not legal[choice]:
+            raise UserError(
+                f"{where}: action {choice} of agent {i} is illegal; legal: {np.flatnonzero(legal).tolist()}."
+            )
+    return found.astype(np.int32)
+
+
+def on_host(env: AnyEnvironment) -> HostEnvironment:
+    """The environment, or one in JAX in the shape of one on the host."""
+    return cast(HostEnvironment, env) if is_host(env) else OnHost(cast(Environment, env))
+
+
+class OnHost:
+    """An environment in JAX in the shape of one on the host: `reset` and `step` are compiled, and called one by one."""
+
+    def __init__(self, env: Environment) -> None:
+        self.spec, self._reset, self._step = env.spec, jax.jit(env.reset), jax.jit(env.step)
+
+    def reset_host(self, seed: int) -> Observation:
+        self._key, key = jax.random.split(jax.random.key(seed))
+        self._state, observation = self._reset(key)
+        return jax.tree.map(np.asarray, observation)
+
+    def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
+        self._key, key = jax.random.split(self._key)
+        self._state, observation, result = self._step(key, self._state, action)
+        return jax.tree.map(np.asarray, (observation, result))
