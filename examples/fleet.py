@@ -11,6 +11,7 @@ import argparse
 import csv
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +63,10 @@ def rules(plant: Plant, noise: float) -> np.ndarray:
     return np.where(plant.rng.random(len(CARTS)) < noise, plant.rng.integers(0, 3, len(CARTS)), by_rule)
 
 
+Decide = Callable[[Plant, int, Any], tuple[np.ndarray, Any]]
+"""(plant, the shift's number, memory) → what each cart does, and the memory for the next step."""
+
+
 def module(path: Path) -> ModuleType:
     """A file of an exported team, by its path."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -72,23 +77,36 @@ def module(path: Path) -> ModuleType:
     return loaded
 
 
+def by_rules(noise: float) -> Decide:
+    """The rules in use, as what decides."""
+    return lambda plant, episode, memory: (rules(plant, noise), None)
+
+
+def by_team(folder: Path, epsilon: float, seed: int) -> Decide:
+    """An exported team, as what decides. It numbers carts and commands in an order of its own: they go by name."""
+    policy, explore = module(folder / "policy.py"), module(folder / "explore.py").explore
+    team = policy.Policy.load(folder)
+    number = np.array([ACTIONS.index(name) for name in team.actions])
+
+    def decide(plant: Plant, episode: int, memory: Any) -> tuple[np.ndarray, Any]:
+        seen = dict(zip(CARTS, plant.seen(), strict=True))
+        action, memory, _ = explore(team, seen, memory=memory, epsilon=epsilon, seed=seed, episode=episode)
+        return number[[action[cart] for cart in CARTS]], memory
+
+    return decide
+
+
 def play(who: str, episodes: int, seed: int, noise: float, epsilon: float, log: Any) -> np.ndarray:
     """Play shifts and write their rows; what each shift earned."""
     rng, returns = np.random.default_rng(seed), []
-    if who != "rules":
-        policy, explore = module(Path(who) / "policy.py"), module(Path(who) / "explore.py").explore
-        team = policy.Policy.load(who)
+    decide = by_rules(noise) if who == "rules" else by_team(Path(who), epsilon, seed)
     log.writerow(["shift", "step", "cart", *FEATURES, "command", "earned"])
     for episode in range(episodes):
         plant, memory, total = Plant(rng), None, 0.0
         for step in range(STEPS):
             seen = plant.seen()
-            if who == "rules":
-                action = rules(plant, noise)
-            else:
-                how = {"epsilon": epsilon, "seed": seed, "episode": episode}
-                action, memory, _ = explore(team, seen, memory=memory, **how)
-            earned = plant.step(np.asarray(action))
+            action, memory = decide(plant, episode, memory)
+            earned = plant.step(action)
             total += earned
             for i, cart in enumerate(CARTS):
                 log.writerow([episode, step, cart, *seen[i], ACTIONS[action[i]], round(earned, 3)])

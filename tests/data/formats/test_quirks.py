@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from pyarrow import parquet
 from support import fleet
+from support.places import ROOT
 
 from ovmse.cli.main import main
 from ovmse.core.errors import UserError
@@ -65,14 +66,19 @@ def test_a_quirk_is_read_or_refused_with_the_option_that_helps(tmp_path, capsys,
     if quirk.options:
         assert (code, found) == (2, None)
         assert path.name in said and "Traceback" not in said
-        for option in quirk.options:
-            assert option in said, said
+        assert set(quirk.options) <= set(re.findall(r"--[a-z-]+ [\w=,]+(?:\.\d+)?", said.replace("\n", " "))), said
         assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
         code, found = imported(path, *(word for option in quirk.options for word in option.split()))
     assert code == 0, capsys.readouterr().err
     if name in LOSSLESS:
         assert_same(found, clean, LOSSLESS[name])
         np.testing.assert_allclose(found.reward, clean.reward, rtol=1e-5)
+
+
+def test_the_page_on_importing_names_every_option():
+    page = (ROOT / "docs" / "importing.md").read_text()
+    asked = {option for quirk in fleet.QUIRKS.values() for option in quirk.options}
+    assert len(fleet.QUIRKS) == 13 and all(option.partition("=")[0].removesuffix("action") in page for option in asked)
 
 
 def test_names_are_kept(tmp_path, clean):
