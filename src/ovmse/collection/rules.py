@@ -10,7 +10,7 @@ from ovmse.collection.settings import Collecting
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.core.types import EnvSpec, Flat, Observation, StepResult
-from ovmse.data.dataset import pack
+from ovmse.data.flat import pack
 from ovmse.envs.guarded import GuardedEnv
 from ovmse.envs.naming import load
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
