@@ -114,6 +114,18 @@ def claims_arms(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(("map", "arm", "runs", "before", "mean online", "last fifth"), shown) + "\n"
 
 
+def better(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every arm the mean online and the last fifth, and its paired differences from `ovmse` and from `finetune`."""
+    arms, axes, shown = by_arm(lines), [name for name in ("data", "arm") if name in lines[0]], []
+    for arm in sorted(arms, key=lambda arm: -np.mean([line["mean_online"] for line in arms[arm]])):
+        means = [np.mean([line[name] for line in arms[arm]]) for name in ("mean_online", "last_fifth")]
+        found = [pairs(lines, axes, "arm", arm, other) if arm != other else [] for other in ("ovmse", "finetune")]
+        words = [in_words(difference(some, "mean_online"), some) for some in found]
+        shown.append([arm, str(len(arms[arm])), *(fmt.score(float(x), "win_rate") for x in means), *words])
+    header = "arm", "runs", "mean online", "last fifth", "mean online − `ovmse`'s", "− `finetune`'s"
+    return fmt.markdown(header, shown) + "\n"
+
+
 def by_arm(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The lines of each arm."""
     return {arm: [line for line in lines if line["arm"] == arm] for arm in sorted({line["arm"] for line in lines})}
@@ -203,6 +215,7 @@ TABLES = {
     "claims": ("claims", "studies/claims.md", claims),
     "claims, by map": ("claims", "studies/claims.md", claims_arms),
     "q_values, logged": ("q_values", "studies/q-values.md", q_logged),
+    "better": ("better", "studies/better.md", better),
     "coverage": ("coverage", "studies/coverage.md", coverage),
     "traffic": ("traffic", "studies/traffic.md", traffic),
     "q_values, played": ("q_values", "studies/q-values.md", q_played),
