@@ -72,7 +72,7 @@ def play(env: Any, name: str, rule: Rule, epsilon: float, rng: np.random.Generat
         at_random = [rng.choice(np.flatnonzero(legal)) for legal in avail]
         return carried, np.where(rng.random(len(avail)) < epsilon, at_random, action)[None]
 
-    nothing: Any = Acting([], np.zeros((1, env.spec.n_agents, env.spec.n_actions), np.float32))
+    nothing = Acting([], cast(Any, np.zeros((1, env.spec.n_agents, env.spec.n_actions), np.float32)))
     return collect_host([env], act_at, nothing, [int(rng.integers(2**31))], mend)
 
 

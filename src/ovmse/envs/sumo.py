@@ -244,7 +244,7 @@ class TrafficSignals:
         obs = obs.astype(np.float32)
         may_change = (self._held >= self._least)[:, None] | (np.arange(a) == self._green[:, None])
         self._avail = self._own_actions & may_change
-        about = np.float32([self._t / self.spec.episode_limit, self._backlog / CARS])
+        about = np.array([self._t / self.spec.episode_limit, self._backlog / CARS], np.float32)
         return _observe(obs, np.concatenate([obs.ravel(), about]), self._avail.copy())
 
 
