@@ -37,6 +37,7 @@ CONTROLLERS = {
     "finetune": "then `finetune`",
     "ovmse": "then `ovmse`",
 }
+QUARTERS = "first quarter", "second", "third", "fourth"
 JAM = 60  # seconds that a car waits on the mean of a morning
 TASKS = ("3m", "two_step, 58 steps of waiting", "simple_spread", "2s3z")
 
@@ -190,6 +191,16 @@ def traffic(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(header, shown) + "\n"
 
 
+def traffic_online(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every way to go online the hours waited on its mornings, by quarters of the phase, and the worst of them."""
+    shown = []
+    for name in ("finetune", "ovmse"):
+        hours = np.array([line["online"] for line in lines if line["controller"] == name])
+        by_time = [f"{part.mean():.1f}" for part in np.array_split(hours, 4, axis=1)] if hours.size else ["not run"] * 4
+        shown.append([f"`{name}`", *by_time, f"{hours.max():.1f}" if hours.size else "not run"])
+    return fmt.markdown(("hours that all cars waited on a morning", *QUARTERS, "worst morning"), shown) + "\n"
+
+
 def read(name: str) -> list[Any]:
     """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores."""
     if (lines := RESULTS / f"{name}.jsonl").is_file():
@@ -205,6 +216,7 @@ TABLES = {
     "q_values, logged": ("q_values", "studies/q-values.md", q_logged),
     "coverage": ("coverage", "studies/coverage.md", coverage),
     "traffic": ("traffic", "studies/traffic.md", traffic),
+    "traffic, online": ("traffic", "studies/traffic.md", traffic_online),
     "q_values, played": ("q_values", "studies/q-values.md", q_played),
 }
 """Each table: the file of its results, the page in docs/ that has it, and how it is made."""

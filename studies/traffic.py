@@ -77,7 +77,8 @@ def main(
             if (name, seed) not in done:
                 online = [] if name == "offline" else waited_online(out / run / "experience" / f"seed-{seed}")
                 keep(env, by_team(load(out / run, seed, teams)), judged_by, name, seed, online)
-    tables.renew("traffic")
+    for table in ("traffic", "traffic, online"):
+        tables.renew(table)
     _, png = draw.save(figure(), tables.DOCS / "figures" / "traffic", write_bytes)
     print(png)
 
@@ -105,7 +106,7 @@ def by_team(team: Any) -> Act:
 
 
 def keep(env: TrafficSignals, act: Act, mornings: int, name: str, seed: int, online: list[float] | None = None) -> None:
-    """Judge a controller, and keep its line. online: what its cars waited on each morning on which it learned."""
+    """Judge a controller, and keep its line. online: hours waited on each morning on which it learned."""
     measured = [morning(env, act, FIRST + i) for i in range(mornings)]
     found = {key: [round(x[key], 2) for x in measured] for key in measured[0]}
     append_json_lines(RESULTS, [{"controller": name, "seed": seed} | found | {"online": online or []}])
@@ -124,7 +125,7 @@ def morning(env: TrafficSignals, act: Act, seed: int) -> dict[str, float]:
 
 def waited_online(experience: Path) -> list[float]:
     """Hours that all cars together waited on each morning of the online phase, by its reward."""
-    data = Dataset.load(experience)
+    data = Dataset.open(experience)
     ends = np.cumsum(data.length)
     return [
         round(float(-1000 * data.reward[e - n : e].sum() / 3600), 3) for n, e in zip(data.length, ends, strict=True)
