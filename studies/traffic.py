@@ -59,9 +59,9 @@ def main(
     make(out / "log", "collect", *ENV, *rule, "--episodes", str(episodes))
     steps = mornings * SETTINGS["seconds"] // 10
     train = ["train", *ENV, "--data", str(out / "log"), "--seeds", str(seeds), "--keep-experience"]
-    train += ["--offline-updates", str(updates), "--evaluate-every-updates", str(updates // 2)]
+    train += ["--offline-updates", str(updates), "--evaluate-every-updates", str(updates)]
     train += ["--online-env-steps", str(steps), "--evaluate-every-env-steps", str(steps // 2)]
-    train += ["--updates-per-collect", "32", "--evaluate-episodes", "8"]
+    train += ["--updates-per-collect", "32", "--batch-episodes", "16", "--evaluate-episodes", "8"]
     make(out / "ovmse", *train, "--method", "ovmse")
     make(out / "finetune", *train, "--method", "finetune", "--pretrained", str(out / "ovmse"))
     env, done = TrafficSignals("cologne3", **SETTINGS), finished(RESULTS, "controller", "seed")
