@@ -19,8 +19,6 @@ def names_of_code(config: Config) -> list[str]:
     """What of a configuration is not ovmse's own, or a known library's."""
     found = [] if own_module(config.env) is None else [f"the environment {config.env!r}"]
     found += [f"the interpreter {str(config.env_python)!r}"] if config.env_python else []
-    if str(config.env).endswith(".sumocfg"):  # which may name files that SUMO writes
-        found.append(f"the network {config.env!r}")
     return found + [f"the method {name!r}" for name in own_methods(config)]
 
 

@@ -40,9 +40,10 @@ NAMING_A_MODULE = ("pettingzoo", "pymarl", "gymnasium", "own")
 
 
 def module_of(env: str) -> str | None:
-    """The module that an environment's name names; None where it is one of ours, or of a package that we depend on."""
+    """The module that an environment's name names, or a network of SUMO's of one's own, which can name files to write;
+    None where it is one of ours, or of a package that we depend on."""
     prefix, _, rest = env.partition(":")
-    if prefix in NAMING_A_MODULE:
+    if prefix in NAMING_A_MODULE or rest.endswith(".sumocfg"):
         return rest.partition(":")[0]
     return None if prefix in BUILDERS else prefix
 
