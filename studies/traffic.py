@@ -144,7 +144,7 @@ def figure() -> Figure:
             colour = draw.PALETTE[1 if name in ("offline", "finetune", "ovmse") else 0]
             ax.plot(waits, i + rng.uniform(-0.25, 0.25, len(waits)), "o", color=colour, alpha=0.45, markersize=3.5)
             ax.plot([waits.mean()] * 2, [i - 0.36, i + 0.36], color=draw.INK, linewidth=2.2)
-        ax.set_yticks(range(len(names)), [tables.CONTROLLERS[name] for name in names])
+        ax.set_yticks(range(len(names)), [tables.CONTROLLERS[name].replace("`", "") for name in names])
         ax.invert_yaxis()
         ax.set_xscale("log")
         ax.set_xticks([10, 20, 50, 100, 200, 500], ["10", "20", "50", "100", "200", "500"])
