@@ -183,23 +183,24 @@ def traffic(lines: Sequence[dict[str, Any]]) -> str:
     """Of every controller the mean wait of a car over all mornings and teams, its spread, and its worst morning."""
     shown = []
     for name, text in CONTROLLERS.items():
-        some = [np.array(line["seconds_waited_per_car"]) for line in lines if line["controller"] == name]
-        waits = np.concatenate(some) if some else np.full(1, np.nan)
-        of_teams = ", ".join(f"{one.mean():.1f}" for one in some)
-        spread = f"{waits.std():.1f}", f"{np.median(waits):.1f}", f"{waits.max():.1f}"
-        shown.append(
-            [text, of_teams or "not run", f"{waits.mean():.1f}", *spread, f"{(waits > JAM).sum()} of {len(waits)}"]
-        )
-    header = (
-        "controller",
-        "mean of each team",
-        "mean",
-        "standard deviation",
-        "median",
-        "worst morning",
-        f"above {JAM} s",
-    )
-    return fmt.markdown(header, shown) + "\n"
+        if some := [line["seconds_waited_per_car"] for line in lines if line["controller"] == name]:
+            waits, of_teams = np.concatenate(some), ", ".join(f"{np.mean(one):.1f}" for one in some)
+            told = [f"{x:.1f}" for x in (waits.mean(), waits.std(), np.median(waits), waits.max())]
+            shown.append([text, of_teams, *told, f"{(waits > JAM).sum()} of {waits.size}"])
+    spread = "mean", "standard deviation", "median", "worst morning"
+    return fmt.markdown(("controller", "each team", *spread, f"above {JAM} s"), shown) + "\n"
+
+
+def traffic_online(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every way to go online the hours waited on its mornings, by quarters of the phase, and the worst of them."""
+    shown = []
+    for name in ("finetune", "ovmse"):
+        if some := [line["online"] for line in lines if line["controller"] == name]:
+            hours = np.array(some)
+            told = [f"{part.mean():.1f}" for part in np.array_split(hours, 4, axis=1)]
+            shown.append([f"`{name}`", *told, f"{hours.max():.1f}"])
+    quarters = "first quarter", "second", "third", "fourth"
+    return fmt.markdown(("hours that all cars waited on a morning", *quarters, "worst morning"), shown) + "\n"
 
 
 def read(name: str) -> list[Any]:
@@ -218,6 +219,7 @@ TABLES = {
     "better": ("better", "studies/better.md", better),
     "coverage": ("coverage", "studies/coverage.md", coverage),
     "traffic": ("traffic", "studies/traffic.md", traffic),
+    "traffic, online": ("traffic", "studies/traffic.md", traffic_online),
     "q_values, played": ("q_values", "studies/q-values.md", q_played),
 }
 """Each table: the file of its results, the page in docs/ that has it, and how it is made."""

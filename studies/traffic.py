@@ -59,9 +59,9 @@ def main(
     make(out / "log", "collect", *ENV, *rule, "--episodes", str(episodes))
     steps = mornings * SETTINGS["seconds"] // 10
     train = ["train", *ENV, "--data", str(out / "log"), "--seeds", str(seeds), "--keep-experience"]
-    train += ["--offline-updates", str(updates), "--evaluate-every-updates", str(updates // 2)]
+    train += ["--offline-updates", str(updates), "--evaluate-every-updates", str(updates)]
     train += ["--online-env-steps", str(steps), "--evaluate-every-env-steps", str(steps // 2)]
-    train += ["--updates-per-collect", "32", "--evaluate-episodes", "8"]
+    train += ["--updates-per-collect", "32", "--batch-episodes", "16", "--evaluate-episodes", "8"]
     make(out / "ovmse", *train, "--method", "ovmse")
     make(out / "finetune", *train, "--method", "finetune", "--pretrained", str(out / "ovmse"))
     env, done = TrafficSignals("cologne3", **SETTINGS), finished(RESULTS, "controller", "seed")
@@ -77,7 +77,8 @@ def main(
             if (name, seed) not in done:
                 online = [] if name == "offline" else waited_online(out / run / "experience" / f"seed-{seed}")
                 keep(env, by_team(load(out / run, seed, teams)), judged_by, name, seed, online)
-    tables.renew("traffic")
+    for table in ("traffic", "traffic, online"):
+        tables.renew(table)
     _, png = draw.save(figure(), tables.DOCS / "figures" / "traffic", write_bytes)
     print(png)
 
@@ -105,7 +106,7 @@ def by_team(team: Any) -> Act:
 
 
 def keep(env: TrafficSignals, act: Act, mornings: int, name: str, seed: int, online: list[float] | None = None) -> None:
-    """Judge a controller, and keep its line. online: what its cars waited on each morning on which it learned."""
+    """Judge a controller, and keep its line. online: hours waited on each morning on which it learned."""
     measured = [morning(env, act, FIRST + i) for i in range(mornings)]
     found = {key: [round(x[key], 2) for x in measured] for key in measured[0]}
     append_json_lines(RESULTS, [{"controller": name, "seed": seed} | found | {"online": online or []}])
@@ -124,7 +125,7 @@ def morning(env: TrafficSignals, act: Act, seed: int) -> dict[str, float]:
 
 def waited_online(experience: Path) -> list[float]:
     """Hours that all cars together waited on each morning of the online phase, by its reward."""
-    data = Dataset.load(experience)
+    data = Dataset.open(experience)
     ends = np.cumsum(data.length)
     return [
         round(float(-1000 * data.reward[e - n : e].sum() / 3600), 3) for n, e in zip(data.length, ends, strict=True)
@@ -143,7 +144,7 @@ def figure() -> Figure:
             colour = draw.PALETTE[1 if name in ("offline", "finetune", "ovmse") else 0]
             ax.plot(waits, i + rng.uniform(-0.25, 0.25, len(waits)), "o", color=colour, alpha=0.45, markersize=3.5)
             ax.plot([waits.mean()] * 2, [i - 0.36, i + 0.36], color=draw.INK, linewidth=2.2)
-        ax.set_yticks(range(len(names)), [tables.CONTROLLERS[name] for name in names])
+        ax.set_yticks(range(len(names)), [tables.CONTROLLERS[name].replace("`", "") for name in names])
         ax.invert_yaxis()
         ax.set_xscale("log")
         ax.set_xticks([10, 20, 50, 100, 200, 500], ["10", "20", "50", "100", "200", "500"])

@@ -82,6 +82,8 @@ def test_the_search_lets_the_rest_pass():
         ({"env": "own:os:system"}, "environment 'own:os:system'"),
         ({"env": "os:system"}, "environment 'os:system'"),
         ({"env": "gymnasium:rware:rware-tiny-2ag-v2"}, None),
+        ({"env": "sumo:cologne3"}, None),
+        ({"env": "sumo:towns/mine.sumocfg"}, "environment 'sumo:towns/mine.sumocfg'"),
         ({"env": "matrix:climbing", "env_python": Path("bin/python")}, "interpreter 'bin/python'"),
         ({"method": "mine:METHOD"}, "method 'mine:METHOD'"),
         ({"method": "jsrl+mine:METHOD"}, "method 'mine:METHOD'"),

@@ -54,7 +54,7 @@ def collecting(recipe: dict[str, Any], where: str, out: Path, trusted: bool = Fa
 
     A setting that the recipe does not have keeps its default: it is younger than the recipe.
     Raises `UserError`, which begins with `where`, for settings that this version does not know or cannot take, and for
-    an environment of somebody's own, unless it is `trusted`.
+    an environment or a rule of somebody's own, unless it is `trusted`.
     """
     known = {*flatten(asdict(Collecting())), "learner"} - set(PATHS)
     settings = {name: value for name, value in recipe.items() if name not in ("made_by", "versions")}
@@ -65,7 +65,7 @@ def collecting(recipe: dict[str, Any], where: str, out: Path, trusted: bool = Fa
             f"Use the version that made it, {recipe_versions(recipe).get('ovmse') or 'not recorded'}."
         )
     collecting: Collecting = as_type({**settings, "out": str(out)}, Collecting, unreadable)
-    trusted_code.check(f"{where}: its recipe", Config(env=collecting.env), trusted)
+    trusted_code.check(f"{where}: its recipe", Config(env=collecting.env), trusted, collecting.rule)
     return collecting
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovmse.collection.settings import Collecting
 from ovmse.config import Config
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, unknown
 from ovmse.core.types import EnvSpec, Flat, Observation, StepResult
 from ovmse.data.flat import pack
 from ovmse.envs.guarded import GuardedEnv
@@ -16,9 +16,9 @@ from ovmse.envs.naming import load
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
 from ovmse.envs.settings import make_by_options
 from ovmse.learning.play import mender
-from ovmse.learning.rollout import Rollout, collect_host
+from ovmse.learning.rollout import Acting, Rollout, collect_host
 from ovmse.system.clock import Clock
-from ovmse.system.plugins import RULES, load_own
+from ovmse.system.plugins import BUILDERS, RULES, load_own
 from ovmse.training.display import Display
 
 Rule = Callable[[np.ndarray, np.ndarray], Any]
@@ -31,9 +31,9 @@ def find(name: str) -> Rule:
     Raises `UserError` where there is no such rule.
     """
     prefix, _, rest = name.partition(":")
-    if not rest:
-        raise UserError(f"--rule: expected sumo:max_pressure, or module:function of your own; got {name!r}.")
-    rule = load(f"{RULES[prefix]}:{rest}", ours=True) if prefix in RULES else load_own("rule", name)
+    if name not in RULES and (not rest or prefix in BUILDERS):
+        raise unknown("rule", name, RULES, "Or give a module:function of your own.")
+    rule = load(RULES[name], ours=True) if name in RULES else load_own("rule", name)
     if not callable(rule):
         raise UserError(f"--rule {name} must be a function; it is a {type(rule).__name__}.")
     return cast(Rule, rule)
@@ -72,7 +72,8 @@ def play(env: Any, name: str, rule: Rule, epsilon: float, rng: np.random.Generat
         at_random = [rng.choice(np.flatnonzero(legal)) for legal in avail]
         return carried, np.where(rng.random(len(avail)) < epsilon, at_random, action)[None]
 
-    return collect_host([env], act_at, cast(Any, None), [int(rng.integers(2**31))], mend)
+    nothing = Acting([], cast(Any, np.zeros((1, env.spec.n_agents, env.spec.n_actions), np.float32)))
+    return collect_host([env], act_at, nothing, [int(rng.integers(2**31))], mend)
 
 
 def checked(where: str, spec: EnvSpec, avail: np.ndarray, action: Any) -> np.ndarray:

@@ -42,12 +42,15 @@ def _set(state: tuple) -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Print nothing meanwhile, not even what is written below Python, or by programs that are started here."""
+def quiet(into: int | None = None) -> Iterator[None]:
+    """Print nothing meanwhile, not even what is written below Python, or by programs that are started here.
+
+    into: the descriptor of a file that gets what is written below Python.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        nowhere = os.open(os.devnull, os.O_WRONLY) if into is None else os.dup(into)
         stack.callback(os.close, nowhere)
         for output in OUTPUTS:
             with contextlib.suppress(OSError):  # one that is closed stays so

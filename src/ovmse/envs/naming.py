@@ -15,7 +15,7 @@ from ovmse.system.plugins import BUILDERS, import_own, same_directory
 
 HINT = (
     "Also: 'pettingzoo:MODULE' for a module with parallel_env, 'gymnasium:MODULE:ID', 'pymarl:MODULE:CLASS' for SMAC's "
-    "interface, 'smac:MAP', 'smacv2:SCENARIO', 'jumanji:NAME', 'jaxmarl:NAME', "
+    "interface, 'smac:MAP', 'smacv2:SCENARIO', 'jumanji:NAME', 'jaxmarl:NAME', 'sumo:NETWORK', "
     "and 'package.module:attribute' for your own. "
     "See docs/environments.md."
 )

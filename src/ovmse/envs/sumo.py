@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,12 @@ class TrafficSignals:
         self._command += ["--no-warnings", "--no-step-log", "--xml-validation", "never"]
         self._sumo = _libsumo(self._name)
         self._end = weakref.finalize(self, _close, self._sumo)
-        self._start(0)
-        self._signals = self._found()
+        try:
+            self._start(0)
+            self._signals = self._found()
+        except UserError:
+            self._end()  # or this process could have no other
+            raise
         self._edges = self._sumo.edge.getIDList()
         every = [lane for signal in self._signals for lane in signal.lanes]
         self._capacity = {lane: max(1.0, self._sumo.lane.getLength(lane) / METRES_PER_CAR) for lane in every}
@@ -184,14 +189,15 @@ class TrafficSignals:
 
     def _start(self, seed: int) -> None:
         require(self._end.alive, f"{self._name}: this environment is closed; make it anew.")
-        with quiet():
-            _close(self._sumo)
+        with tempfile.TemporaryFile() as said:
             try:
-                self._sumo.start([*self._command, "--seed", str(seed)])
+                with quiet(said.fileno()):
+                    _close(self._sumo)
+                    self._sumo.start([*self._command, "--seed", str(seed)])
             except Exception as error:
-                raise UserError(
-                    f"{self._name}: SUMO does not start: {error}. `{' '.join(self._command)}` says why."
-                ) from error
+                said.seek(0)
+                why = " ".join(said.read().decode("utf-8", "replace").split()) or error
+                raise UserError(f"{self._name}: SUMO does not start: {why}") from error
 
     def _found(self) -> list[Signal]:
         """The signals that have two greens or more; others keep to their plan."""
@@ -244,7 +250,7 @@ class TrafficSignals:
         obs = obs.astype(np.float32)
         may_change = (self._held >= self._least)[:, None] | (np.arange(a) == self._green[:, None])
         self._avail = self._own_actions & may_change
-        about = np.float32([self._t / self.spec.episode_limit, self._backlog / CARS])
+        about = np.array([self._t / self.spec.episode_limit, self._backlog / CARS], np.float32)
         return _observe(obs, np.concatenate([obs.ravel(), about]), self._avail.copy())
 
 

@@ -43,7 +43,7 @@ def signal_of(name: str, plan: Sequence[tuple[str, float]], links: Sequence[Sequ
         if planned:
             planned[green] += seconds
     ruled = [(i, link[0], link[1]) for i, group in enumerate(links) for link in group]
-    lanes, exits = (tuple(dict.fromkeys(link[side] for link in ruled)) for side in (1, 2))
+    lanes, exits = tuple(dict.fromkeys(x for _, x, _ in ruled)), tuple(dict.fromkeys(x for _, _, x in ruled))
     serves, feeds = np.zeros((len(planned), len(lanes)), bool), np.zeros((len(planned), len(exits)), bool)
     for a, green in enumerate(planned):
         for i, lane, leads_to in ruled:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ovmse.config import NO_ENV, Config
 from ovmse.core.errors import UserError
-from ovmse.system.plugins import KNOWN_MODULES, module_of
+from ovmse.system.plugins import KNOWN_MODULES, RULES, module_of
 
 
 def names_of_code(config: Config) -> list[str]:
@@ -83,9 +83,13 @@ def _imports(file: Path, package: list[str]) -> Iterator[str]:
             yield from (".".join(parts[:k]) for k in range(1, len(parts) + 1))
 
 
-def check(where: object, config: Config, trusted: bool) -> None:
-    """Raise `UserError` where a configuration that was read from `where` names code that it takes trust to run."""
-    if (found := names_of_code(config)) and not trusted:
+def check(where: object, config: Config, trusted: bool, rule: str | None = None) -> None:
+    """Raise `UserError` where a configuration that was read from `where`, or a rule of a recipe, names code that it
+    takes trust to run."""
+    found = names_of_code(config)
+    if rule is not None and rule not in RULES:
+        found.append(f"the rule {rule!r}")
+    if found and not trusted:
         raise UserError(
             f"{where} names code that would be imported and run: {' and '.join(found)}. If you trust that directory "
             "and that code, add --trust-code."

@@ -29,8 +29,8 @@ BUILDERS = {
 ONE_PER_PROCESS = ("sumo",)
 """Prefixes of environments of which a process can have one: the command line gives each a process of its own."""
 
-RULES = {"sumo": "ovmse.envs.traffic"}
-"""Modules of this package with rules in use, by the prefix of their names, such as ``sumo:max_pressure``."""
+RULES = {f"sumo:{rule}": f"ovmse.envs.traffic:{rule}" for rule in ("fixed_time", "longest_queue", "max_pressure")}
+"""Rules in use of this package, by their names."""
 
 KNOWN_MODULES = ("pettingzoo", "mpe2", "magent2", "lbforaging", "rware")
 """Libraries of environments, which run without being trusted: as installed, never from a directory."""
@@ -40,9 +40,10 @@ NAMING_A_MODULE = ("pettingzoo", "pymarl", "gymnasium", "own")
 
 
 def module_of(env: str) -> str | None:
-    """The module that an environment's name names; None where it is one of ours, or of a package that we depend on."""
+    """The module that an environment's name names, or a network of SUMO's of one's own, which can name files to write;
+    None where it is one of ours, or of a package that we depend on."""
     prefix, _, rest = env.partition(":")
-    if prefix in NAMING_A_MODULE:
+    if prefix in NAMING_A_MODULE or rest.endswith(".sumocfg"):
         return rest.partition(":")[0]
     return None if prefix in BUILDERS else prefix
 
