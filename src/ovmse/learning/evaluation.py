@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ovmse.config import Config
 from ovmse.learning.parallel import SeedBatches, join, padded_seeds, split
-from ovmse.learning.play import Actor, CollectFn
+from ovmse.learning.play import Actor, CollectFn, begin
 from ovmse.learning.rollout import Rollout
 
 
@@ -50,7 +50,8 @@ def evaluate(config: Config, collect_episodes: CollectFn, teams: SeedBatches, ke
     steps = split(np.zeros(padded_seeds(config.seeds), np.int32), config.seeds)
     actors = [Actor(*actor) for actor in zip(teams, keys, steps, steps, strict=True)]
     turns = range(-(-config.evaluate_episodes // config.episodes_per_collect))
-    blocks = [[scores_and_measures(played) for played in collect_episodes(actors, turn, 0.0)] for turn in turns]
+    begun = [begin(collect_episodes, actors, turn, 0.0) for turn in turns]
+    blocks = [[scores_and_measures(played) for played in finish()] for finish in begun]
     joined = alike([join(alike(block)) for block in blocks])
     return jax.tree.map(lambda *x: np.concatenate(x, axis=1)[:, : config.evaluate_episodes], *joined)
 

@@ -1,6 +1,7 @@
 """A run under way: what it holds fixed, what it carries on, and how it is evaluated."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -21,7 +22,7 @@ from ovmse.learning import evaluation
 from ovmse.learning.evaluation import Scores
 from ovmse.learning.parallel import SeedBatches, join
 from ovmse.learning.phases import Phase, SeedState
-from ovmse.learning.play import CollectFn
+from ovmse.learning.play import CollectFn, close
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
@@ -31,6 +32,7 @@ from ovmse.system.signals import Stop
 from ovmse.training import evaluation_cost, log_evaluation, metrics, rollback
 from ovmse.training.display import Display
 from ovmse.training.log_evaluation import LogEvaluation
+from ovmse.training.played_ahead import PlayedAhead
 
 
 @dataclass
@@ -69,7 +71,8 @@ class Run(NamedTuple):
 
     task: what to run. settings: those that tell which run it is. out: its directory. ran_on: all that its bits depend
     on.
-    collect: plays a round of episodes with every seed's team (None: nothing is played). evaluation_keys: whose episodes
+    collect: plays a round of episodes with every seed's team (None: nothing is played). ahead: where workers play, the
+    rounds that they play ahead. evaluation_keys: whose episodes
     evaluations play. log_evaluation: what evaluates on held-out episodes (None: there are none).
     data: the dataset, as a replay that is full, without what is held out.
     watch: the monitor, for batches of (team, frozen team) and the dataset.
@@ -83,6 +86,7 @@ class Run(NamedTuple):
     out: Path
     ran_on: dict[str, Any]
     collect: CollectFn | None
+    ahead: PlayedAhead | None
     evaluation_keys: SeedBatches
     log_evaluation: LogEvaluation | None
     data: Replay | None
@@ -203,6 +207,15 @@ def play(run: Run, states: SeedBatches) -> Scores:
     playing = [teams_of(run.task.method, state) for state in states]
     with run.clock.measure("evaluation"):
         return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys)
+
+
+@contextlib.contextmanager
+def playing(run: Run) -> Iterator[None]:
+    """While entered, episodes can be played; then the workers end, where there are any."""
+    try:
+        yield
+    finally:
+        close(run.collect)
 
 
 def env_steps(run: Run, states: SeedBatches) -> np.ndarray:

@@ -23,7 +23,7 @@ from ovmse.training.loop import run_phase
 from ovmse.training.online_phase import online_phase
 from ovmse.training.pretrained import load_pretrained
 from ovmse.training.resume import save, state_checksum
-from ovmse.training.run import Run, play, teams
+from ovmse.training.run import Run, play, playing, teams
 from ovmse.training.setup import Task, setup
 from ovmse.training.start import start_run
 
@@ -93,7 +93,7 @@ def run_phases(
     with Stop(display.stopping) as stop:
         run, states = start_run(task, display, stop, resume, allow_inexact_resume)
         task.dataset = None  # from here on it is in `run.data`
-        with display, online_log.kept_on_failure(run.online_logs), listening(run, on_row):
+        with display, playing(run), online_log.kept_on_failure(run.online_logs), listening(run, on_row):
             if task.config.round is not None:
                 return run, rounds.improve(run, states)
             online = online_phase(run) if task.method.online_target is not None else None
@@ -140,6 +140,8 @@ def finish(run: Run, states: SeedBatches) -> Result:
         kept = online_log.write_all(run.online_logs)
         summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
         summary["state_sha256"] = state_checksum(run, states)
+        if run.ahead is not None:
+            summary["worker_restarts"] = run.ahead.restarts
         if run.task.config.guard_margin is not None:
             summary["guard"] = rollback.verdicts(run.task.config, run.rows)
         summary["checkpoint"] = checkpoints.to_keep(last_checkpoint, run.task.config.keep_checkpoint)
