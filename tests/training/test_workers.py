@@ -9,18 +9,23 @@ import jax
 import numpy as np
 import pytest
 from support.episodes import SMALL
+from support.junction import Junction
 from support.stopping import StopIn, assert_same_rows
 
 from ovmse.cli.main import main
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
+from ovmse.envs import wire
+from ovmse.learning.workers import Workers
+from ovmse.methods import METHODS
 from ovmse.runs import checkpoints
 from ovmse.runs.saved_config import read_config
 from ovmse.system.signals import Interrupted
 from ovmse.training import played_ahead
 from ovmse.training.display import Display
 from ovmse.training.evaluate_run import evaluate_run
+from ovmse.training.played_ahead import PlayedAhead
 from ovmse.training.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
@@ -106,6 +111,16 @@ def test_collect_records_the_same_by_any_number_of_workers(tmp_path):
         assert main([*words, "--episodes-per-collect", "4", "--workers", workers, "--out", str(tmp_path / name)]) == 0
     two, three = (Dataset.open(tmp_path / name) for name in ("two", "three"))
     assert len(two.length) == 10 and two.metadata.checksum == three.metadata.checksum
+
+
+def test_rounds_under_way_that_are_damaged_are_named(tmp_path):
+    ahead = PlayedAhead(Workers(CONFIG, Junction().spec, METHODS["scratch"], print), 2, 1, 1)
+    (tmp_path / "ahead-0-000.bin").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="ahead-0-000.bin is damaged"):
+        ahead.restore(tmp_path, 0)
+    (tmp_path / "ahead-0-000.bin").write_bytes(wire.bundle({"rule": "greedy"}, {}))
+    with pytest.raises(UserError, match="ahead-0-000.bin: .*rule"):
+        ahead.restore(tmp_path, 0)
 
 
 def test_what_workers_mean_is_said():

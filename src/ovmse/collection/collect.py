@@ -26,7 +26,7 @@ from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner, replay as replays
 from ovmse.learning.evaluation import evaluate
 from ovmse.learning.parallel import split
-from ovmse.learning.play import Actor, CollectFn, begin, close, make_collect
+from ovmse.learning.play import Actor, CollectFn, begin, closing, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
 from ovmse.runs.metrics_file import checked_rows
@@ -75,6 +75,8 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     every = [collecting, *(replace(collecting, quality=x, out=beside(collecting.out, x)) for x in also)]
     if collecting.rule is not None and also:
         raise UserError(f"--also cuts qualities from a trained team's run; the rule {collecting.rule} is not trained.")
+    if collecting.rule is not None and collecting.workers > 1:
+        raise UserError(f"--workers: the rule {collecting.rule} plays in one environment. Leave --workers out.")
     if len({each.quality for each in every}) < len(every):
         raise UserError(f"each quality can be collected once: got {', '.join(each.quality for each in every)}.")
     for each in every:
@@ -92,12 +94,10 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     config = replace(config, learner=with_kinds(config.learner, env.spec))
     collect_episodes = make_collect(config, env, methods.find(BEHAVIOUR_METHOD))
     trained = None
-    try:
+    with closing(collect_episodes):
         if any(each.quality != "random" for each in every):
             trained = train_behaviour(collecting, config, env, collect_episodes, display)
         written = [write(each, config, env.spec, collect_episodes, trained, display) for each in every]
-    finally:
-        close(collect_episodes)
     for each, dataset in zip(every[1:], written[1:], strict=True):
         display.say(f"{each.quality}: {number_of(len(dataset.length), 'episode')} in {each.out}")
     return written[0]

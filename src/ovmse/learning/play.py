@@ -1,7 +1,8 @@
 """How seeds play in each kind of environment: in a compiled program, or on the host. What is played is used alike."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -75,10 +76,14 @@ def begin(
     return lambda: collect_episodes(actors, turn, epsilon)
 
 
-def close(collect_episodes: CollectFn | None) -> None:
-    """Nothing more is played: end the workers, where there are any."""
-    if isinstance(collect_episodes, Workers):
-        collect_episodes.pool.close()
+@contextlib.contextmanager
+def closing(collect_episodes: CollectFn | None) -> Iterator[None]:
+    """While entered, episodes can be played; then the workers end, where there are any."""
+    try:
+        yield
+    finally:
+        if isinstance(collect_episodes, Workers):
+            collect_episodes.pool.close()
 
 
 def _pick(method: Method, epsilon: Float[Array, ""]) -> Pick:

@@ -20,7 +20,7 @@ from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner
 from ovmse.learning.evaluation import Scores, evaluate
 from ovmse.learning.parallel import padded_seeds, split
-from ovmse.learning.play import close, make_collect
+from ovmse.learning.play import closing, make_collect
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
@@ -77,10 +77,13 @@ def evaluate_run(
     keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
     display.say(f"playing {number_of(episodes, 'episode')} with each of {number_of(config.seeds, 'team')} …")
     playing = split(jax.tree.map(lambda x: x[fill], Teams(team, guide)), config.seeds)
-    try:
-        scores = evaluate(config, collect_episodes, playing, split(keys, config.seeds))
-    finally:
-        close(collect_episodes)
+
+    def tell(share: float) -> None:
+        display.update(done := round(share * episodes), f"{done}/{number_of(episodes, 'episode')}")
+
+    with display, closing(collect_episodes):
+        display.begin("evaluate", episodes)
+        scores = evaluate(config, collect_episodes, playing, split(keys, config.seeds), tell)
     rows = [
         {"seed": config.seed + i, "episodes": episodes, "teams": teams, "team": names[i], "episodes_seed": seed}
         | metrics.score_row(scores, i, env.spec.has_win)

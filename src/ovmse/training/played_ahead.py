@@ -8,7 +8,7 @@ is another turn of the first weights.
 from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -116,7 +116,7 @@ class _About(TypedDict):
     """What is read of `Round.about`."""
 
     contract: dict[str, Any]
-    rule: str
+    rule: Literal["epsilon_greedy", "sequential", "sample"]
     epsilon: float
     seeds: list[int]
     keys: list[list[int]]

@@ -1,7 +1,6 @@
 """A run under way: what it holds fixed, what it carries on, and how it is evaluated."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -22,7 +21,7 @@ from ovmse.learning import evaluation
 from ovmse.learning.evaluation import Scores
 from ovmse.learning.parallel import SeedBatches, join
 from ovmse.learning.phases import Phase, SeedState
-from ovmse.learning.play import CollectFn, close
+from ovmse.learning.play import CollectFn
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
@@ -206,16 +205,7 @@ def play(run: Run, states: SeedBatches) -> Scores:
     assert run.collect is not None
     playing = [teams_of(run.task.method, state) for state in states]
     with run.clock.measure("evaluation"):
-        return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys)
-
-
-@contextlib.contextmanager
-def playing(run: Run) -> Iterator[None]:
-    """While entered, episodes can be played; then the workers end, where there are any."""
-    try:
-        yield
-    finally:
-        close(run.collect)
+        return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys, run.display.evaluating)
 
 
 def env_steps(run: Run, states: SeedBatches) -> np.ndarray:

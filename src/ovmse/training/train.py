@@ -9,6 +9,7 @@ from ovmse.core.errors import typed_command
 from ovmse.core.networks import Team
 from ovmse.learning.parallel import SeedBatches, over_seeds
 from ovmse.learning.phases import Phase, handover
+from ovmse.learning.play import closing
 from ovmse.runs import checkpoints, directory
 from ovmse.system import files, lock, pytree_files
 from ovmse.system.signals import Interrupted, Stop
@@ -23,7 +24,7 @@ from ovmse.training.loop import run_phase
 from ovmse.training.online_phase import online_phase
 from ovmse.training.pretrained import load_pretrained
 from ovmse.training.resume import save, state_checksum
-from ovmse.training.run import Run, play, playing, teams
+from ovmse.training.run import Run, play, teams
 from ovmse.training.setup import Task, setup
 from ovmse.training.start import start_run
 
@@ -93,7 +94,7 @@ def run_phases(
     with Stop(display.stopping) as stop:
         run, states = start_run(task, display, stop, resume, allow_inexact_resume)
         task.dataset = None  # from here on it is in `run.data`
-        with display, playing(run), online_log.kept_on_failure(run.online_logs), listening(run, on_row):
+        with display, closing(run.collect), online_log.kept_on_failure(run.online_logs), listening(run, on_row):
             if task.config.round is not None:
                 return run, rounds.improve(run, states)
             online = online_phase(run) if task.method.online_target is not None else None
