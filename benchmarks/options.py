@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import tyro
 
-Part = Literal["update", "rollout", "online", "compiling", "memory", "scaling", "peer"]
-PARTS: tuple[Part, ...] = ("update", "rollout", "online", "scaling", "compiling", "memory", "peer")
+Part = Literal["update", "rollout", "online", "compiling", "memory", "scaling", "workers", "peer"]
+PARTS: tuple[Part, ...] = ("update", "rollout", "online", "scaling", "compiling", "memory", "workers", "peer")
 
 
 @dataclass(frozen=True)

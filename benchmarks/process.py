@@ -80,7 +80,7 @@ def main(options: Options, cores: int) -> int:
 
 def all_jobs(options: Options, process: Any) -> list[Any]:
     """The jobs of the wanted parts."""
-    from benchmarks import compiling, memory, online, peer, rollout, scaling, update
+    from benchmarks import compiling, memory, online, peer, rollout, scaling, update, workers
 
     parts = {
         "update": update.jobs,
@@ -89,6 +89,7 @@ def all_jobs(options: Options, process: Any) -> list[Any]:
         "scaling": scaling.jobs,
         "compiling": compiling.jobs,
         "memory": memory.jobs,
+        "workers": workers.jobs,
         "peer": peer.jobs,
     }
     return [job for name, jobs in parts.items() if name in options.only for job in jobs(options, process)]

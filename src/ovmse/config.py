@@ -192,6 +192,11 @@ class Config:
     """the longest that a host environment may take for one step or reset; then it is restarted"""
     env_restarts: int = 10
     """restarts of failing host environments since a run began, or went on, before it is given up"""
+    workers: int = 1
+    """processes that play whole episodes side by side, each with a host environment of its own, where that is slow; 1:
+    it is played in ovmse's own process"""
+    rounds_ahead: int = 2
+    """with workers: rounds that they play ahead while the learner learns, so that a round's weights are as many old"""
     keep_teams: bool = False
     """write the teams at every evaluation, not only the last ones"""
     keep_experience: bool = False

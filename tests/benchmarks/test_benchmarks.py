@@ -23,6 +23,7 @@ from benchmarks import (
     tables,
     timing,
     update,
+    workers,
 )
 from benchmarks.floors import Ceiling, Floor, Sizes
 from benchmarks.jobs import Process, Setting
@@ -307,7 +308,10 @@ def test_every_part_has_jobs_somewhere_and_a_lone_core_has_them_all():
     apart = [all_jobs(options.Options(), Process(*x)) for x in ((1, True, False), (2, False, True))]
     names = [{job.name for job in found} for found in apart]
     assert names[0] | names[1] == {job.name for job in lone}
-    assert all(any(part in name for name in names[0] | names[1]) for part in ("update", "rollout", "memory", "scaling"))
+    assert all(
+        any(part in name for name in names[0] | names[1])
+        for part in ("update", "rollout", "memory", "scaling", "workers")
+    )
 
 
 def test_the_command_line(tmp_path):
@@ -333,3 +337,10 @@ def test_results_of_processes_come_together():
     one, two = (Record("update", "plain, full", "smax:3m", 32, 8, cores, "s", value) for cores in (1, 2))
     (ratio,) = command.across([one, two])
     assert ratio.value.median == 1.0 and ratio.goal == "≥ 1.8"
+
+
+def test_collecting_by_workers_is_measured_beside_its_own_limit():
+    setting = Setting(options.Options(repeats=1), Ceiling(1.0, 1.0), 1)
+    [found] = workers.collecting(setting, 2, seconds=0.001, waves=1)
+    assert found.notes == {"workers": 2, "most": 2000.0} and 0 < found.share < 1
+    assert found.value.median == pytest.approx(2000 * found.share)

@@ -215,6 +215,25 @@ def test_what_is_packed_is_unpacked(obs, state, avail, result, measures):
         wire.unpacked(spec, content[:-1])
 
 
+@given(
+    st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.booleans())),
+    st.dictionaries(
+        st.text(), arrays(st.sampled_from([np.float32, np.int32, np.bool_]), st.tuples(*[st.integers(0, 3)] * 2))
+    ),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_bundle_comes_out_as_it_went_in(about, named):
+    content = wire.bundle(about, named)
+    told, found = wire.unbundle(content)
+    assert told == about and list(found) == list(named)
+    for name, array in named.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype and found[name].shape == array.shape
+    for other in (content + b"x", content[:-1], b""):
+        with pytest.raises(ValueError):
+            wire.unbundle(other)
+
+
 def test_frames_come_whole_and_a_closed_pipe_ends():
     reading, writing = os.pipe()
     wire.send(writing, b"S", b"abc")

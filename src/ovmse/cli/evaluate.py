@@ -16,6 +16,7 @@ def evaluate(
     seed: int = 1_000_000,
     teams: TeamChoice = "deployed",
     episodes_out: Path | None = None,
+    workers: int | None = None,
     trust_code: bool = False,
 ) -> None:
     """Play greedily with a run's teams, on episodes that training never evaluated on.
@@ -29,6 +30,7 @@ def evaluate(
             last one below it (docs/guard.md).
         episodes_out: the CSV with a line for every episode, its return, length, win and what the environment measures;
             by default evaluation.csv in the run's directory.
+        workers: processes that play side by side in a host environment; by default as many as the run had.
         trust_code: import and run the environment or method of somebody's own that the directory names.
     """
     from ovmse.runs.metrics_file import MEASURE, in_words
@@ -37,7 +39,9 @@ def evaluate(
     from ovmse.training.evaluate_run import EPISODES, evaluate_run
 
     console = Terminal()
-    rows = evaluate_run(read_config(run, trust_code), run, episodes, seed, teams, Display(console), episodes_out)
+    rows = evaluate_run(
+        read_config(run, trust_code), run, episodes, seed, teams, Display(console), episodes_out, workers
+    )
     measures = [name for name in rows[0] if name.startswith(MEASURE)]
     title = f"{run}: {number_of(episodes, 'greedy episode')} per team"
     table = Table("seed", "team", "win rate", "return", "length", *map(in_words, measures), title=title)

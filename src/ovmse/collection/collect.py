@@ -26,7 +26,7 @@ from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner, replay as replays
 from ovmse.learning.evaluation import evaluate
 from ovmse.learning.parallel import split
-from ovmse.learning.play import Actor, CollectFn, make_collect
+from ovmse.learning.play import Actor, CollectFn, begin, closing, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
 from ovmse.runs.metrics_file import checked_rows
@@ -75,6 +75,8 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     every = [collecting, *(replace(collecting, quality=x, out=beside(collecting.out, x)) for x in also)]
     if collecting.rule is not None and also:
         raise UserError(f"--also cuts qualities from a trained team's run; the rule {collecting.rule} is not trained.")
+    if collecting.rule is not None and collecting.workers > 1:
+        raise UserError(f"--workers: the rule {collecting.rule} plays in one environment. Leave --workers out.")
     if len({each.quality for each in every}) < len(every):
         raise UserError(f"each quality can be collected once: got {', '.join(each.quality for each in every)}.")
     for each in every:
@@ -92,9 +94,10 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     config = replace(config, learner=with_kinds(config.learner, env.spec))
     collect_episodes = make_collect(config, env, methods.find(BEHAVIOUR_METHOD))
     trained = None
-    if any(each.quality != "random" for each in every):
-        trained = train_behaviour(collecting, config, env, collect_episodes, display)
-    written = [write(each, config, env.spec, collect_episodes, trained, display) for each in every]
+    with closing(collect_episodes):
+        if any(each.quality != "random" for each in every):
+            trained = train_behaviour(collecting, config, env, collect_episodes, display)
+        written = [write(each, config, env.spec, collect_episodes, trained, display) for each in every]
     for each, dataset in zip(every[1:], written[1:], strict=True):
         display.say(f"{each.quality}: {number_of(len(dataset.length), 'episode')} in {each.out}")
     return written[0]
@@ -212,6 +215,7 @@ def behaviour_config(collecting: Collecting) -> Config:
         env=collecting.env,
         env_settings=collecting.env_settings,
         env_python=collecting.env_python,
+        workers=collecting.workers,
         method=BEHAVIOUR_METHOD,
         learner=collecting.learner,
         change=collecting.change,
@@ -277,10 +281,13 @@ def record(
     parts: list[Flat] = []
     done, clock, nothing = 0, Clock(), jnp.zeros(1, jnp.int32)  # nothing was played online before
     display.phase("record", 0, episodes, "episodes")
-    while done < episodes:
+    begun = []
+    for _ in range(-(-episodes // collecting.episodes_per_collect)):
         key, k = jax.random.split(key)
+        begun.append(begin(collect_episodes, [Actor(Teams(team), k[None], nothing, nothing)], 0, epsilon))
+    for finish in begun:
         with clock.measure("record"):
-            [played] = collect_episodes([Actor(Teams(team), k[None], nothing, nothing)], 0, epsilon)
+            [played] = finish()
             played = jax.tree.map(lambda x: np.asarray(x)[0], played)
         wanted = jax.tree.map(lambda x: x[: episodes - done], played)  # noqa: B023
         parts.append(pack(wanted.episodes, wanted.won))

@@ -50,6 +50,8 @@ class Collecting:
     """an option handed to the environment, such as max_steps=60; may be repeated"""
     env_python: Path | None = None
     """a Python interpreter in which the environment runs, in a process of its own, with its own versions of packages"""
+    workers: int = 1
+    """processes that play whole episodes side by side, each with a host environment of its own, where that is slow"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """networks and optimiser of the behaviour team"""
     float16: bool = False

@@ -22,6 +22,11 @@ class EnvFault(Exception):
     """What an environment did wrong in an episode; the message names it."""
 
 
+def again(seed: int, number: int) -> int:
+    """The seed of an episode that is played for the n-th time, from 0."""
+    return (seed + 7919 * number) % 2**31
+
+
 class GuardedEnv:
     """A host environment behind checks, in the shape of one; ``reset_host`` and ``step_host`` raise `EnvFault`."""
 

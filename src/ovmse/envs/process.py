@@ -21,12 +21,25 @@ WORKER = Path(__file__).with_name("worker.py")
 SECONDS = 300.0
 """The longest that any answer may take; `ovmse.envs.guarded` has a limit of its own for resets and steps."""
 
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+"""What keeps NumPy's libraries from using every core in each of many processes."""
+
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""The ends of a process that somebody else brought about: a person, a scheduler, a system without memory."""
+
 MOMENT = 2.0
 """Seconds that a process has to end by itself."""
 
 
 class ProcessFault(Exception):
-    """What went wrong in the environment's process; the message says it whole."""
+    """What went wrong in the environment's process; the message says it whole.
+
+    from_outside: it was killed, by no fault of its own that is known.
+    """
+
+    def __init__(self, message: str, from_outside: bool = False):
+        super().__init__(message)
+        self.from_outside = from_outside
 
 
 class ProcessEnv:
@@ -35,17 +48,22 @@ class ProcessEnv:
     It has ``spec``, ``repeatable``, ``names``, ``reset_host`` and ``step_host`` as the environment in there. The last
     two raise `ProcessFault` where that fails, has died or does not answer; a process that failed so is ended.
 
+    player: the module of ovmse that plays whole episodes in there (`play`); it is then one of many, on one thread.
+
     Raises `UserError` where the interpreter can't be used, and for whatever `ovmse.envs.make` raises in it.
     """
 
     spec: EnvSpec
 
-    def __init__(self, python: Path, name: str, settings: dict[str, Any], seconds: float = SECONDS) -> None:
+    def __init__(
+        self, python: Path, name: str, settings: dict[str, Any], seconds: float = SECONDS, player: str | None = None
+    ) -> None:
         require_json(name, settings)
         self._seconds, self._errors = seconds, tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
         try:
             self._process = subprocess.Popen(
-                [str(Path(python).expanduser()), str(WORKER)],
+                [str(Path(python).expanduser()), str(WORKER), *([player] if player else [])],
+                env=os.environ | (ONE_THREAD if player else {}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -85,6 +103,19 @@ class ProcessEnv:
             raise ProcessFault("its step had no result")
         return observation, result
 
+    def play(
+        self, about: dict[str, Any], arrays: dict[str, np.ndarray], seconds: float
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """A whole episode, as the player in the process plays it (`ovmse.policy.player`).
+
+        seconds: the longest that a step or a reset may take.
+        """
+        found = self._asked(wire.PLAY, wire.bundle(about, arrays), seconds + MOMENT)
+        try:
+            return wire.unbundle(found)
+        except ValueError as error:
+            raise ProcessFault(f"what it returned is no episode ({error})") from error
+
     def close(self) -> None:
         """End the process and what it started, after a moment to close by itself."""
         if self._fate is None:
@@ -96,21 +127,29 @@ class ProcessEnv:
             finally:
                 self._end()
 
-    def _asked(self, kind: bytes, content: bytes) -> bytes:
-        """The content of the answer."""
+    def kill(self) -> None:
+        """End the process and what it started at once; whoever waits for its answer is told so."""
+        self._fate = self._fate or "its process was ended"
+        _kill(self._process)
+
+    def _asked(self, kind: bytes, content: bytes, seconds: float | None = None) -> bytes:
+        """The content of the answer. seconds: the longest without a sign of life."""
+        seconds = seconds or self._seconds
         if self._fate is not None:
             raise ProcessFault(self._fate)
         try:
             wire.send(self._stdin.fileno(), kind, content)
-            answer, content = wire.receive(self._stdout.fileno(), self._seconds)
+            answer = wire.ALIVE
+            while answer == wire.ALIVE:
+                answer, content = wire.receive(self._stdout.fileno(), seconds)
         except TimeoutError:
-            self._fate = f"its process did not answer in {self._seconds:g} s and was ended"
+            self._fate = f"its process did not answer in {seconds:g} s and was ended"
             self._end()
             raise ProcessFault(self._fate) from None
         except (EOFError, OSError):
             self._fate = self._death()
             self._end()
-            raise ProcessFault(self._fate) from None
+            raise ProcessFault(self._fate, self._process.returncode in FROM_OUTSIDE) from None
         except BaseException:  # whoever asked waits no more: what comes would answer another question
             self._fate = "its process was ended, since its answer was not waited for"
             self._end()

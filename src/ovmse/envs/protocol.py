@@ -126,11 +126,15 @@ def _check_array(name: str, value: Any, shape: tuple[int, ...], dtype: type, str
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise UserError(f"{name} is no array ({error}).") from error
-    require(array.shape == shape, f"{name} must have shape {shape}, by the spec; got {array.shape}.")
+    if array.shape != shape:  # the words of an error are made where there is one: this is called at every step
+        raise UserError(f"{name} must have shape {shape}, by the spec; got {array.shape}.")
     numbers = not strict and dtype is np.float32 and array.dtype.kind in "fiub"
-    require(numbers or array.dtype == dtype, f"{name} must have dtype {np.dtype(dtype)}; got {array.dtype}.")
+    if not numbers and array.dtype != dtype:
+        raise UserError(f"{name} must have dtype {np.dtype(dtype)}; got {array.dtype}.")
+    if array.dtype.kind != "f":
+        return
     with np.errstate(over="ignore"):  # what is too large for the replay is infinite there
-        finite = np.isfinite(array.astype(np.float32))
-    for index in np.argwhere(~finite):
+        finite = np.isfinite(array.astype(np.float32, copy=False))
+    for index in np.argwhere(~finite) if not finite.all() else ():
         place = (" ", ", feature {}, ", " of agent {}, feature {}, ")[array.ndim].format(*index)
         raise UserError(f"{name}{place}is {array[tuple(index)]}.")

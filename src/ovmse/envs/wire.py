@@ -7,10 +7,12 @@ A frame is one letter, the length of what follows (4 bytes), and that. All numbe
 | `M` make | JSON: name, settings | `I`: JSON of the spec, whether seeds repeat episodes, and names of features |
 | `R` reset | the seed, int64 | `O`: an observation |
 | `S` step | the joint action, int32 [N] | `T`: an observation and a result |
+| `P` play | a bundle: what to play, a team's arrays | `A` now and then: it goes on; `D`: a bundle, a whole episode |
 
 Any answer may be `E` instead: JSON with a message, and whether it is a `UserError`. An observation is obs, float32
 [N, O], then the state, float32 [S], then the legal actions, uint8 [N, A]; a result is the reward, float32, then
 terminal, truncated and won, uint8 each, and at an episode's end the environment's measures, JSON, where it tells any.
+A bundle is the length of some JSON (4 bytes), that, and arrays one after the other, whose types and shapes are in it.
 The process ends when its input does.
 """
 
@@ -30,7 +32,9 @@ from ovmse.core.types import EnvSpec, Observation, StepResult
 
 RESULT = 7  # bytes of a step's result
 HEADER = struct.Struct("<cI")
+LENGTH = struct.Struct("<I")
 MAKE, RESET, STEP, INFO, OBSERVED, STEPPED, FAILED = b"M", b"R", b"S", b"I", b"O", b"T", b"E"
+PLAY, ALIVE, PLAYED = b"P", b"A", b"D"
 
 _observe: Any = Observation  # NumPy's arrays
 _result: Any = StepResult
@@ -94,6 +98,31 @@ def unpacked(spec: EnvSpec, content: bytes) -> tuple[Observation, StepResult | N
     flags = (np.bool_(flag) for flag in content[end + 4 : end + RESULT])
     result = _result(np.frombuffer(content, "<f4", 1, end)[0], *flags)
     return observation, result, json.loads(more) if more else {}
+
+
+def bundle(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Something that JSON can hold, and arrays by name, as bytes."""
+    kept = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    head = as_json({"about": about, "arrays": {name: (x.dtype.str, x.shape) for name, x in kept.items()}})
+    return b"".join([LENGTH.pack(len(head)), head, *(x.tobytes() for x in kept.values())])
+
+
+def unbundle(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `bundle` made bytes of; the arrays can't be written to. Raises `ValueError` for other bytes."""
+    try:
+        start = LENGTH.size + LENGTH.unpack_from(content)[0]
+        head = json.loads(content[LENGTH.size : start])
+        arrays = {}
+        for name, (dtype, shape) in head["arrays"].items():
+            count = int(np.prod(shape))
+            arrays[name] = np.frombuffer(content, dtype, count, start).reshape(shape)
+            start += arrays[name].nbytes
+        about: dict[str, Any] = head["about"]
+    except (struct.error, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"no bundle: {error!r}") from error
+    if start != len(content):
+        raise ValueError(f"{len(content)} bytes, expected {start}")
+    return about, arrays
 
 
 def as_json(value: Any) -> bytes:

@@ -1,16 +1,19 @@
-"""An environment in a process of its own: this file is run by another interpreter, ``python worker.py``.
+"""An environment in a process of its own: this file is run by another interpreter, ``python worker.py [PLAYER]``.
 
 That interpreter needs Python 3.10, NumPy, and the environment; not ovmse, nor JAX. Of ovmse only the adapters are
 read, from the directory of this file, so that nothing beside it shadows the interpreter's own packages. What is said is
-in `ovmse.envs.wire`.
+in `ovmse.envs.wire`. PLAYER is the module of ovmse whose `Player` plays whole episodes, where such are asked for.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
+import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +30,17 @@ def main() -> None:
         return
     here = Path(__file__).resolve().parent
     sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]  # it has a gymnasium.py, for one
-    _adopt("ovmse", here.parent)
+    _load_package(here.parent)
     _adopt("ovmse.envs", here)  # as it is, it would import JAX
     try:
         from ovmse.envs import wire
+        from ovmse.envs.guarded import EnvFault
         from ovmse.envs.measures import measures_of
     except ImportError as error:
         _refuse(answers, f"it lacks the package {error.name!r}")
         return
     env: Any = None
+    player: Any = importlib.import_module(sys.argv[1]).Player() if sys.argv[1:] else None
     while True:
         try:
             kind, content = wire.receive(asked)
@@ -47,6 +52,10 @@ def main() -> None:
                 about = {"spec": env.spec._asdict(), "repeatable": getattr(env, "repeatable", True)}
                 about["names"] = getattr(env, "names", {})
                 answer = wire.INFO, wire.as_json(about)
+            elif kind == wire.PLAY:
+                about, arrays = wire.unbundle(content)
+                guarded = _guarded(env, about["seconds"])
+                answer = wire.PLAYED, wire.bundle(*player.play(guarded, about, arrays, _pulse(answers)))
             elif kind == wire.RESET:
                 answer = wire.OBSERVED, wire.packed(env.reset_host(int.from_bytes(content, "little")))
             else:
@@ -54,9 +63,40 @@ def main() -> None:
                 over = result.terminal or result.truncated
                 answer = wire.STEPPED, wire.packed(seen, result, measures_of(env) if over else None)
         except BaseException as error:  # whatever an environment raises, an exit included
-            answer = wire.FAILED, wire.as_json(_told(error))
+            told = {"message": str(error), "ours": False} if isinstance(error, EnvFault) else _told(error)
+            answer = wire.FAILED, wire.as_json(told)
         wire.send(answers, *answer)
     getattr(env, "close", lambda: None)()
+
+
+def _load_package(folder: Path) -> None:
+    """Import ovmse itself from its folder: it loads its names when they are used, and nothing before."""
+    spec: Any = importlib.util.spec_from_file_location(
+        "ovmse", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    sys.modules["ovmse"] = package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+
+
+def _guarded(env: Any, seconds: float) -> Any:
+    from ovmse.envs.guarded import GuardedEnv
+
+    return GuardedEnv(lambda: env, seconds)
+
+
+def _pulse(answers: int) -> Callable[[], None]:
+    """What says, when it is called, that an episode goes on, but no more often than once a second."""
+    from ovmse.envs import wire
+
+    last = time.monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= 1.0:
+            last = now
+            wire.send(answers, wire.ALIVE)
+
+    return beat
 
 
 def _adopt(name: str, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Evaluation: how good a team is when it explores no more."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ovmse.config import Config
 from ovmse.learning.parallel import SeedBatches, join, padded_seeds, split
-from ovmse.learning.play import Actor, CollectFn
+from ovmse.learning.play import Actor, CollectFn, begin
 from ovmse.learning.rollout import Rollout
 
 
@@ -43,14 +43,23 @@ def alike(parts: Sequence[Scores]) -> list[Scores]:
     return [filled(part) for part in parts]
 
 
-def evaluate(config: Config, collect_episodes: CollectFn, teams: SeedBatches, keys: SeedBatches) -> Scores:
+def evaluate(
+    config: Config,
+    collect_episodes: CollectFn,
+    teams: SeedBatches,
+    keys: SeedBatches,
+    tell: Callable[[float], object] = lambda share: None,
+) -> Scores:
     """Greedy scores of `config.evaluate_episodes` episodes of every seed, axes [seed, episode]; equal keys give equal
-    episodes, whatever number of them is played side by side."""
+    episodes, whatever number of them is played side by side. tell: called with the share that is played."""
     # steps of no meaning, on the devices where training has them: else the same program would be compiled twice
     steps = split(np.zeros(padded_seeds(config.seeds), np.int32), config.seeds)
     actors = [Actor(*actor) for actor in zip(teams, keys, steps, steps, strict=True)]
     turns = range(-(-config.evaluate_episodes // config.episodes_per_collect))
-    blocks = [[scores_and_measures(played) for played in collect_episodes(actors, turn, 0.0)] for turn in turns]
+    begun, blocks = [begin(collect_episodes, actors, turn, 0.0) for turn in turns], []
+    for finish in begun:
+        blocks.append([scores_and_measures(played) for played in finish()])
+        tell(len(blocks) / len(begun))
     joined = alike([join(alike(block)) for block in blocks])
     return jax.tree.map(lambda *x: np.concatenate(x, axis=1)[:, : config.evaluate_episodes], *joined)
 

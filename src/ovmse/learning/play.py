@@ -1,7 +1,8 @@
 """How seeds play in each kind of environment: in a compiled program, or on the host. What is played is used alike."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -18,11 +19,20 @@ from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is
 from ovmse.envs.settings import make_by_options
 from ovmse.learning.parallel import SeedBatches, any_over_seeds, over_cores, over_seeds, seeds_per_batch
 from ovmse.learning.phases import progress_of
-from ovmse.learning.rollout import Pick, Rollout, Teams, act, collect, collect_host, episode_keys, start_acting
+from ovmse.learning.rollout import (
+    Pick,
+    Rollout,
+    Teams,
+    act,
+    collect,
+    collect_host,
+    episode_keys,
+    round_keys,
+    start_acting,
+)
+from ovmse.learning.workers import Workers, check_workers
 from ovmse.methods.method import Method
 from ovmse.methods.signatures import ActionInputs
-
-PLAYING = 2  # folded into a team's key to play: learning splits the same key in two, which folds in 0 and 1
 
 
 class Actor(NamedTuple):
@@ -47,10 +57,33 @@ def make_collect(
     """What plays in an environment, for training, evaluation and recording; it is compiled once, when first called.
 
     say: told of every host environment that had to be restarted.
+    Raises `UserError` where workers are asked for that can't play.
     """
+    check_workers(config, env, method)
+    if config.workers > 1:
+        return Workers(config, env.spec, method, say)
     if is_host(env):
         return _host_collect(config, cast(HostEnvironment, env), method, say)
     return _compiled_collect(config, cast(Environment, env), method)
+
+
+def begin(
+    collect_episodes: CollectFn, actors: SeedBatches, turn: int, epsilon: float | None
+) -> Callable[[], SeedBatches]:
+    """A round as `CollectFn` plays it, whose result is asked for later: workers have it played by then."""
+    if isinstance(collect_episodes, Workers):
+        return collect_episodes.begin(actors, turn, epsilon)
+    return lambda: collect_episodes(actors, turn, epsilon)
+
+
+@contextlib.contextmanager
+def closing(collect_episodes: CollectFn | None) -> Iterator[None]:
+    """While entered, episodes can be played; then the workers end, where there are any."""
+    try:
+        yield
+    finally:
+        if isinstance(collect_episodes, Workers):
+            collect_episodes.pool.close()
 
 
 def _pick(method: Method, epsilon: Float[Array, ""]) -> Pick:
@@ -72,7 +105,7 @@ def _pick(method: Method, epsilon: Float[Array, ""]) -> Pick:
 
 def _compiled_collect(config: Config, env: Environment, method: Method) -> CollectFn:
     def one(config: Config, method: Method, actor: Actor, turn: Array, epsilon: Array) -> Rollout:
-        progress, keys = progress_of(config, actor.env_steps), _keys(config, actor, turn)
+        progress, keys = progress_of(config, actor.env_steps), round_keys(actor.key, turn, config.episodes_per_collect)
         length = _typical_length(actor, env.spec)
 
         def episodes(keys: Key[Array, " B"]) -> Rollout:
@@ -82,13 +115,6 @@ def _compiled_collect(config: Config, env: Environment, method: Method) -> Colle
 
     play = over_seeds(one, config.seeds, keep=True, settings=(config, method))
     return lambda actors, turn, epsilon: play(actors, np.int32(turn), _number(epsilon))
-
-
-def _keys(config: Config, actor: Actor, turn: Int[Array, ""]) -> Key[Array, " B"]:
-    """One key per episode, by the episode's number."""
-    count = config.episodes_per_collect
-    base = jax.random.fold_in(actor.key, PLAYING)
-    return jax.vmap(lambda i: jax.random.fold_in(base, i))(turn * count + jnp.arange(count))
 
 
 def _typical_length(actor: Actor, spec: EnvSpec) -> Float[Array, ""]:
@@ -129,7 +155,7 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
     mend = mender(envs, config.env_restarts, say)
 
     def begin(actor: Actor, turn: Array) -> tuple[Any, Any, Any]:
-        env_keys, team_keys = episode_keys(_keys(config, actor, turn))
+        env_keys, team_keys = episode_keys(round_keys(actor.key, turn, batch))
         return start_acting(actor.teams, env.spec, batch), jax.random.key_data(env_keys)[:, -1], team_keys
 
     def step(config: Config, method: Method, x: tuple, t: Array, epsilon: Array) -> Any:

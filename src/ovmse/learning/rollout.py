@@ -15,11 +15,12 @@ from ovmse.core.mixers import weights_at
 from ovmse.core.networks import Team, agent_step, first_hidden
 from ovmse.core.padding import present
 from ovmse.core.types import EnvSpec, EnvState, Episode, Observation, StepResult
-from ovmse.envs.guarded import EnvFault
+from ovmse.envs.guarded import EnvFault, again
 from ovmse.envs.measures import measures_of
 from ovmse.envs.protocol import Environment, HostEnvironment
 from ovmse.methods.signatures import ActionInputs, PolicyOutput
 
+PLAYING = 2  # folded into a team's key to play: learning splits the same key in two, which folds in 0 and 1
 Pick = Callable[[PRNGKeyArray, ActionInputs], Int[Array, " N"]]
 """(step's key, what is seen) → a joint action."""
 
@@ -112,6 +113,12 @@ def act(
     return Acting([hidden for hidden, _ in heard], jax.nn.one_hot(action, spec.n_actions)), action
 
 
+def round_keys(key: PRNGKeyArray, turn: Int[Array, ""], count: int) -> Key[Array, " B"]:
+    """One key for each of the `count` episodes of a seed's round, by the episode's number; key: the seed's."""
+    base = jax.random.fold_in(key, PLAYING)
+    return jax.vmap(lambda i: jax.random.fold_in(base, i))(turn * count + jnp.arange(count))
+
+
 def episode_keys(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, " B"]]:
     """Of each episode's key: the environment's, and the exploration seed that the team shares."""
     both = jax.vmap(jax.random.split)(keys)
@@ -173,6 +180,23 @@ def _over(flag: Bool[Array, " B"], like: Array) -> Array:
     return flag.reshape(flag.shape + (1,) * (like.ndim - 1))
 
 
+def blank(spec: EnvSpec, count: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The rows and the steps of so many episodes on the host that are yet to be played, by the names of `Episode`."""
+    limit, n = spec.episode_limit, spec.n_agents
+    rows = {
+        "obs": np.zeros((count, limit + 1, n, spec.obs_size), np.float32),
+        "state": np.zeros((count, limit + 1, spec.state_size), np.float32),
+        "avail": np.ones((count, limit + 1, n, spec.n_actions), bool),
+    }
+    steps = {
+        "action": np.zeros((count, limit, n), np.int32),
+        "reward": np.zeros((count, limit), np.float32),
+        "terminal": np.zeros((count, limit), bool),
+        "valid": np.zeros((count, limit), bool),
+    }
+    return rows, steps
+
+
 ActHost = Callable[[int, Acting, Observation], tuple[Acting, np.ndarray]]
 """(row, what is carried, observations with a leading axis B) → what is carried, joint actions [B, N]."""
 
@@ -191,17 +215,7 @@ def collect_host(
     """
     spec, count = envs[0].spec, len(envs)
     limit = spec.episode_limit
-    rows: dict[str, np.ndarray] = {
-        "obs": np.zeros((count, limit + 1, spec.n_agents, spec.obs_size), np.float32),
-        "state": np.zeros((count, limit + 1, spec.state_size), np.float32),
-        "avail": np.ones((count, limit + 1, spec.n_agents, spec.n_actions), bool),
-    }
-    steps: dict[str, np.ndarray] = {
-        "action": np.zeros((count, limit, spec.n_agents), np.int32),
-        "reward": np.zeros((count, limit), np.float32),
-        "terminal": np.zeros((count, limit), bool),
-        "valid": np.zeros((count, limit), bool),
-    }
+    rows, steps = blank(spec, count)
     won, measures = np.zeros(count, bool), dict[str, np.ndarray]()
 
     def record(i: int, t: int, observation: Observation) -> None:
@@ -225,7 +239,7 @@ def collect_host(
         """Play the episodes that `going` marks; which of them failed. number: how many times they were played."""
         failed, carried = np.zeros(count, bool), acting
         for i in np.flatnonzero(going).tolist():
-            failed[i] = not attempt(i, lambda: record(i, 0, envs[i].reset_host(_seed(seeds[i], number))))  # noqa: B023
+            failed[i] = not attempt(i, lambda: record(i, 0, envs[i].reset_host(again(seeds[i], number))))  # noqa: B023
         going = going & ~failed
         for t in range(limit):
             if not going.any():
@@ -254,8 +268,3 @@ def collect_host(
         left, number = play(left, number), number + 1
     arrays: Any = {**rows, **steps}
     return Rollout(Episode(**arrays), cast(Any, won), measures)
-
-
-def _seed(seed: int, number: int) -> int:
-    """The environment's seed of an episode that is played for the n-th time, from 0."""
-    return (seed + 7919 * number) % 2**31

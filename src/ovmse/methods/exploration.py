@@ -34,15 +34,19 @@ class EpsilonGreedy(_Exploration):
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         return action_selection.epsilon_greedy(key, inputs.q, inputs.avail, self.epsilon(inputs.progress))
 
+    def rule(self, progress: float, n_agents: int) -> tuple[str, float]:
+        """See `ActsWithoutJax`."""
+        return "epsilon_greedy", float(self.epsilon(progress))
+
 
 @dataclass(frozen=True)
 class _SharedExploration(_Exploration):
     per_agent: bool = False
 
-    def step_epsilon(self, inputs: ActionInputs) -> Float[Array, ""]:
+    def step_epsilon(self, progress: Float[Array, ""] | float, n_agents: int) -> Float[Array, ""]:
         """The ε of a step: that of the schedule, or N times as much, at most 1, where it is each agent's."""
-        epsilon = self.epsilon(inputs.progress)
-        return jnp.minimum(1.0, inputs.q.shape[0] * epsilon) if self.per_agent else epsilon
+        epsilon = self.epsilon(progress)
+        return jnp.minimum(1.0, n_agents * epsilon) if self.per_agent else epsilon
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,12 @@ class Sequential(_SharedExploration):
     """
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
-        return action_selection.sequential(key, inputs.q, inputs.avail, self.step_epsilon(inputs))
+        epsilon = self.step_epsilon(inputs.progress, inputs.q.shape[0])
+        return action_selection.sequential(key, inputs.q, inputs.avail, epsilon)
+
+    def rule(self, progress: float, n_agents: int) -> tuple[str, float]:
+        """See `ActsWithoutJax`."""
+        return "sequential", float(self.step_epsilon(progress, n_agents))
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,12 @@ class Independent(_SharedExploration):
     """
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
-        return action_selection.independent(key, inputs.q, inputs.avail, self.step_epsilon(inputs))
+        epsilon = self.step_epsilon(inputs.progress, inputs.q.shape[0])
+        return action_selection.independent(key, inputs.q, inputs.avail, epsilon)
+
+    def rule(self, progress: float, n_agents: int) -> tuple[str, float]:
+        """See `ActsWithoutJax`."""
+        return "epsilon_greedy", float(self.step_epsilon(progress, n_agents)) / n_agents
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,10 @@ class Sample:
 
     def __call__(self, key: PRNGKeyArray, inputs: ActionInputs) -> Int[Array, " N"]:
         return jax.random.categorical(key, jnp.where(inputs.avail, inputs.q, -jnp.inf), axis=-1)
+
+    def rule(self, progress: float, n_agents: int) -> tuple[str, float]:
+        """See `ActsWithoutJax`."""
+        return "sample", 0.0
 
 
 def own_utilities(inputs: ActionInputs) -> Float[Array, "N A"]:

@@ -88,6 +88,10 @@ class Clock:
             chunk = self.spent.get(kind)
             return round(getattr(chunk, unit) / chunk.busy, 2) if chunk and chunk.busy > 0 else None
 
+        def ratio(kind: str) -> float | None:
+            chunk = self.spent.get(kind)
+            return round(chunk.updates / chunk.env_steps, 5) if chunk and chunk.env_steps else None
+
         return {
             "wall_s": round(self.elapsed(), 3),
             "cpu_s": round(self.elapsed_cpu(), 3),
@@ -96,6 +100,7 @@ class Clock:
             "offline_updates_per_s": rate("offline", "updates"),
             "online_updates_per_s": rate("online", "updates"),
             "online_env_steps_per_s": rate("online", "env_steps"),
+            "online_updates_per_env_step": ratio("online"),
             "peak_memory_bytes": peak_memory(),
         }
 

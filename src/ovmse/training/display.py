@@ -43,7 +43,8 @@ class Display(ProgressBar):
 
     def evaluating(self, share: float) -> None:
         """So much of an evaluation is done that takes long."""
-        self.update(self.done, self._at(self.done), f"evaluating, {100 * share:.0f} % done")
+        if self.total is not None:
+            self.update(self.done, self._at(self.done), f"evaluating, {100 * share:.0f} % done")
 
     def _at(self, done: int) -> str:
         return f"{done}/{self.total} {self.unit}"

@@ -20,7 +20,7 @@ from ovmse.envs.settings import make_by_options
 from ovmse.learning import learner
 from ovmse.learning.evaluation import Scores, evaluate
 from ovmse.learning.parallel import padded_seeds, split
-from ovmse.learning.play import make_collect
+from ovmse.learning.play import closing, make_collect
 from ovmse.learning.rollout import Teams
 from ovmse.methods.method import Method
 from ovmse.methods.overrides import change_method
@@ -42,10 +42,12 @@ def evaluate_run(
     teams: TeamChoice,
     display: Display,
     episodes_out: Path | None = None,
+    workers: int | None = None,
 ) -> list[dict[str, Any]]:
     """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
 
-    Every episode has a line in `episodes_out`, by default `evaluation.csv` in the run's directory.
+    Every episode has a line in `episodes_out`, by default `evaluation.csv` in the run's directory. workers: as many
+    play in a host environment; None: as many as in the run.
 
     teams: `deployed` are the last ones, but of a batch round the one that it accepted or kept; `safe` the last ones,
     but the offline one of each seed whose last one the guard found below it.
@@ -61,7 +63,9 @@ def evaluate_run(
             f"its report ({typed_command('report', run)}); {typed_command('select', run, '--data', 'DATASET')} ranks "
             "them by a log."
         )
-    config = replace(config, evaluate_episodes=episodes)
+    if workers is not None:
+        check_positive("--workers", workers)
+    config = replace(config, evaluate_episodes=episodes, workers=workers or config.workers)
     env = make_by_options(str(config.env), config.env_settings, config.env_python)
     check_env(run, config, env.spec)
     method = change_method(methods.find(config.method), config.change)
@@ -73,7 +77,13 @@ def evaluate_run(
     keys = jnp.stack([jax.random.fold_in(fresh, config.seed + int(i)) for i in fill])
     display.say(f"playing {number_of(episodes, 'episode')} with each of {number_of(config.seeds, 'team')} …")
     playing = split(jax.tree.map(lambda x: x[fill], Teams(team, guide)), config.seeds)
-    scores = evaluate(config, collect_episodes, playing, split(keys, config.seeds))
+
+    def tell(share: float) -> None:
+        display.update(done := round(share * episodes), f"{done}/{number_of(episodes, 'episode')}")
+
+    with display, closing(collect_episodes):
+        display.begin("evaluate", episodes)
+        scores = evaluate(config, collect_episodes, playing, split(keys, config.seeds), tell)
     rows = [
         {"seed": config.seed + i, "episodes": episodes, "teams": teams, "team": names[i], "episodes_seed": seed}
         | metrics.score_row(scores, i, env.spec.has_win)

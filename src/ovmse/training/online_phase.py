@@ -30,6 +30,7 @@ def online_phase(run: Run) -> PhaseLoop:
     """The phase, counted in environment steps; a seed that has got to a mark waits for the others."""
     config, spec, method = run.task.config, run.task.spec, run.task.method
     lengths, collect, env = online_lengths(config, spec, method, run.data), run.collect, run.task.env
+    ahead = run.ahead
     assert collect is not None and env is not None
 
     def learn_some(
@@ -49,13 +50,22 @@ def online_phase(run: Run) -> PhaseLoop:
         played = rollout_shapes(spec, seeds_per_batch(config.seeds), config.episodes_per_collect)
         learn.compile(state, run.data, np.int32(0), beside=played)
 
+    def as_actor(state: SeedState) -> Actor:
+        return Actor(teams_of(method, state), state.key, state.env_steps, state.episodes)
+
     def play_and_learn(place: int, state: Any, mark: int) -> Any:
         """One turn of the seeds of one batch."""
-        actor = Actor(teams_of(method, state), state.key, state.env_steps, state.episodes)
-        played, before = collect([actor], 0, None), jnp.copy(state.env_steps)
-        [state] = learn([state], run.data, np.int32(mark), beside=[played[0]._replace(measures={})])
+        before = jnp.copy(state.env_steps)
+        if ahead is None:
+            [played] = collect([as_actor(state)], 0, None)
+        else:
+            with run.clock.measure("waiting_for_play"):
+                played = ahead.next(place, as_actor(state))
+        [state] = learn([state], run.data, np.int32(mark), beside=[played._replace(measures={})])
+        if ahead is not None:
+            ahead.learned(place, as_actor(state), np.asarray(state.env_steps > before))
         if run.online_logs:
-            played_turns.append((place, played[0], before, jnp.copy(state.env_steps)))
+            played_turns.append((place, played, before, jnp.copy(state.env_steps)))
         return state
 
     def advance(states: SeedBatches, mark: int, until: int, chunk: Chunk) -> SeedBatches:

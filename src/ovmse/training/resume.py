@@ -46,6 +46,8 @@ def save(run: Run, states: SeedBatches, handover: bool = False) -> Path:
     def seeds(folder: Path) -> None:
         for i, state in each_seed(run, states):
             pytree_files.save(folder / f"seed-{run.task.config.seed + i}.safetensors", state)
+        if run.ahead is not None:
+            run.ahead.save(folder, run.task.config.seed)
 
     keep = run.task.config.checkpoints_kept
     written = checkpoints.write(run.out, about, run.rows, seeds, keep=keep, handover=handover)
@@ -109,6 +111,8 @@ def restore(run: Run, found: Saved, like: SeedState) -> SeedBatches:
     run.clock.restore(about["clock"])
     if config.keep_experience:
         run.online_logs.extend(online_log.open_writers(out, config, spec, about["experience"]))
+    if run.ahead is not None and about["phase"] == Phase.ONLINE:
+        run.ahead.restore(found.path, config.seed)
     return split(jax.tree.map(lambda *x: jnp.stack(x), *states), config.seeds)
 
 

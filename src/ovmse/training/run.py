@@ -31,6 +31,7 @@ from ovmse.system.signals import Stop
 from ovmse.training import evaluation_cost, log_evaluation, metrics, rollback
 from ovmse.training.display import Display
 from ovmse.training.log_evaluation import LogEvaluation
+from ovmse.training.played_ahead import PlayedAhead
 
 
 @dataclass
@@ -69,7 +70,8 @@ class Run(NamedTuple):
 
     task: what to run. settings: those that tell which run it is. out: its directory. ran_on: all that its bits depend
     on.
-    collect: plays a round of episodes with every seed's team (None: nothing is played). evaluation_keys: whose episodes
+    collect: plays a round of episodes with every seed's team (None: nothing is played). ahead: where workers play, the
+    rounds that they play ahead. evaluation_keys: whose episodes
     evaluations play. log_evaluation: what evaluates on held-out episodes (None: there are none).
     data: the dataset, as a replay that is full, without what is held out.
     watch: the monitor, for batches of (team, frozen team) and the dataset.
@@ -83,6 +85,7 @@ class Run(NamedTuple):
     out: Path
     ran_on: dict[str, Any]
     collect: CollectFn | None
+    ahead: PlayedAhead | None
     evaluation_keys: SeedBatches
     log_evaluation: LogEvaluation | None
     data: Replay | None
@@ -202,7 +205,7 @@ def play(run: Run, states: SeedBatches) -> Scores:
     assert run.collect is not None
     playing = [teams_of(run.task.method, state) for state in states]
     with run.clock.measure("evaluation"):
-        return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys)
+        return evaluation.evaluate(run.task.config, run.collect, playing, run.evaluation_keys, run.display.evaluating)
 
 
 def env_steps(run: Run, states: SeedBatches) -> np.ndarray:

@@ -10,6 +10,7 @@ from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.data.split import hold_out
 from ovmse.envs.settings import make_by_options
+from ovmse.learning.workers import check_workers
 from ovmse.methods.overrides import change_method
 from ovmse.runs import checkpoints
 from ovmse.system import jax_setup
@@ -55,6 +56,7 @@ def setup(config: Config, open_dataset: Callable[[str], Dataset] = Dataset.open)
     config = replace(config, learner=settled_learner(config.learner, spec, dataset))
     if config.keep_experience and method.online_target is None:
         raise UserError(f"the method {config.method!r} plays nothing online, so --keep-experience has nothing to keep.")
+    check_workers(config, env, method)
     rollback.check(config, method)
     if config.pretrained is not None and not goes_on:  # what goes on has taken over already
         check_pretrained(config, spec, method)

@@ -27,6 +27,7 @@ from ovmse.training import (
     memory,
     monitor,
     online_log,
+    played_ahead,
     refreshes,
     rollback,
     without_play,
@@ -75,6 +76,8 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
     if config.keep_experience:
         run.online_logs.extend(online_log.open_writers(out, config, spec, [0] * config.seeds if again else None))
     display.say(memory.in_words(task.needed_bytes))
+    for line in played_ahead.in_words(config):
+        display.say(line)
     if task.env is not None and config.round is None:
         display.say(evaluation_cost.in_steps(config, method, spec))
     if task.env is None and config.round is None:
@@ -98,13 +101,15 @@ def make_run(task: Task, out: Path, described: dict[str, Any], display: Display,
         "env": described["env_spec"],
         "data": None if dataset is None else dataset.metadata.checksum or digest(dataset.flat),
     }
+    collect = None if task.env is None else make_collect(config, task.env, task.method, display.say)
     keys, longest = seed_keys(config), 0 if log is None else int(log["length"].max())
     return Run(
         settings=checkpoints.settings_of(described),
         task=task,
         out=out,
         ran_on=provenance.run_conditions() | same,
-        collect=None if task.env is None else make_collect(config, task.env, task.method, display.say),
+        collect=collect,
+        ahead=played_ahead.make(collect, config),
         evaluation_keys=split(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), config.seeds),
         log_evaluation=held_out,
         data=None if log is None else shared(from_flat(log, spec), config.seeds),

@@ -9,6 +9,7 @@ from ovmse.core.errors import typed_command
 from ovmse.core.networks import Team
 from ovmse.learning.parallel import SeedBatches, over_seeds
 from ovmse.learning.phases import Phase, handover
+from ovmse.learning.play import closing
 from ovmse.runs import checkpoints, directory
 from ovmse.system import files, lock, pytree_files
 from ovmse.system.signals import Interrupted, Stop
@@ -93,7 +94,7 @@ def run_phases(
     with Stop(display.stopping) as stop:
         run, states = start_run(task, display, stop, resume, allow_inexact_resume)
         task.dataset = None  # from here on it is in `run.data`
-        with display, online_log.kept_on_failure(run.online_logs), listening(run, on_row):
+        with display, closing(run.collect), online_log.kept_on_failure(run.online_logs), listening(run, on_row):
             if task.config.round is not None:
                 return run, rounds.improve(run, states)
             online = online_phase(run) if task.method.online_target is not None else None
@@ -140,6 +141,8 @@ def finish(run: Run, states: SeedBatches) -> Result:
         kept = online_log.write_all(run.online_logs)
         summary = run.clock.summary() | {f"predicted_{name}_bytes": x for name, x in run.task.needed_bytes.items()}
         summary["state_sha256"] = state_checksum(run, states)
+        if run.ahead is not None:
+            summary["worker_restarts"] = run.ahead.restarts
         if run.task.config.guard_margin is not None:
             summary["guard"] = rollback.verdicts(run.task.config, run.rows)
         summary["checkpoint"] = checkpoints.to_keep(last_checkpoint, run.task.config.keep_checkpoint)

@@ -1,0 +1,131 @@
+"""Runs whose episodes worker processes play: the same with any number of workers, stopped or not."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from support.episodes import SMALL
+from support.junction import Junction
+from support.stopping import StopIn, assert_same_rows
+
+from ovmse.cli.main import main
+from ovmse.config import Config
+from ovmse.core.errors import UserError
+from ovmse.data.dataset import Dataset
+from ovmse.envs import wire
+from ovmse.learning.workers import Workers
+from ovmse.methods import METHODS
+from ovmse.runs import checkpoints
+from ovmse.runs.saved_config import read_config
+from ovmse.system.signals import Interrupted
+from ovmse.training import played_ahead
+from ovmse.training.display import Display
+from ovmse.training.evaluate_run import evaluate_run
+from ovmse.training.played_ahead import PlayedAhead
+from ovmse.training.train import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_length")]
+
+CONFIG = Config(
+    env="support.junction:Junction",
+    method="scratch",
+    workers=2,
+    seeds=2,
+    online_env_steps=160,
+    evaluate_every_env_steps=80,
+    evaluate_episodes=12,
+    episodes_per_collect=4,
+    updates_per_collect=2,
+    batch_episodes=4,
+    learner=SMALL,
+    keep_experience=True,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def support_is_found():
+    with pytest.MonkeyPatch.context() as patch:
+        there = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        patch.setenv("PYTHONPATH", os.pathsep.join(there))
+        yield
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A run of two seeds with two workers, undisturbed."""
+    return train(replace(CONFIG, out=tmp_path_factory.mktemp("runs") / "two"))
+
+
+def checksum(run):
+    return json.loads((run.out / "summary.json").read_text())["state_sha256"]
+
+
+def test_a_run_with_workers_learns_at_its_ratio_and_says_so(two):
+    last = [row for row in two.rows if row["env_steps"] >= 160]
+    assert [(row["env_steps"], row["updates"], row["episodes"]) for row in last] == [(160, 20, 40)] * 2
+    assert all(0 <= row["measure_waiting_time"] <= 8 for row in two.rows)
+    summary = json.loads((two.out / "summary.json").read_text())
+    assert summary["online_updates_per_env_step"] == pytest.approx(2 / 16)
+    assert summary["worker_restarts"] == 0 and summary["waiting_for_play_s"] >= 0
+
+
+def test_no_episode_is_learned_from_twice(two):
+    for seed in range(2):
+        log = Dataset.open(two.out / "experience" / f"seed-{seed}").flat
+        assert len(log["length"]) == 40
+        first = np.cumsum(log["length"] + 1) - log["length"] - 1
+        assert len(np.unique(log["obs"][first][:, :, 2], axis=0)) == 40  # what is drawn when an episode begins
+
+
+def test_a_run_stopped_and_gone_on_with_by_other_workers_ends_like_an_undisturbed_one(two, tmp_path):
+    wanted = replace(CONFIG, out=tmp_path / "stopped", workers=3)
+    with pytest.raises(Interrupted, match="--resume"):
+        train(wanted, StopIn("online"))
+    saved = checkpoints.newest(wanted.out, pytest.fail)
+    assert len(list(saved.path.glob("ahead-*.bin"))) == 2 * 3  # for each seed the rounds under way: 2 ahead, and one
+    ended = train(replace(wanted, workers=4), resume=True)
+    assert checksum(ended) == checksum(two)
+    assert_same_rows(ended.rows, two.rows, rel=0.0)
+    for a, b in zip(jax.tree.leaves(ended.teams), jax.tree.leaves(two.teams), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for seed in range(2):
+        kept, undisturbed = (Dataset.open(run.out / "experience" / f"seed-{seed}") for run in (ended, two))
+        assert kept.metadata.checksum == undisturbed.metadata.checksum
+    with pytest.raises(UserError, match="workers 2 there, 1 here"):
+        train(replace(wanted, workers=1, online_env_steps=320), resume=True)
+
+
+def test_evaluation_is_the_same_with_and_without_workers(two):
+    config = read_config(two.out, trusted=True)
+    by_workers, alone = (evaluate_run(config, two.out, 10, 3, "last", Display(), workers=n) for n in (2, 1))
+    assert_same_rows(by_workers, alone, rel=1e-5)
+
+
+def test_collect_records_the_same_by_any_number_of_workers(tmp_path):
+    words = ["collect", "--env", "support.junction:Junction", "--quality", "random", "--episodes", "10"]
+    for name, workers in (("two", "2"), ("three", "3")):
+        assert main([*words, "--episodes-per-collect", "4", "--workers", workers, "--out", str(tmp_path / name)]) == 0
+    two, three = (Dataset.open(tmp_path / name) for name in ("two", "three"))
+    assert len(two.length) == 10 and two.metadata.checksum == three.metadata.checksum
+
+
+def test_rounds_under_way_that_are_damaged_are_named(tmp_path):
+    ahead = PlayedAhead(Workers(CONFIG, Junction().spec, METHODS["scratch"], print), 2, 1, 1)
+    (tmp_path / "ahead-0-000.bin").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="ahead-0-000.bin is damaged"):
+        ahead.restore(tmp_path, 0)
+    (tmp_path / "ahead-0-000.bin").write_bytes(wire.bundle({"rule": "greedy"}, {}))
+    with pytest.raises(UserError, match="ahead-0-000.bin: .*rule"):
+        ahead.restore(tmp_path, 0)
+
+
+def test_what_workers_mean_is_said():
+    assert not played_ahead.in_words(replace(CONFIG, workers=1))
+    [said] = played_ahead.in_words(CONFIG)
+    assert "24 episodes at a time" in said and "4 updates old (2 rounds)" in said
+    _, warning = played_ahead.in_words(replace(CONFIG, workers=20))
+    assert "--rounds-ahead 3 keeps all of them busy" in warning
