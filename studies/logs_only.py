@@ -16,6 +16,7 @@ margin. Outcome: docs/logs-only.md. What is there already is not done again.
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ import matplotlib
 import numpy as np
 import tables
 import tyro
-from cells import finished
 from matplotlib.figure import Figure
 
 from ovmse.analysis.agreement import discounted_returns
@@ -34,13 +34,13 @@ from ovmse.render import draw
 from ovmse.runs import rounds_file
 from ovmse.stats.estimates import Curve
 from ovmse.stats.paired import paired_difference
-from ovmse.system.files import append_json_lines, read_json_lines, write_bytes
+from ovmse.system.files import read_json_lines, write_bytes, write_json_lines
 
 PLANT = Path(__file__).parents[1] / "examples" / "fleet.py"
 RESULTS = tables.RESULTS / "logs_only.jsonl"
 GAMMA = 0.9
-RULES = 46.4
-"""What the rules in use earn in a shift: the mean of 10,000."""
+RULES = 29.3
+"""What the rules in use earn in a shift: the mean of 4,000."""
 ARMS = {"tested": "with the acceptance test", "untested": "every new team is deployed"}
 ROUNDS = 3
 """Rounds of each arm."""
@@ -154,27 +154,27 @@ def line(arm: str, seed: int, number: int, before: Path, made: Path) -> dict[str
 
 
 def main(study: Study) -> None:
-    """Play, learn, and write down; then draw."""
-    done = finished(RESULTS, "seed")
+    """Play, learn, and write down what each round came to; then draw."""
+    there = read_json_lines(RESULTS) if RESULTS.exists() else []
+    lines = [one for one in there if one["seed"] not in study.seeds]
     for seed in study.seeds:
-        if (seed,) not in done:
-            append_json_lines(RESULTS, arms(study, seed))
-    _, png = draw.save(figure(read_json_lines(RESULTS)), tables.DOCS / "figures" / "logs-only", write_bytes)
+        for one in arms(study, seed):
+            lines.append(one)
+            write_json_lines(RESULTS, lines)
+    _, png = draw.save(figure(lines), tables.DOCS / "figures" / "logs-only", write_bytes)
     png.unlink()
 
 
-def arms(study: Study, seed: int) -> list[dict[str, Any]]:
+def arms(study: Study, seed: int) -> Iterator[dict[str, Any]]:
     """The rounds of both arms of a seed: as long as every verdict accepts they are the same."""
-    first, lines = first_run(study, seed), []
-    tested = untested = first
+    tested = untested = first_run(study, seed)
     alike = True
     for number in range(1, ROUNDS + 1):
         before, tested = tested, next_round(study, "tested", tested, number, seed)
-        lines.append(line("tested", seed, number, before, tested))
-        alike = alike and lines[-1]["accepted"]
+        yield (one := line("tested", seed, number, before, tested))
+        alike = alike and one["accepted"]
         before, untested = untested, tested if alike else next_round(study, "untested", untested, number, seed)
-        lines.append(line("untested", seed, number, before, untested))
-    return lines
+        yield line("untested", seed, number, before, untested)
 
 
 def figure(lines: list[dict[str, Any]]) -> Figure:
