@@ -60,7 +60,7 @@ class Study:
     """gradient updates on the rules' log"""
     round_updates: int = 600
     """gradient updates of each round"""
-    fqe_updates: int = 700
+    fqe_updates: int = 600
     """gradient updates of each fit of a verdict"""
 
 
@@ -116,6 +116,8 @@ def first_run(study: Study, seed: int) -> Path:
             32,
             "--learning-rate",
             1e-3,
+            "--batch-episodes",
+            16,
             "--target-rate",
             0.05,
         )

@@ -34,6 +34,7 @@ from ovmse.core.networks import Team, unroll
 from ovmse.learning.fqe import joint_actions
 from ovmse.learning.replay import from_flat
 from ovmse.ope.results import Agreed, agree, unsettled
+from ovmse.ope.select import settled_gamma
 from ovmse.ope.settings import Selecting
 from ovmse.stats import ranking
 from ovmse.training.fitting import fitter
@@ -339,6 +340,12 @@ def test_runs_of_other_environments_are_refused(runs, tmp_path):
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         selecting(**changes)
+
+
+def test_teams_are_judged_by_the_discount_that_they_learned_with():
+    assert settled_gamma(None, [0.9, 0.9]) == 0.9 and settled_gamma(0.8, [0.9, 0.95]) == 0.8
+    with pytest.raises(UserError, match=r"learned with γ of 0.9 and 0.95: .*--gamma 0.95"):
+        settled_gamma(None, [0.95, 0.9, 0.95])
 
 
 def test_estimates_that_still_move_are_named(runs, tmp_path):
