@@ -44,6 +44,7 @@ RULES = 29.3
 ARMS = {"tested": "with the acceptance test", "untested": "every new team is deployed"}
 ROUNDS = 3
 """Rounds of each arm."""
+LEARNER = "--method cfcql --gamma 0.9 --hidden 32 --learning-rate 1e-3 --batch-episodes 16 --target-rate 0.05"
 OFF = ("--margin", "1", "--least-coverage", "0", "--fits", "2", "--fqe-updates", "1")
 """A verdict that always accepts, and costs nothing: fits of one update tell no two teams apart."""
 
@@ -107,22 +108,8 @@ def first_run(study: Study, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     data = imported(play("rules", folder / "rules.csv", 300, "--seed", seed))
     if not (folder / "first" / "summary.json").exists():
-        words: tuple[object, ...] = (
-            "--method",
-            "cfcql",
-            "--gamma",
-            GAMMA,
-            "--hidden",
-            32,
-            "--learning-rate",
-            1e-3,
-            "--batch-episodes",
-            16,
-            "--target-rate",
-            0.05,
-        )
-        words += ("--offline-updates", study.updates, "--evaluate-every-updates", study.updates)
-        run("train", "--data", data, *words, "--seed", seed, "--fqe-updates", 100, "--out", folder / "first")
+        words = ("--offline-updates", study.updates, "--evaluate-every-updates", study.updates, "--fqe-updates", 100)
+        run("train", "--data", data, *LEARNER.split(), *words, "--seed", seed, "--out", folder / "first")
     return folder / "first"
 
 
