@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-CARTS, PLACES, STEPS = ("north", "middle", "south"), 6, 50
+CARTS, PLACES, STEPS = ("north", "middle", "south"), 6, 30
 WEST, FETCH, EAST = range(3)
 ACTIONS = ("west", "fetch", "east")
 ARRIVALS = np.array([0.45, 0.1, 0.1, 0.1, 0.35, 0.4])  # parcels per step at each place

@@ -5,6 +5,7 @@
 A sweep's results are kept by copying its ``results.csv`` there first, such as to studies/results/claims.csv.
 """
 
+import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ovmse.render import format as fmt
+from ovmse.stats import ranking
 from ovmse.sweep import results
 from ovmse.sweep.paired import difference, in_words, pairs
 from ovmse.system.files import read_json_lines
@@ -201,6 +203,42 @@ def traffic_online(lines: Sequence[dict[str, Any]]) -> str:
             shown.append([f"`{name}`", *told, f"{hours.max():.1f}"])
     quarters = "first quarter", "second", "third", "fourth"
     return fmt.markdown(("hours that all cars waited on a morning", *quarters, "worst morning"), shown) + "\n"
+
+
+FQE = {"all": 0.0, "trained": 1.0}
+"""The teams of a table of fitted Q evaluation: those of at least so many updates."""
+
+
+def fqe_error(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every plant and length of fits how the estimates of its teams lie about the truth, and what they choose."""
+    shown = []
+    for plant, fits in sorted({(line["plant"], line["fits"]) for line in lines}):
+        for which, least in FQE.items():
+            some = [x for x in lines if (x["plant"], x["fits"]) == (plant, fits) and x["updates"] >= least]
+            fqe, low, high, true, rank = (
+                np.array([x[name] for x in some]) for name in ("fqe", "fqe_low", "fqe_high", "true", "rank")
+            )
+            error = fqe - true
+            numbers = [f"{x:.2f}" for x in (error.mean(), np.abs(error).mean(), ranking.spearman(fqe, true) or 0.0)]
+            held = fmt.score(float(np.mean((low <= true) & (true <= high))), "win_rate")
+            span = f"{true.min():.1f} to {true.max():.1f}"
+            regret = f"{true.max() - true[rank.argmin()]:.2f}"
+            shown.append([plant, f"{fits:,.0f}", which, str(len(some)), span, *numbers, held, regret])
+    header = "plant", "fits", "teams", "n", "true", "bias", "mean error", "Spearman", "interval holds it", "regret"
+    return re.sub(r"(?<= )-(?=\d)", "−", fmt.markdown(header, shown)) + "\n"
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """The lines of a study's CSV file, numbers as numbers; an empty cell is None."""
+
+    def value(text: str) -> Any:
+        try:
+            return float(text) if text else None
+        except ValueError:
+            return text
+
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: value(text) for name, text in line.items()} for line in csv.DictReader(file)]
 
 
 def read(name: str) -> list[Any]:

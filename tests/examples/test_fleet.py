@@ -54,7 +54,7 @@ def imported(folder, episodes):
     log, out, example = folder / "logs.csv", folder / "fleet", ROOT / "examples" / "fleet"
     command = [sys.executable, example.with_suffix(".py"), "rules", "--episodes", str(episodes), "--out", log]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    words = ["import", log, "--out", out, "--mapping", example.with_suffix(".toml"), "--time-limit", "50"]
+    words = ["import", log, "--out", out, "--mapping", example.with_suffix(".toml"), "--time-limit", "30"]
     assert main([str(word) for word in words]) == 0
     return Dataset.open(out), said
 
@@ -63,7 +63,7 @@ def test_its_log_is_imported_by_one_command_and_keeps_its_names(tmp_path):
     dataset, said = imported(tmp_path, episodes=3)
     about = dataset.metadata
     assert list(about.agents) == sorted(fleet.CARTS) and list(about.actions) == sorted(fleet.ACTIONS)
-    assert list(about.features) == fleet.FEATURES and dataset.length.tolist() == [50] * 3
+    assert list(about.features) == fleet.FEATURES and dataset.length.tolist() == [30] * 3
     assert f"{dataset.reward.sum() / 3:.2f} ±" in said
 
 

@@ -33,7 +33,8 @@ from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.core.networks import Team, unroll
 from ovmse.learning.fqe import joint_actions
 from ovmse.learning.replay import from_flat
-from ovmse.ope.results import Agreed, agree
+from ovmse.ope.results import Agreed, agree, unsettled
+from ovmse.ope.select import settled_gamma
 from ovmse.ope.settings import Selecting
 from ovmse.stats import ranking
 from ovmse.training.fitting import fitter
@@ -120,6 +121,14 @@ def test_a_sum_of_utilities_misjudges_the_climbing_game(tmp_path):
     found = fitted(settings, dataset.spec, from_flat(dataset.flat, dataset.spec), policies)
     # the best sum has row and column means: (0, 0) is worth -19/3 - 19/3 + 31/9
     assert found.start[0].mean() == pytest.approx(2 * (11 - 30 + 0) / 3 - (11 - 60 + 7 + 6 + 5) / 9, abs=2.0)
+
+
+def test_what_is_told_of_half_of_a_fit_is_what_a_fit_of_half_the_length_finds(tmp_path):
+    dataset = every_plan(tmp_path / "log", "climbing")
+    data, policies = from_flat(dataset.flat, dataset.spec), by_stage(dataset, [(0, 0)])[None]
+    whole, half = (fitted(selecting(updates=n), dataset.spec, data, policies) for n in (7, 3))
+    np.testing.assert_array_equal(whole.halfway, half.start)
+    assert not np.array_equal(whole.halfway, whole.start)
 
 
 def test_padding_changes_nothing(tmp_path):
@@ -331,6 +340,21 @@ def test_runs_of_other_environments_are_refused(runs, tmp_path):
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         selecting(**changes)
+
+
+def test_teams_are_judged_by_the_discount_that_they_learned_with():
+    assert settled_gamma(None, [0.9, 0.9]) == 0.9 and settled_gamma(0.8, [0.9, 0.95]) == 0.8
+    with pytest.raises(UserError, match=r"learned with γ of 0.9 and 0.95: .*--gamma 0.95"):
+        settled_gamma(None, [0.95, 0.9, 0.95])
+
+
+def test_estimates_that_still_move_are_named(runs, tmp_path):
+    rows = ovmse.select(small_selection(runs, runs=(runs / "bc",), out=tmp_path / "out")).rows
+    settled, moving = (dataclasses.replace(rows[0], fqe=-10.0, moved=moved) for moved in (0.5, -0.6))
+    assert unsettled([settled]) is None
+    assert "estimates of 1 of 2 moved by more than 5%, up to 0.6." in unsettled([settled, moving])
+    short = ovmse.select(small_selection(runs, runs=(runs / "bc",), updates=2, out=tmp_path / "short"))
+    assert (unsettled(short.rows) in (tmp_path / "short" / "selection.md").read_text()) and short.rows[0].moved != 0
 
 
 def test_a_column_without_values_is_left_out(runs, tmp_path):

@@ -56,6 +56,11 @@ def test_an_ablation_is_named_by_what_was_changed(tmp_path: Path) -> None:
     assert named(usual, other) == ("ovmse, offline loss CQL", "ovmse, offline loss CalibratedCQL")
 
 
+def test_a_run_without_an_online_phase_is_called_so(tmp_path: Path) -> None:
+    whole, offline = written(tmp_path / "whole"), written(tmp_path / "offline", replace(OVMSE, online_target=None))
+    assert named(whole, offline) == ("ovmse, online target OfflineValueMemory", "ovmse, no online phase")
+
+
 def test_labels_of_ones_own_are_one_for_each_run_and_distinct(tmp_path: Path) -> None:
     runs = [load_run(written(tmp_path / name)) for name in "ab"]
     found = compare_runs(runs, named=["λ = 0", "λ = 1"])

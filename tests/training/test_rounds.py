@@ -1,5 +1,6 @@
 """Batch rounds: what they learn from and remember, the verdict and what follows it, stopping, and what is refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -34,7 +35,7 @@ from ovmse.stats.paired import bootstrapped_difference
 from ovmse.system.signals import Interrupted
 from ovmse.training import rounds
 from ovmse.training.improve import round_config
-from ovmse.training.rounds import verdict
+from ovmse.training.rounds import in_words, verdict
 from ovmse.training.setup import setup
 
 pytestmark = pytest.mark.slow
@@ -125,6 +126,13 @@ def test_the_team_to_deploy_is_the_accepted_one_or_the_old(accepted, made, tmp_p
     assert not all(np.array_equal(x, other[name]) for name, x in exported.items())
     again = round_config(out, str(made / "newer"), **SMALL)
     assert (again.round.team, again.round.number) == (found.deployed, 2)
+
+
+def test_a_verdict_says_where_its_fits_still_moved(made):
+    found = rounds_file.read(made / "run-round-1").rounds[-1]
+    settled, moving = (dataclasses.replace(found, allowed=0.5, moved=moved) for moved in (0.4, -0.6))
+    assert "--fqe-updates" not in in_words(settled)
+    assert "the difference moved by -0.60 in the second half of their updates" in in_words(moving)
 
 
 # What a round learns from, and remembers

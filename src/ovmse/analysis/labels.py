@@ -79,9 +79,10 @@ def _extras(settings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     for place, values in found:
         words = [_word(value) or "none" for value in values]
         [(usual, times)] = Counter(words).most_common(1)
-        for extra, word in zip(extras, words, strict=True):
+        for extra, word, value in zip(extras, words, values, strict=True):
             if word != usual or times <= len(words) / 2:
-                extra.append(f"{_symbol(place)} {word}")
+                offline = place == "online_target" and value is None
+                extra.append("no online phase" if offline else f"{_symbol(place)} {word}")
     return extras
 
 

@@ -17,7 +17,7 @@ from ovmse.system.progress import Terminal, say
 
 def import_log(
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")],
-    out: Path,
+    out: Path | None = None,
     rules: Annotated[ImportRules, tyro.conf.arg(name="")] = ImportRules(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008
     mapping: Path | None = None,
@@ -26,6 +26,7 @@ def import_log(
     format: str = "auto",
     env: str | None = None,
     env_settings: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    env_python: Path | None = None,
     name: str = "",
     n_actions: int | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
@@ -38,7 +39,7 @@ def import_log(
 
     Args:
         source: the log, a file or a directory.
-        out: the dataset's directory; it must be empty or not there yet.
+        out: the dataset's directory; it must be empty or not there yet. Needed, but for a draft.
         rules: what to supply where the log is silent.
         columns: a table's columns, where they do not have their usual names.
         mapping: a JSON or TOML file that names a table's columns instead.
@@ -48,6 +49,7 @@ def import_log(
             names of files.
         env: the environment that the log is play of, such as smax:3m, where the team is to be improved online.
         env_settings: an option handed to the environment, such as max_steps=60; may be repeated.
+        env_python: a Python interpreter in which that environment runs, with its own versions of packages.
         name: what to call an environment that exists in the log only.
         n_actions: actions of an agent, where the log has no masks and its largest action is not the last.
         broken: at an episode that cannot be used, refuse the log or skip the episode.
@@ -63,8 +65,10 @@ def import_log(
             raise UserError("name the columns either by --mapping or by --columns, not by both.")
         columns = load_columns(mapping)
     if draft is not None:
-        _write_draft(source, columns, table, draft, out, console)
+        _write_draft(source, columns, table, draft, out or Path(source.name.partition(".")[0]), console)
         return
+    if out is None:
+        raise UserError("say where the dataset is to be written: --out, such as --out my-data.")
     options: dict[str, Any] = {one.name: getattr(table, one.name) for one in fields(table)}
     options = {name: value for name, value in options.items() if value != getattr(TableRules(), name)}
     if columns != Columns():
@@ -73,7 +77,7 @@ def import_log(
         source,
         out,
         format=format,
-        spec=None if env is None else make_by_options(env, env_settings).spec,
+        spec=None if env is None else make_by_options(env, env_settings, env_python).spec,
         name=name,
         n_actions=n_actions,
         options=options,

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ovmse.core.errors import number_of
+from ovmse.ope.results import unsettled
 from ovmse.ope.select import select as run
 from ovmse.ope.settings import Selecting
 from ovmse.ope.write import COLUMNS, TRUE_COLUMNS, cells, next_command
@@ -32,6 +33,8 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
         say(console, "* the log hardly follows it: extrapolated, and ranked behind the others")
     if not found.rows[0].covered:
         say(console, "None of the teams is covered by the log: their estimates are extrapolated.")
+    if said := unsettled(found.rows):
+        say(console, said)
     if found.truth:
         true = Table(*TRUE_COLUMNS, title="against the runs' own evaluations (no part of the choice)", box=box.SIMPLE)
         for one in found.truth:

@@ -63,10 +63,11 @@ class Fit(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What the fits found. start: the value of each episode's first row; error: the fit's mean squared TD error over
-    the last updates; drawn: the episodes that each fit learned from."""
+    """What the fits found. start: the value of each episode's first row; halfway: the same after half of the updates;
+    error: the fit's mean squared TD error over the last updates; drawn: the episodes that each fit learned from."""
 
     start: Float[np.ndarray, "P F E"]
+    halfway: Float[np.ndarray, "P F E"]
     error: Float[np.ndarray, "P F"]
     drawn: Int[np.ndarray, "F E"]
 

@@ -12,14 +12,17 @@ from ovmse.ope.settings import SCORES
 from ovmse.runs.metrics_file import PROGRESS
 from ovmse.stats import ranking
 
+SETTLED = 0.05
+"""The share of its value by which an estimate may move in the second half of a fit."""
+
 
 @dataclass(frozen=True)
 class Row:
     """What is said of one candidate. rank: from 1.
 
     fqe: the estimated discounted return, with its interval fqe_low to fqe_high; td_error: the fit's mean squared error
-    over its last updates. own_value: what the team's own Q_tot says. covered: whether the log follows the policy often
-    enough for the estimate to be about it.
+    over its last updates; moved: how far the estimate moved in the second half of them. own_value: what the team's own
+    Q_tot says. covered: whether the log follows the policy often enough for the estimate to be about it.
     """
 
     candidate: Candidate
@@ -28,6 +31,7 @@ class Row:
     fqe_low: float
     fqe_high: float
     td_error: float
+    moved: float
     own_value: float | None
     agreement: LogAgreement
     matching: Matching
@@ -45,7 +49,7 @@ class Row:
             "phase": one.phase,
             "file": str(one.file),
             PROGRESS[one.phase]: one.place,
-            **{name: getattr(self, name) for name in ("fqe", "fqe_low", "fqe_high", "td_error", "own_value")},
+            **{name: getattr(self, name) for name in ("fqe", "fqe_low", "fqe_high", "td_error", "moved", "own_value")},
             "coverage": found.coverage,
             "agent_coverage": found.agent_coverage,
             "coverage_by_agent": found.by_agent,
@@ -81,6 +85,17 @@ class Selected:
     rows: list[Row]
     truth: list[Agreed]
     logged: float
+
+
+def unsettled(rows: list[Row]) -> str | None:
+    """What to say where fits ended while their estimates still moved; None where all had settled."""
+    some = sum(abs(row.moved) > SETTLED * abs(row.fqe) for row in rows)
+    if not some:
+        return None
+    return (
+        f"The fits have not settled: in the second half of the updates the estimates of {some} of {len(rows)} moved by "
+        f"more than {SETTLED:.0%}, up to {max(abs(row.moved) for row in rows):.3g}. Give more --updates."
+    )
 
 
 def ranked(rows: list[Row], score: str) -> list[Row]:

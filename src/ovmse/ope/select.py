@@ -1,5 +1,8 @@
 """Choose among teams by a log alone: candidates, what they would do, what that would earn, the order, the files."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 
 from ovmse.analysis.agreement import agreement, discounted_returns, matching_return
@@ -27,6 +30,8 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     assert selecting.data is not None
     dataset = Dataset.open(selecting.data)
     those = [one for run in selecting.runs for one in candidates(selecting, run, dataset)]
+    gamma = settled_gamma(selecting.gamma, (one.config.learner.gamma for one in those))
+    selecting = replace(selecting, gamma=gamma)
     out = directory.create(selecting.out or directory.next_free("selection"))
     judges = number_of(len(dataset.length), "episode")
     display.say(f"{number_of(len(those), 'team')}, judged by {judges} of {dataset.path.name}")
@@ -41,7 +46,7 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
         broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
         raise UserError(f"the fit of {broken.name} is no longer a number; try a tenth of --learning-rate.")
     low, high = ranking.interval(ranking.bootstrap_means(fitted.start, seed=selecting.seed))
-    returns = discounted_returns(dataset.flat, selecting.gamma)
+    returns = discounted_returns(dataset.flat, gamma)
     rows = []
     for i, one in enumerate(those):
         agreed = agreement(dataset.flat, policies[i])
@@ -54,6 +59,7 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
                 fqe_low=float(low[i]),
                 fqe_high=float(high[i]),
                 td_error=float(fitted.error[i].mean()),
+                moved=float((fitted.start[i] - fitted.halfway[i]).mean()),
                 own_value=own[i],
                 agreement=agreed,
                 matching=matching,
@@ -64,3 +70,17 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     selected = Selected(out, rows, compare(rows) if selecting.truth else [], float(returns.mean()))
     write(selecting, selected)
     return selected
+
+
+def settled_gamma(told: float | None, learned: Iterable[float]) -> float:
+    """The discount factor that teams are judged by: as told, else the one that they learned with.
+
+    Raises `UserError` where it is not told, and they learned with different ones.
+    """
+    found = sorted(set(learned))
+    if told is None and len(found) > 1:
+        those = " and ".join(f"{gamma:g}" for gamma in found)
+        raise UserError(
+            f"the teams learned with γ of {those}: say which to judge them all by, such as --gamma {found[-1]:g}."
+        )
+    return found[0] if told is None else told

@@ -34,8 +34,8 @@ class Selecting:
     """fits of each policy, from other first networks and with other batches"""
     mixer: Evaluator = "free"
     """how the evaluating network mixes utilities: free (weights of either sign), or qmix, linear, vdn"""
-    gamma: float = 0.99
-    """discount factor γ per environment step, of the estimates and of matching returns"""
+    gamma: float | None = None
+    """discount factor γ per environment step, of the estimates and of matching returns; by default the runs' own"""
     learning_rate: float = 5e-4
     """step size of the optimiser, per update"""
     target_rate: float = 0.05
@@ -76,7 +76,7 @@ class Selecting:
         learner = LearnerConfig(
             hidden=self.hidden,
             mixer=None if self.mixer == "free" else self.mixer,
-            gamma=self.gamma,
+            gamma=LearnerConfig.gamma if self.gamma is None else self.gamma,
             td_lambda=0.0,
             learning_rate=self.learning_rate,
             target_rate=self.target_rate,

@@ -11,7 +11,7 @@ from ovmse.config import NO_ENV, Config, LearnerConfig, changed_flags, describe
 from ovmse.core.errors import number_of, typed_command
 from ovmse.methods.going_online import online_of
 from ovmse.ope.candidates import restore
-from ovmse.ope.results import Agreed, Row, Selected
+from ovmse.ope.results import Agreed, Row, Selected, unsettled
 from ovmse.ope.settings import Selecting
 from ovmse.render import format as fmt
 from ovmse.runs.metrics_file import checked_rows
@@ -85,6 +85,8 @@ def markdown(selecting: Selecting, selected: Selected) -> str:
             f"\\* Not covered ({uncovered}): less than {fmt.score(selecting.least_coverage, 'win_rate')} of the log's "
             "joint choices are the policy's, so that its estimate is extrapolated; ranked behind the others."
         )
+    if said := unsettled(selected.rows):
+        text.append(said)
     if all(row.matching.value is None for row in selected.rows):
         text.append(
             f"No matching return: for no team do {selecting.least_matches} episodes follow it at "
@@ -125,9 +127,7 @@ def next_command(selecting: Selecting, selected: Selected) -> str:
     nothing can be played."""
     one = selected.rows[0].candidate
     if one.config.env == NO_ENV:
-        chosen = (
-            (selected.out / "chosen", "--teams", "offline") if one.phase == "offline" else (one.run, "--teams", "last")
-        )
+        chosen = (selected.out / "chosen",) if one.phase == "offline" else (one.run, "--teams", "last")
         return typed_command("export", *chosen, "--to", selected.out / "team")
     if one.phase != "offline":
         return typed_command("evaluate", one.run)

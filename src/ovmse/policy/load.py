@@ -112,9 +112,10 @@ class _Summary:
 
 @dataclass(frozen=True)
 class _Round:
-    """What of a run's `config.json` tells whether it is a batch round."""
+    """What of a run's `config.json` tells whether it is a batch round, or what a selection kept: an offline phase."""
 
     round: dict[str, Any] | None = None
+    chosen_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -215,13 +216,14 @@ def by_network(prefix: str, arrays: dict[str, np.ndarray], called: tuple[str, ..
 
 
 def deployed_name(run: Path) -> str:
-    """Which team of a run is to be deployed: of a batch round the one that it accepted or kept, else the last one.
+    """Which team of a run is to be deployed: of a batch round the one that it accepted or kept, of what
+    `ovmse select` kept the one that there is, else the last one.
 
     Raises `UserError` where a round has not come to its verdict.
     """
     described = as_type(read_json(run / "config.json") or {}, _Round, run / "config.json")
     if described.round is None:
-        return "last"
+        return "last" if described.chosen_from is None else "offline"
     found = read_json(run / ROUNDS, _Rounds | None)
     if found is None:
         raise UserError(f"{run / ROUNDS} is missing: the round did not end. {typed_command('train', '--resume', run)}")

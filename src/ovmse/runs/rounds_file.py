@@ -25,7 +25,8 @@ class RoundRecord:
     before. method: how it learned, by its offline or its online loss; offline_value: whose values it remembered.
     updates: of the round. episodes, held_out: of the new logs, all of them and those that judged. behaviour_return:
     what these earned. deployed, new: the two teams. difference: new − deployed, with its interval low to high over so
-    many fits. allowed: how much worse than the deployed one the new team may be. accepted, reason: the verdict.
+    many fits. moved: how far it moved in the second half of their updates. allowed: how much worse than the deployed
+    one the new team may be. accepted, reason: the verdict.
     """
 
     number: int
@@ -45,6 +46,7 @@ class RoundRecord:
     low: float
     high: float
     fits: int
+    moved: float
     allowed: float
     accepted: bool
     reason: str

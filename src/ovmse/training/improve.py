@@ -12,7 +12,7 @@ from ovmse.methods.going_online import remembering
 from ovmse.methods.overrides import change_method
 from ovmse.policy.load import deployed_name, safe_names
 from ovmse.runs import directory
-from ovmse.runs.saved_config import read_config, read_described
+from ovmse.runs.saved_config import read_config
 
 HELD_OUT = 0.3
 """Share of the new episodes that is held out where a round says nothing of it: the verdict rests on them."""
@@ -104,8 +104,6 @@ def _team(run: Path, base: Config, seed: int, teams: TeamChoice) -> str:
     """Which team of a run was deployed, by its name in `FILES`."""
     if teams != "deployed" and base.round is not None:
         raise UserError(f"{run} is a batch round, which says itself which team is deployed: leave --teams out.")
-    if "chosen_from" in (read_described(run) or {}):  # what `ovmse select` keeps is an offline phase alone
-        return "offline"
     if teams == "safe":
         return safe_names(run)[seed - base.seed]
     return deployed_name(run) if teams == "deployed" else str(teams)

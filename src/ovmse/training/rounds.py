@@ -106,9 +106,12 @@ def judge(run: Run, states: SeedBatches) -> None:
 
     run.display.phase("fitting", 0, len(policies) * settings.fits * settings.updates, "updates")
     fitted = fit(policies, advance)
-    values = np.take_along_axis(fitted.start, fitted.drawn[None, :, first:], axis=-1).mean(axis=-1)  # [team, fit]
+    values, halfway = (
+        np.take_along_axis(found, fitted.drawn[None, :, first:], axis=-1).mean(axis=-1)  # [team, fit]
+        for found in (fitted.start, fitted.halfway)
+    )
     held_out_rows = slice(sum(int((log["length"] + 1).sum()) for log in known), None)
-    found = record(run, evaluation, policies[:, held_out_rows], values)
+    found = record(run, evaluation, policies[:, held_out_rows], values, halfway)
     name: Literal["last", "before"] = "last" if found.accepted else "before"
     rounds_file.write(run.out, Rounds(name, FILES[name], [*rounds_before(config.round), found]))
     run.display.say(in_words(found))
@@ -131,8 +134,11 @@ def policies_of(run: Run, states: SeedBatches, data: Replay) -> UInt[np.ndarray,
     return np.stack([np.asarray(act(jax.tree.map(lambda x: x[0], team), log)) for team in (deployed, new)])
 
 
-def record(run: Run, evaluation: LogEvaluation, policies: np.ndarray, values: np.ndarray) -> RoundRecord:
-    """The verdict on a round. values: of the deployed team and the new one, by fit."""
+def record(
+    run: Run, evaluation: LogEvaluation, policies: np.ndarray, values: np.ndarray, halfway: np.ndarray
+) -> RoundRecord:
+    """The verdict on a round. values: of the deployed team and the new one, by fit; halfway: those after half of its
+    updates."""
     config, split_by = run.task.config, run.task.split
     assert config.round is not None and split_by is not None
     followed = [agreement(evaluation.log, policy) for policy in policies]
@@ -162,6 +168,7 @@ def record(run: Run, evaluation: LogEvaluation, policies: np.ndarray, values: np
         low=low,
         high=high,
         fits=difference.n,
+        moved=float(np.diff(values - halfway, axis=0).mean()),
         allowed=allowed,
         accepted=accepted,
         reason=reason,
@@ -189,6 +196,11 @@ def in_words(found: RoundRecord) -> str:
     values = f"{found.new.fqe:.2f}, the deployed one {found.deployed.fqe:.2f}"
     interval = f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
     ends = "the new team is to be deployed" if found.accepted else "the deployed team stays"
+    if abs(found.moved) > found.allowed:
+        ends += (
+            f". The fits have not settled: the difference moved by {found.moved:+.2f} in the second half of their "
+            "updates; give the next round more --fqe-updates"
+        )
     return (
         f"round {found.number}: by {number_of(found.held_out, 'held-out episode')} the new team is worth {values}, "
         f"difference {interval}: {found.reason}; {ends}"

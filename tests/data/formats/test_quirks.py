@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -316,6 +317,17 @@ def test_a_broken_episode_is_skipped_and_said(tmp_path, capsys, clean):
     assert "no row of agent" in capsys.readouterr().out
 
 
+def test_an_empty_cell_of_a_mask_is_its_episode_s_matter(tmp_path, capsys, clean):
+    rows = [row | {f"avail_{i}": 1 for i in range(3)} for row in fleet.clean()]
+    rows[3]["avail_1"] = ""  # of the first episode
+    path = text_file(tmp_path, fleet.csv(rows))
+    assert imported(path)[0] == 2
+    assert "line 5, column 'avail_1': expected a number, got nothing" in (said := capsys.readouterr().err)
+    assert "--broken skip" in said
+    found = imported(path, "--broken", "skip")[1]
+    assert found.length.tolist() == clean.length[1:].tolist() and found.avail.all()
+
+
 ROLES = "run;clock;robot;x;y;did;gain\n0;0;a;1;2;0;1\n0;0;b;1;2;1;1\n"
 
 
@@ -337,6 +349,9 @@ def test_a_draft_is_written_once_and_leads_to_an_import(tmp_path, capsys, monkey
     assert f"--mapping {draft}" in capsys.readouterr().out
     text = draft.read_text()
     assert main(words) == 2 and draft.read_text() == text
+    assert main(["import", str(path), "--draft", str(tmp_path / "other.toml")]) == 0  # needs no place for a dataset
+    assert "--out log" in capsys.readouterr().out and (tmp_path / "other.toml").read_text() == text
+    assert main(["import", str(path)]) == 2 and "--out" in capsys.readouterr().err
     for role, column in {
         "episode": "run",
         "step": "clock",
@@ -366,3 +381,9 @@ def test_names_are_in_the_files(tmp_path):
     _, found = imported(text_file(tmp_path, fleet.string_names()))
     stored = json.loads((found.path / "zarr.json").read_text())["attributes"]
     assert {name: stored[name] for name in NAMED}["agents"] == list(fleet.ROBOTS)
+
+
+def test_the_environment_of_a_log_may_run_by_another_interpreter(tmp_path, capsys):
+    words = ["--env", "matrix:climbing", "--env-python", sys.executable]
+    assert imported(text_file(tmp_path, fleet.csv(fleet.clean())), *words) == (2, None)
+    assert "without --env-python" in capsys.readouterr().err

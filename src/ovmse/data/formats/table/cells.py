@@ -218,6 +218,8 @@ class Cells:
         for start in range(0, len(out), TILE):  # in tiles that fit a cache, twice as fast as column by column
             tile = slice(start, start + TILE)
             np.stack([part[tile] for part in parts], axis=1, out=out[tile], casting="same_kind")
+        if masks and self.holes:  # a mask has no NaN: where a cell is empty nothing is legal, which is refused later
+            out[np.logical_or.reduce([_numbers(self._column(column))[1] for column in columns])] = False
         return out
 
     def _lacking(self, column: str, agent: np.ndarray | None) -> np.ndarray | bool:
@@ -231,7 +233,7 @@ class Cells:
         """Numbers, or masks as bool; none may be missing but where it is to be `zero`."""
         values, missing = _numbers(cells)
         if masks:
-            self._refuse(missing, column, "a number", "nothing")
+            self._refuse(missing & (not self.holes), column, "a number", "nothing", SKIP)
             self._refuse((values != 0) & (values != 1), column, "0 or 1", values)
             return values != 0
         missing &= ~np.asarray(zero)

@@ -1,0 +1,44 @@
+"""docs/logs-only.md runs as it stands, in order, in one folder, on small budgets; who plays has NumPy alone."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from support.places import ROOT
+
+from ovmse.cli.main import main
+from ovmse.runs import rounds_file
+
+pytestmark = pytest.mark.slow
+
+COMMANDS = [
+    shlex.split(line)
+    for text in re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "logs-only.md").read_text(), re.S | re.M)
+    for line in text.splitlines()
+]
+SMALL = {
+    "train": "--offline-updates 4 --evaluate-every-updates 4 --fqe-updates 4 --hidden 8",
+    "select": "--updates 4 --hidden 8",
+    "improve": "--updates 4 --fits 2 --evaluate-every-updates 4 --fqe-updates 4",
+    "export": "--steps 100",
+}
+ALONE = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__'); "
+ALONE += "found = {'jax', 'ovmse'} & set(sys.modules); sys.exit(f'imported {found}' if found else 0)"
+
+
+def test_the_page_from_logs_to_a_team_that_works_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples", "examples")
+    for words in COMMANDS:
+        if words[0] == "python":
+            fewer = ["--episodes", "6"] if "--episodes" in words else []
+            subprocess.run([sys.executable, "-c", ALONE, *words[1:], *fewer], check=True)
+        else:
+            assert main([*words[1:], *SMALL.get(words[1], "").split()]) == 0, words
+    found = rounds_file.read(tmp_path / "runs" / "round-3")
+    assert [one.number for one in found.rounds] == [1, 2, 3] and [one.episodes for one in found.rounds] == [6, 6, 6]
+    assert (tmp_path / "runs" / "round-3" / "report.html").is_file()
+    assert (tmp_path / "team-3" / "policy.py").is_file()
