@@ -19,8 +19,7 @@ from ovmse.learning.play import Actor
 from ovmse.learning.rollout import Teams
 from ovmse.learning.workers import Workers, check_workers, padded
 from ovmse.methods import METHODS
-from ovmse.methods.exploration import Independent, Sequential
-from ovmse.methods.signatures import ActsWithoutJax
+from ovmse.methods.exploration import ActsWithoutJax, Independent, Sequential
 from ovmse.policy.act import Policy, TeamMemory
 from ovmse.policy.player import Player
 from ovmse.system import pytree_files

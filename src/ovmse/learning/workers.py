@@ -25,10 +25,9 @@ from ovmse.envs.protocol import AnyEnvironment, is_host
 from ovmse.envs.settings import parse_settings
 from ovmse.learning.parallel import SeedBatches, over_seeds, seeds_per_batch
 from ovmse.learning.rollout import Rollout, Teams, blank, episode_keys, round_keys
-from ovmse.methods.exploration import own_utilities
+from ovmse.methods.exploration import ActsWithoutJax, own_utilities
 from ovmse.methods.method import Method
 from ovmse.methods.reincarnation import Keep
-from ovmse.methods.signatures import ActsWithoutJax
 from ovmse.policy import player
 from ovmse.policy.contract import FROZEN
 from ovmse.policy.load import by_kind, by_network

@@ -1,6 +1,8 @@
 """The usual ways to explore, as parts of a method: the formulas of `ovmse.core.action_selection` with schedules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,22 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ovmse.core import action_selection
 from ovmse.core.schedules import Schedule, check_schedule
 from ovmse.methods.signatures import ActionInputs
+
+
+@runtime_checkable
+class HasEpsilon(Protocol):
+    """An exploration whose rate ε is a schedule of progress, which metrics show."""
+
+    @property
+    def epsilon(self) -> Callable[[float], Float[Array, ""]]: ...
+
+
+@runtime_checkable
+class ActsWithoutJax(Protocol):
+    """An exploration that a process without JAX can act by, so that workers can play whole episodes (`--workers`)."""
+
+    def rule(self, progress: float, n_agents: int) -> tuple[str, float]:
+        """The name of a rule of `ovmse.policy.player`, and its ε at a share of the online budget that is spent."""
 
 
 @dataclass(frozen=True)

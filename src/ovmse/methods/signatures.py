@@ -142,22 +142,6 @@ class ActsWithinReturn(Protocol):
 
 
 @runtime_checkable
-class HasEpsilon(Protocol):
-    """An exploration whose rate ε is a schedule of progress, which metrics show."""
-
-    @property
-    def epsilon(self) -> Callable[[float], Float[Array, ""]]: ...
-
-
-@runtime_checkable
-class ActsWithoutJax(Protocol):
-    """An exploration that a process without JAX can act by, so that workers can play whole episodes (`--workers`)."""
-
-    def rule(self, progress: float, n_agents: int) -> tuple[str, float]:
-        """The name of a rule of `ovmse.policy.player`, and its ε at a share of the online budget that is spent."""
-
-
-@runtime_checkable
 class HasMemoryWeight(Protocol):
     """A target whose weight λ of the memory is a schedule of progress, which metrics show."""
 

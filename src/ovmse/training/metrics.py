@@ -7,8 +7,9 @@ import numpy as np
 from ovmse.config import Config
 from ovmse.learning.evaluation import Scores
 from ovmse.learning.phases import MetricSums
+from ovmse.methods.exploration import HasEpsilon
 from ovmse.methods.method import Method, learns_q_tot
-from ovmse.methods.signatures import HasEpsilon, HasMemoryWeight
+from ovmse.methods.signatures import HasMemoryWeight
 from ovmse.runs.metrics_file import MEASURE
 from ovmse.training.monitor import MonitorReading
 
