@@ -22,7 +22,7 @@ from ovmse.learning.replay import Replay
 from ovmse.methods.method import Method, learns_values
 from ovmse.methods.overrides import change_method
 from ovmse.ope.settings import Selecting
-from ovmse.policy.load import FILES
+from ovmse.policy.load import FILES, names_of
 from ovmse.runs.metrics_file import PROGRESS, checked_rows
 from ovmse.runs.saved_config import read_config, read_spec
 from ovmse.training.evaluate_run import restore_teams
@@ -105,7 +105,7 @@ def check_fits(run: Path, dataset: Dataset, allow_version_mismatch: bool = False
         if named:
             dataset.check_env(found, allow_version_mismatch)
         else:
-            as_play_of(dataset, found, whose=run)
+            as_play_of(dataset, found, names_of(run), run)
     except UserError as error:
         raise UserError(f"{run} can't be judged by this dataset. {error}") from error
 

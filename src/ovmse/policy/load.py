@@ -173,7 +173,7 @@ def read_team(
     if not 0 <= (index := seed - about.seed) < about.seeds:
         raise UserError(f"{run} has the seeds {about.seed} to {about.seed + about.seeds - 1}; got seed {seed}.")
     team = safe_names(run)[index] if teams == "safe" else deployed_name(run) if teams == "deployed" else str(teams)
-    profile: _Profile = as_type(read_json(run / "dataset.json") or {}, _Profile, run / "dataset.json")
+    profile = _profile(run)
     contract, files = _contract(about, team, where), {"": FILES[team], FROZEN: FILES["offline"]}
     check_names(Names(contract.agents), contract.sizes, f"{where}: env_spec")
     came_from = {
@@ -196,6 +196,16 @@ def read_team(
     weights = {name: weights[name] for name in shapes(contract) if name in weights}
     check_weights(contract, weights, run / files[""])
     return contract, weights
+
+
+def _profile(run: Path) -> _Profile:
+    found: _Profile = as_type(read_json(run / "dataset.json") or {}, _Profile, run / "dataset.json")
+    return found
+
+
+def names_of(run: Path) -> Names:
+    """What the log that a run learned from calls things."""
+    return _profile(run).names
 
 
 def by_kind(agents: list[int], called: tuple[str, ...] | None) -> dict[str, list[int]]:

@@ -47,11 +47,12 @@ def round_task(
             raise UserError(
                 f"{data} is what {chosen.run} has learned from already: give the logs that came back since."
             )
+    called = (earlier or [new])[0].metadata.names
     for log in (*earlier, new):
         if env is not None:
             log.check_env(spec, config.allow_version_mismatch)
         else:
-            spec = as_play_of(log, spec, new.metadata.names, chosen.run).spec
+            spec = as_play_of(log, spec, called, chosen.run).spec
     dataset, split = together(earlier, new, spec, config)
     needed = memory.check_memory(config, spec, dataset, method)
     return Task(config, env, spec, method, dataset, split, needed, sum(len(one.length) for one in earlier))
