@@ -55,6 +55,8 @@ class LearnerConfig:
     """discount factor γ per environment step"""
     td_lambda: float = 0.6
     """λ of the λ-return; 0 is the one-step target"""
+    bootstrap_at_limit: bool = True
+    """count what would come after an episode that was cut, such as by its time limit; else it ends there"""
     optimiser: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 5e-4
     """step size of the optimiser, per update"""

@@ -64,7 +64,11 @@ ONE_STEP = dataclasses.replace(SMALL, gamma=0.9)
 LOSS = CQL(alpha=0.3)
 
 
-@pytest.mark.parametrize("config", [ONE_STEP, RETURNS], ids=["one-step", "λ-return"])
+@pytest.mark.parametrize(
+    "config",
+    [ONE_STEP, RETURNS, dataclasses.replace(RETURNS, bootstrap_at_limit=False)],
+    ids=["one-step", "λ-return", "the limit ends"],
+)
 def test_the_loss_is_the_mean_over_all_valid_steps(config):
     td_lambda = config.td_lambda
     with jax.enable_x64(True):
@@ -82,7 +86,8 @@ def test_the_loss_is_the_mean_over_all_valid_steps(config):
                 ahead = float(v.next_q_tot[t])
                 if t < length - 1:
                     ahead = (1 - td_lambda) * ahead + td_lambda * later
-                later = td = float(e.reward[t]) + (0.0 if e.terminal[t] else 0.9 * ahead)
+                ends = e.terminal[t] or (t == length - 1 and not config.bootstrap_at_limit)
+                later = td = float(e.reward[t]) + (0.0 if ends else 0.9 * ahead)
                 target = td + 0.5 * max(0.0, float(memory[b, t]) - td)
                 error = (float(v.q_tot[t]) - target) ** 2
                 sums["loss"] += error + 0.3 * gap[t]

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
-from support.episodes import SMALL, small_run, write_two_step
+from support.episodes import SMALL, small_run, write_plant, write_two_step
 
 from ovmse import envs
 from ovmse.config import Config, LearnerConfig
@@ -45,3 +46,12 @@ def test_each_phase_counts_on_its_own(tmp_path):
     assert updates == {"offline": 100, "online": 800 / (4 * 2) * 2}
     found = list(warnings(config, dataset.spec, METHODS["ovmse"], dataset))
     assert len(found) == 1 and "10.0 times in the offline phase (100 updates, once in 10)" in found[0]
+
+
+def test_values_beyond_episodes_that_were_all_cut_are_warned_of(tmp_path):
+    ending = Dataset.open(write_two_step(tmp_path / "data"))
+    cut = write_plant(tmp_path / "plant", terminal=np.zeros_like(ending.terminal))
+    plain, short, ends = LearnerConfig(), LearnerConfig(gamma=0.3), LearnerConfig(bootstrap_at_limit=False)
+    [line] = lines(plain, "offline", cut)
+    assert "98% of a value" in line and "--no-bootstrap-at-limit" in line  # 0.99², two steps
+    assert lines(short, "offline", cut) == lines(ends, "offline", cut) == lines(plain, "offline", ending) == []

@@ -145,9 +145,13 @@ def lambda_return(
         now = raised(r + gamma * jnp.where(d, 0.0, ahead), offline)
         return now, now
 
-    last = valid & ~jnp.concatenate([valid[1:], jnp.zeros((1,), bool)])
-    steps = reward, terminal, next_q_tot, last, next_q_tot if offline_value is None else offline_value
+    steps = reward, terminal, next_q_tot, last_steps(valid), next_q_tot if offline_value is None else offline_value
     return jax.lax.scan(backwards, jnp.zeros((), reward.dtype), steps, reverse=True)[1]
+
+
+def last_steps(valid: Bool[Array, " T"]) -> Bool[Array, " T"]:
+    """Whether a step is the last one of its episode."""
+    return valid & ~jnp.concatenate([valid[1:], jnp.zeros((1,), bool)])
 
 
 def returns_to_go(

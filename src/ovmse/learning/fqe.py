@@ -39,10 +39,11 @@ class FitSettings(NamedTuple):
     """How values are fitted.
 
     config: what updates read: networks, γ, the optimiser, the size of a batch; with one-step targets, since a λ-return
-    would follow the log's policy. updates: of each fit. fits: of each policy. seed: of the first networks and batches.
-    free: whether the mixer's weights may have either sign. resampled: where each fit learns from a draw of its own of
-    the log's episodes, with replacement and the same for all policies (the bootstrap of Hao et al. 2021): how many
-    episodes there are of each part of the log, which is drawn from by itself.
+    would follow the log's policy, and episodes that end where they were cut, as the returns beside them do.
+    updates: of each fit. fits: of each policy. seed: of the first networks and batches. free: whether the mixer's
+    weights may have either sign. resampled: where each fit learns from a draw of its own of the log's episodes, with
+    replacement and the same for all policies (the bootstrap of Hao et al. 2021): how many episodes there are of each
+    part of the log, which is drawn from by itself.
     """
 
     config: Config
@@ -83,6 +84,7 @@ def fit_settings(learner: LearnerConfig, batch_episodes: int, updates: int, **gi
         parameters="shared",
         kinds=None,
         td_lambda=0.0,
+        bootstrap_at_limit=False,
         target_rate=0.05,
         target_every_updates=None,
         value_normalisation=False,

@@ -130,6 +130,8 @@ def episode_loss(
 ) -> tuple[Losses, Float[Array, ""]]:
     """Sums over the valid steps of one of a batch's episodes (a `Batch` without its leading axis), and its priority."""
     episode, offline_value, from_data, drawn = one
+    if not config.bootstrap_at_limit:
+        episode = episode._replace(terminal=episode.terminal | values.last_steps(episode.valid))
     v = values.evaluate_episode(team, target, episode)
     reward, terminal, valid = episode.reward, episode.terminal, episode.valid
 

@@ -139,11 +139,3 @@ class ActsWithinReturn(Protocol):
     """A target that may be applied at each step of the λ-return's recursion, before the step before sees it."""
 
     within_return: bool
-
-
-@runtime_checkable
-class HasMemoryWeight(Protocol):
-    """A target whose weight λ of the memory is a schedule of progress, which metrics show."""
-
-    @property
-    def weight(self) -> Callable[[float], Float[Array, ""]]: ...

@@ -78,6 +78,7 @@ class Selecting:
             mixer=None if self.mixer == "free" else self.mixer,
             gamma=LearnerConfig.gamma if self.gamma is None else self.gamma,
             td_lambda=0.0,
+            bootstrap_at_limit=False,
             learning_rate=self.learning_rate,
             target_rate=self.target_rate,
         )

@@ -60,7 +60,7 @@ def fitter(settings: FitSettings, spec: EnvSpec, data: Replay, policies: int) ->
                 values.extend(np.where(np.isfinite(error)[..., None], found, np.nan))  # what came to a halt has none
             errors.extend(np.asarray(error))
         shape = len(policies), settings.fits
-        both = (np.stack(values)[:count].reshape(*shape, -1) for values in (start, halfway))
-        return Fitted(*both, np.asarray(errors)[:count].reshape(shape), drawn)
+        ends, halves = (np.stack(values)[:count].reshape(*shape, -1) for values in (start, halfway))
+        return Fitted(ends, halves, np.asarray(errors)[:count].reshape(shape), drawn)
 
     return fit

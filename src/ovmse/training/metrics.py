@@ -1,17 +1,26 @@
 """What a run writes down: one row per evaluation and seed, and the handover check."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Array, Float
 
 from ovmse.config import Config
 from ovmse.learning.evaluation import Scores
 from ovmse.learning.phases import MetricSums
 from ovmse.methods.exploration import HasEpsilon
 from ovmse.methods.method import Method, learns_q_tot
-from ovmse.methods.signatures import HasMemoryWeight
 from ovmse.runs.metrics_file import MEASURE
 from ovmse.training.monitor import MonitorReading
+
+
+@runtime_checkable
+class HasMemoryWeight(Protocol):
+    """A target whose weight λ of the memory is a schedule of progress, which metrics show."""
+
+    @property
+    def weight(self) -> Callable[[float], Float[Array, ""]]: ...
 
 
 def score_row(scores: Scores | None, seed: int, has_win: bool) -> dict[str, float | None]:

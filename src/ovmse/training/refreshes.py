@@ -1,4 +1,4 @@
-"""How often a run's target network will follow the online one; seldom, and values don't travel back from the end."""
+"""Settings that keep values from an episode's end: a target network that hardly follows, or no end at all."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,8 @@ from ovmse.data.dataset import Dataset
 from ovmse.methods.method import Method
 
 FEWEST = 20
+BEYOND = 0.1
+"""The share of a value, γ to the power of an episode's length, that may lie beyond the end of cut episodes."""
 
 
 def expected_updates(config: Config, spec: EnvSpec, method: Method, dataset: Dataset | None) -> dict[str, float]:
@@ -29,7 +31,8 @@ def expected_updates(config: Config, spec: EnvSpec, method: Method, dataset: Dat
 
 
 def warnings(config: Config, spec: EnvSpec, method: Method, dataset: Dataset | None) -> Iterator[str]:
-    """A line for each phase in which the target network follows fewer than `FEWEST` times."""
+    """A line for each phase in which the target network follows fewer than `FEWEST` times, and one where all episodes
+    of the dataset were cut, and more than `BEYOND` of a value is what would come after them."""
     per_refresh = config.learner.updates_per_refresh
     for phase, updates in expected_updates(config, spec, method, dataset).items():
         times = updates / per_refresh
@@ -39,4 +42,13 @@ def warnings(config: Config, spec: EnvSpec, method: Method, dataset: Dataset | N
                 f"warning: the target network follows only about {times:.1f} times in the {where} ({updates:.0f} "
                 f"updates, once in {per_refresh:.0f}). Below {FEWEST} values hardly travel back from an episode's end: "
                 "give the phase more updates, or raise --target-rate."
+            )
+    learner = config.learner
+    if dataset is not None and learner.bootstrap_at_limit and not dataset.terminal.any():
+        beyond = learner.gamma ** float(dataset.length.mean())
+        if beyond > BEYOND:
+            yield (
+                f"warning: all episodes of {dataset.path.name} were cut, none ended by itself. At γ {learner.gamma:g} "
+                f"{beyond:.0%} of a value lie beyond such an episode, where nothing was logged. If what counts is an "
+                "episode's own return, --no-bootstrap-at-limit ends it there; or lower --gamma."
             )
