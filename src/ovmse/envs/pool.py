@@ -131,7 +131,8 @@ def _work(shared: _Shared) -> None:
                     shared.end(env)
                     env, held = None, None
                     if shared.closed:
-                        return
+                        future.cancel()
+                        break
                     shared.note(name, fault)
         except BaseException as error:  # whoever waits for the episode raises it
             future.set_exception(error)

@@ -1,6 +1,6 @@
 """Evaluation: how good a team is when it explores no more."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ovmse.config import Config
 from ovmse.learning.parallel import SeedBatches, join, padded_seeds, split
 from ovmse.learning.play import Actor, CollectFn, begin
-from ovmse.learning.rollout import Rollout
+from ovmse.learning.rollout import Rollout, alike
 
 
 class Scores(NamedTuple):
@@ -30,17 +30,6 @@ def scores(rollout: Rollout) -> Scores:
 def scores_and_measures(rollout: Rollout) -> Scores:
     """The scores of each episode and, untouched by the device, its measures."""
     return _scores(rollout._replace(measures={}))._replace(measures=rollout.measures)
-
-
-def alike(parts: Sequence[Scores]) -> list[Scores]:
-    """Scores with the same measures each: NaN where one lacks what another has."""
-    names = dict.fromkeys(name for part in parts for name in part.measures)
-
-    def filled(part: Scores) -> Scores:
-        nothing = np.full(np.shape(part.won), np.nan)
-        return part._replace(measures={name: part.measures.get(name, nothing) for name in names})
-
-    return [filled(part) for part in parts]
 
 
 def evaluate(

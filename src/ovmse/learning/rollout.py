@@ -3,8 +3,8 @@
 Only this file differs between the two kinds; what is learned from the episodes is shared.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,20 @@ class Rollout(NamedTuple):
     episodes: Episode
     won: Bool[Array, " B"]
     measures: dict[str, Float[np.ndarray, " B"]] = {}  # never written to
+
+
+Measured = TypeVar("Measured", bound=Any)
+
+
+def alike(parts: Sequence[Measured]) -> list[Measured]:
+    """Rollouts, or what was made of them, with the same measures each: NaN where one lacks what another has."""
+    names = dict.fromkeys(name for part in parts for name in part.measures)
+
+    def filled(part: Measured) -> Measured:
+        nothing = np.full(np.shape(part.won), np.nan)
+        return part._replace(measures={name: part.measures.get(name, nothing) for name in names})
+
+    return [filled(part) for part in parts]
 
 
 def rollout_shapes(spec: EnvSpec, *leading: int) -> Rollout:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from ovmse.config import Config
 from ovmse.core.errors import UserError
@@ -24,7 +24,7 @@ from ovmse.envs.process import ProcessEnv
 from ovmse.envs.protocol import AnyEnvironment, is_host
 from ovmse.envs.settings import parse_settings
 from ovmse.learning.parallel import SeedBatches, over_seeds, seeds_per_batch
-from ovmse.learning.rollout import Rollout, Teams, blank, episode_keys, round_keys
+from ovmse.learning.rollout import Rollout, Teams, alike, blank, episode_keys, round_keys
 from ovmse.methods.exploration import ActsWithoutJax, own_utilities
 from ovmse.methods.method import Method
 from ovmse.methods.reincarnation import Keep
@@ -84,7 +84,7 @@ class Workers:
         self.pool = WorkerPool(another, config.workers, limits, say)
         self._config, self._spec, self._method = config, spec, method
         self._together = seeds_per_batch(config.seeds)
-        self._begin = over_seeds(lambda actor, turn: drawn_keys(config, actor, turn), config.seeds, keep=True)
+        self._draw = over_seeds(lambda key, turn: drawn_keys(config, key, turn), config.seeds, keep=True)
 
     def __call__(self, actors: SeedBatches, turn: int, epsilon: float | None) -> SeedBatches:
         return self.begin(actors, turn, epsilon)()
@@ -106,12 +106,11 @@ class Workers:
 
         actor: a batch of `ovmse.learning.play.Actor`. turn, epsilon: see `ovmse.learning.play.CollectFn`.
         """
-        [(env_seeds, keys)] = self._begin([actor], np.int32(turn))
+        [(env_seeds, keys)] = self._draw([actor.key], np.int32(turn))
         seeds = (np.asarray(env_seeds).astype(np.int64) % 2**31).tolist()
         teams, steps, drawn = pytree_files.to_host(actor.teams), np.asarray(actor.env_steps), np.asarray(keys).tolist()
-        count = min(self._together, self._config.seeds - place * self._together)
         found = []
-        for i in range(max(1, count)):
+        for i in range(min(self._together, self._config.seeds - place * self._together)):
             contract, arrays = self.team(jax.tree.map(lambda x: x[i], teams))  # noqa: B023
             rule, rate = ("epsilon_greedy", epsilon) if epsilon is not None else self._rule(int(steps[i]))
             about = {"contract": contract, "rule": rule, "epsilon": rate}
@@ -124,13 +123,8 @@ class Workers:
 
     def stacked(self, rollouts: list[Rollout]) -> Rollout:
         """The rollouts of a batch of seeds; those that only fill up the devices have the last one's."""
-        names = dict.fromkeys(name for one in rollouts for name in one.measures)
-        alike = [
-            one._replace(measures={x: one.measures.get(x, np.full(len(one.won), np.nan)) for x in names})
-            for one in rollouts
-        ]
-        alike += alike[-1:] * (self._together - len(alike))
-        return jax.tree.map(lambda *x: np.stack(x), *alike)
+        filled = rollouts + rollouts[-1:] * (self._together - len(rollouts))
+        return jax.tree.map(lambda *x: np.stack(x), *alike(filled))
 
     def team(self, teams: Teams) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `ovmse.policy.act.Policy` takes to act as one seed's teams: the contract, and the weights."""
@@ -159,9 +153,9 @@ class Workers:
         return self._method.explore.rule(min(1.0, env_steps / self._config.scheduled_env_steps), self._spec.n_agents)
 
 
-def drawn_keys(config: Config, actor: Any, turn: Array) -> tuple[Array, Array]:
+def drawn_keys(config: Config, key: PRNGKeyArray, turn: Array) -> tuple[Array, Array]:
     """Of each episode of one seed's round: the environment's seed, and the key that its play draws by, two numbers."""
-    env_keys, team_keys = episode_keys(round_keys(actor.key, turn, config.episodes_per_collect))
+    env_keys, team_keys = episode_keys(round_keys(key, turn, config.episodes_per_collect))
     return jax.random.key_data(env_keys)[:, -1], jax.random.key_data(team_keys)
 
 
