@@ -25,7 +25,8 @@ SMALL = {
     "improve": "--updates 4 --fits 2 --evaluate-every-updates 4 --fqe-updates 4",
     "export": "--steps 100",
 }
-ALONE = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__'); "
+ALONE = "import os, runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+ALONE += "runpy.run_path(sys.argv[0], run_name='__main__'); "
 ALONE += "found = {'jax', 'ovmse'} & set(sys.modules); sys.exit(f'imported {found}' if found else 0)"
 
 

@@ -282,6 +282,25 @@ def test_names_go_from_a_dataset_to_the_team_that_acts(tmp_path):
     assert (team.names, team.actions, team.contract["features"]) == tuple(list(x) for x in names[:3])
 
 
+def test_an_agent_is_never_told_what_it_never_had(tmp_path):
+    write_run(tmp_path / "run", "ovmse")
+    episode = random_episode(np.random.default_rng(0), 3)
+    episode.avail[..., 2], episode.avail[:, 1, 1:] = True, False  # the second one has its first action alone
+    episode.avail[:, 1, 0], episode.avail[:, 0] = True, True
+    episode = episode._replace(action=np.where([False, True, False], 0, 2) + 0 * episode.action)
+    data = write_dataset(tmp_path / "data", SPEC, [episode])
+    write_json(tmp_path / "run" / "dataset.json", profile(data))
+    team = ovmse.load(tmp_path / "run")
+    assert team.contract["own_actions"][:2] == [[0, 1, 2, 3], [0]]
+    seen = np.random.default_rng(1).normal(size=(50, 3, 2))
+    assert set(team.act(seen)[0][:, 1]) == {0} == set(team.agent(team.names[1]).act(seen[:, 1])[0])
+    everything = np.ones((50, 3, 4), bool)
+    assert set(team.act(seen, everything)[0][:, 1]) != {0}  # what is legal is the plant's to say
+    (tmp_path / "run" / "dataset.json").write_text('{"own_actions": [[0], [7], [1]]}')
+    with pytest.raises(UserError, match="own_actions: expected some of 4 for each agent"):
+        ovmse.load(tmp_path / "run")
+
+
 def test_a_run_that_is_not_there_is_said_to_be_missing(tmp_path):
     with pytest.raises(UserError, match="config.json is missing: .* is neither a run's directory nor an export's"):
         read_team(tmp_path / "none")

@@ -246,6 +246,10 @@ def test_a_team_is_chosen_and_leaves(runs, tmp_path, capsys):
     team = tmp_path / "chosen" / "team"
     checked = subprocess.run([sys.executable, team / "check.py"], capture_output=True, text=True, check=True)
     assert "fine" in checked.stdout
+    chosen, run = (
+        json.loads((path / "dataset.json").read_text()) for path in (team.with_name("chosen"), runs / "ovmse")
+    )
+    assert chosen == run  # it has the names of agents and actions
 
 
 def test_such_a_run_is_trained_for_longer(tmp_path):

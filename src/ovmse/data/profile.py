@@ -106,7 +106,8 @@ def about(path: Path, spec: EnvSpec, metadata: Metadata | None, length: np.ndarr
 
 
 def profile(dataset: Dataset) -> dict[str, Any]:
-    """A dataset in memory in numbers, as JSON values: where it comes from, and `numbers`."""
+    """A dataset in memory in numbers, as JSON values: where it comes from, `numbers`, and ``own_actions``, the actions
+    of each agent that are ever legal for it; null where all are."""
     n_agents, n_actions = dataset.spec.n_agents, dataset.spec.n_actions
     key = dataset.action.astype(np.int64) + n_actions * np.arange(n_agents)
     basics = Basics(
@@ -118,4 +119,6 @@ def profile(dataset: Dataset) -> dict[str, Any]:
         legal=dataset.avail[step_rows(dataset.length)].sum(axis=(0, 1)),
     )
     told = about(dataset.path, dataset.spec, dataset.metadata, dataset.length, dataset.nbytes)
-    return told | numbers(dataset.spec, basics)
+    ever = dataset.avail.any(axis=0)
+    own = None if ever.all() else [np.flatnonzero(mine).tolist() for mine in ever]
+    return told | numbers(dataset.spec, basics) | {"own_actions": own}

@@ -1,6 +1,7 @@
 """What a selection leaves: ``selection.json``, ``selection.md``, the chosen team, and the command that goes on."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ TRUE_COLUMNS: dict[str, Callable[[Agreed], str]] = {
     "regret@1": lambda one: f"{100 * one.regret:.1f} points" if one.truth == "win_rate" else f"{one.regret:.2f}",
 }
 """The table of how columns agree with what was recorded."""
+COPIED = ("dataset.json", "versions.json")
+"""What of its run the first team keeps as it is: an export has the names of agents and actions from there."""
 NOT_CARRIED_ON = (
     "method", "change", "out", "pretrained", "seed", "seeds", "data", "learner", "offline_updates", "keep_teams",
     "round",
@@ -112,6 +115,9 @@ def keep_chosen(selected: Selected) -> None:
     assert spec is not None  # `check_fits` has compared it
     config |= {"seeds": 1, "seed": one.seed, "pretrained": None, "pretrained_seed": None, "out": None}
     files.write_json(out / "config.json", config | {"chosen_from": str(one.file)})
+    for name in COPIED:
+        if (one.run / name).is_file():
+            shutil.copyfile(one.run / name, out / name)
     rows = [
         row
         for row in checked_rows(one.run / "metrics.jsonl")

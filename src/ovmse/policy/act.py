@@ -63,7 +63,8 @@ class Policy:
     def __init__(self, contract: dict[str, Any], weights: dict[str, np.ndarray], alone: int | None = None):
         self.contract, self.weights, self.sizes, self.alone = contract, weights, contract["sizes"], alone
         self.names, self.actions, self.networks = contract["agents"], contract["actions"], []
-        self.numbers = list(range(len(self.names))) if alone is None else [alone]
+        self.numbers, own = list(range(len(self.names))) if alone is None else [alone], contract.get("own_actions")
+        self.own = own is None or np.array([[a in own[i] for a in range(len(self.actions))] for i in self.numbers])
         for about in contract["networks"]:
             if played := [i for i in self.numbers if i in about["agents"]]:
                 at = slice(None) if played == self.numbers else [self.numbers.index(i) for i in played]
@@ -93,8 +94,8 @@ class Policy:
     ) -> tuple[Any, TeamMemory]:
         """Each agent's best legal action: (action [..., N], memory for the next step).
 
-        available: bool [..., N, A], what is legal; None: all. memory: None at an episode's start. last_action [..., N]:
-        what was done last, where that was not what was chosen. Raises `ValueError` for what can't be used.
+        available: bool [..., N, A], what is legal; None: `own`, what each ever had. memory: None when an episode begins.
+        last_action [..., N]: what was done last, where that was not what was chosen. Raises `ValueError`.
         """
         obs, legal, memory = self.given(observations, available, memory, last_action)
         memory, scores, _ = self.step(obs, memory)
@@ -114,7 +115,7 @@ class Policy:
         """What `act` was given, checked, as arrays: (observations, legal actions, memory)."""
         obs = self.array("observations", observations, observations, "features", np.float32)
         rows, a, h = obs.shape[:-1], self.sizes["actions"], self.sizes["hidden"]
-        mask = True if available is None else self.array("available", available, observations, "actions", np.bool_)
+        mask = self.own if available is None else self.array("available", available, observations, "actions", np.bool_)
         legal = np.broadcast_to(mask, (*rows, a))
         memory = memory or TeamMemory(np.zeros((*rows, h), np.float32), np.full(rows, -1), np.zeros(rows[:-1], int))
         if last_action is not None:

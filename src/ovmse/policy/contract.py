@@ -65,8 +65,9 @@ class Weights:
 class Contract:
     """All that policy.json says. docs/deploy.md has its fields in words.
 
-    features: None where nobody named them. learns: what the losses trained: Q_tot, each agent's utilities, or a policy
-    alone.
+    features: None where nobody named them. own_actions: the numbers of the actions that each agent ever had in the
+    dataset, which count as legal where nobody says; None: all. learns: what the losses trained: Q_tot, each agent's
+    utilities, or a policy alone.
     """
 
     agents: list[str]
@@ -78,6 +79,7 @@ class Contract:
     learns: Literal["q_tot", "utilities", "policy"]
     came_from: dict[str, Any]
     weights: Weights = Weights()
+    own_actions: list[list[int]] | None = None
     format: Literal[1] = 1
 
     def described(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def read_contract(found: Any, where: object) -> Contract:
     contract: Contract = as_type(found, Contract, where)
     sizes, played = contract.sizes, sorted(i for network in contract.networks for i in network.agents)
     check_names(Names(contract.agents, contract.actions, contract.features), sizes, where)
+    check_own(contract.own_actions, sizes, where)
     if played != list(range(sizes.agents)):
         raise UserError(f"{where}: networks: expected each of {sizes.agents} agents to play by one; got {played}.")
     return contract
@@ -113,6 +116,12 @@ def check_names(names: Names, sizes: Sizes, where: object) -> None:
         given, size = getattr(names, kind), getattr(sizes, kind)
         if given is not None and (len(given) != size or len(set(given)) != size):
             raise UserError(f"{where}: {kind}: expected {size} names, all different; got {given}.")
+
+
+def check_own(own: list[list[int]] | None, sizes: Sizes, where: object) -> None:
+    """Raise `UserError` unless every agent has actions of its own, of those that there are."""
+    if own is not None and (len(own) != sizes.agents or not all(set(mine) & set(range(sizes.actions)) for mine in own)):
+        raise UserError(f"{where}: own_actions: expected some of {sizes.actions} for each agent; got {own}.")
 
 
 def shapes(contract: Contract) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from ovmse.policy.contract import (
     Size,
     Sizes,
     check_names,
+    check_own,
     check_weights,
     read_contract,
     shapes,
@@ -95,6 +96,7 @@ class _Profile:
 
     checksum: str = ""
     names: Names = Names()
+    own_actions: list[list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ def read_team(
         "dataset": about.data and {"name": Path(about.data).name, "checksum": profile.checksum},
         "versions": read_json(run / "versions.json", dict[str, Any] | None) or {},
     }  # fmt: skip
-    contract = _named(replace(contract, came_from=came_from), profile.names, run)
+    check_own(profile.own_actions, contract.sizes, f"{run}: dataset.json")
+    contract = _named(replace(contract, came_from=came_from, own_actions=profile.own_actions), profile.names, run)
     called = network_names(about.learner.parameters, about.learner.kinds, about.env_spec.n_agents)
     weights: dict[str, np.ndarray] = {}
     for prefix in dict.fromkeys(["", *(FROZEN for network in contract.networks if network.prefix.startswith(FROZEN))]):
