@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ovmse.config import PRESETS, Config, describe
+from ovmse.config import PRESETS, Config
 from ovmse.core.errors import UserError
 from ovmse.core.schedules import constant, cosine, step
+from ovmse.core.settings import describe
 from ovmse.envs.settings import parse_settings
 from ovmse.methods import METHODS
 from ovmse.methods.losses import CQL

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ovmse.cli.main import defaults, main
-from ovmse.config import Config, describe
+from ovmse.config import Config
+from ovmse.core.settings import describe
 from ovmse.system.files import write_json
 from ovmse.tuning import search
 

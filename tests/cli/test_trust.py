@@ -11,7 +11,8 @@ from support.synthetic_runs import write_run
 
 from ovmse.cli.datasets import DATASETS
 from ovmse.cli.main import COMMANDS, main
-from ovmse.config import Config, LearnerConfig, describe
+from ovmse.config import Config, LearnerConfig
+from ovmse.core.settings import describe
 from ovmse.methods import METHODS
 from ovmse.system import pytree_files
 

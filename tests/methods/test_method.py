@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from support.episodes import as_jax, inputs_of, random_episode, random_team
 
-from ovmse.config import describe
 from ovmse.core import action_selection, values
 from ovmse.core.errors import UserError
 from ovmse.core.schedules import constant, linear
+from ovmse.core.settings import describe
 from ovmse.methods import METHODS
 from ovmse.methods.exploration import EpsilonGreedy, Independent, Sequential
 from ovmse.methods.losses import CQL, SquaredError

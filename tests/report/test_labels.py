@@ -11,8 +11,9 @@ from support.synthetic_runs import small_run
 from ovmse import METHODS, constant, linear
 from ovmse.analysis.comparison import compare_runs
 from ovmse.analysis.labels import labels
-from ovmse.config import Config, LearnerConfig, describe
+from ovmse.config import Config, LearnerConfig
 from ovmse.core.errors import UserError
+from ovmse.core.settings import describe
 from ovmse.methods.method import Method
 from ovmse.methods.targets import OfflineValueMemory
 from ovmse.render.draw import shortened, wrapped

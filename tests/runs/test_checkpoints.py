@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 from safetensors.numpy import save_file
 
 from ovmse import config
+from ovmse.core import settings
 from ovmse.core.errors import UserError
 from ovmse.runs import checkpoints
 from ovmse.system import lock
@@ -198,13 +199,13 @@ def test_a_lock_file_of_nonsense_is_stale(tmp_path):
 
 def test_differences_are_named_by_path():
     there = {"a": {"b": 1, "c": [1]}, "d": None}
-    assert config.differences(there, there) == []
+    assert settings.differences(there, there) == []
     here = {"a": {"b": 2, "c": [1]}, "e": 3}
-    assert config.differences(there, here) == ["a.b 1 there, 2 here", "e 'not given' there, 3 here"]
+    assert settings.differences(there, here) == ["a.b 1 there, 2 here", "e 'not given' there, 3 here"]
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
-    own = config.describe(config.Config(batch_episodes=16, seed=3))
+    own = settings.describe(config.Config(batch_episodes=16, seed=3))
     saved = checkpoints.Saved(tmp_path, {"run": checkpoints.settings_of(own)}, [])
     checkpoints.check_own(saved, own | {"out": "elsewhere", "checkpoint_minutes": 1.0})
     checkpoints.check_own(saved, own | {"online_env_steps": 60_000})  # trained for longer
@@ -216,7 +217,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
 
 
 def test_a_run_may_grow_in_its_budgets_alone():
-    there = config.describe(config.Config(online_env_steps=300))
+    there = settings.describe(config.Config(online_env_steps=300))
     assert not checkpoints.goes_further(there, there)
     assert not checkpoints.goes_further(there, there | {"checkpoint_minutes": 1.0, "schedule_env_steps": 300})
     assert checkpoints.goes_further(there, there | {"online_env_steps": 301})

@@ -15,8 +15,9 @@ from support.synthetic_runs import write_run
 from ovmse import envs, methods
 from ovmse.analysis.comparison import compare_runs
 from ovmse.collection import catalogue, collect, recipes
-from ovmse.config import Config, describe
+from ovmse.config import Config
 from ovmse.core.errors import UserError
+from ovmse.core.settings import describe
 from ovmse.data.dataset import Dataset
 from ovmse.data.stream import scan_dataset
 from ovmse.ope import candidates

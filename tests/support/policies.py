@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse.config import Config, describe
+from ovmse.config import Config
 from ovmse.core.networks import Parts
+from ovmse.core.settings import describe
 from ovmse.learning.play import _pick
 from ovmse.learning.rollout import Teams, act, start_acting
 from ovmse.methods import METHODS

@@ -13,8 +13,8 @@ from support.episodes import play_plan, small_run, write_two_step
 from support.stopping import StopIn, assert_same_rows
 
 from ovmse import methods
-from ovmse.config import describe
 from ovmse.core.errors import UserError
+from ovmse.core.settings import describe
 from ovmse.data.dataset import Dataset
 from ovmse.learning import parallel, phases
 from ovmse.runs import checkpoints

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovmse.collection.settings import PATHS, QUALITIES, Collecting
-from ovmse.config import Config, flatten
+from ovmse.config import Config
 from ovmse.core.errors import UserError
+from ovmse.core.settings import flatten
 from ovmse.runs import trusted_code
 from ovmse.system.files import as_type
 

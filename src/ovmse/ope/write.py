@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ovmse.config import NO_ENV, Config, LearnerConfig, changed_flags, describe
+from ovmse.config import NO_ENV, Config, LearnerConfig
 from ovmse.core.errors import number_of, typed_command
+from ovmse.core.settings import changed_flags, describe
 from ovmse.methods.going_online import online_of
 from ovmse.ope.candidates import restore
 from ovmse.ope.results import Agreed, Row, Selected, unsettled

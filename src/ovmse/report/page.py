@@ -10,8 +10,8 @@ import numpy as np
 
 from ovmse.analysis.comparison import Comparison, compare_runs
 from ovmse.analysis.results import RunSummary
-from ovmse.config import flatten
 from ovmse.core.errors import UserError
+from ovmse.core.settings import flatten
 from ovmse.inspection.figures import plot_profile
 from ovmse.render import format as fmt
 from ovmse.render.draw import Picture, picture

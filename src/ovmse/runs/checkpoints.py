@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 
-from ovmse import config
 from ovmse.config import Config
 from ovmse.core.errors import Unwritable, UserError, number_of, typed_command
+from ovmse.core.settings import differences
 from ovmse.runs.metrics_file import check_rows
 from ovmse.system import files
 from ovmse.system.clock import SavedClock
@@ -253,7 +253,7 @@ def goes_further(there: dict[str, Any], described: dict[str, Any]) -> bool:
     """
     there, here = settings_of(there), settings_of(described)
     budgets = {name: (there.pop(name), here.pop(name)) for name in BUDGETS if isinstance(there.get(name), int)}
-    if differ := config.differences(there, here):
+    if differ := differences(there, here):
         raise UserError("; ".join(differ))
     if less := [f"{name} {old} there, {new} here" for name, (old, new) in sorted(budgets.items()) if new < old]:
         raise UserError(f"{'; '.join(less)}: it can be more, not less")
@@ -295,7 +295,7 @@ def check_content(saved: Saved, seeds: int) -> None:
 
 def check_same(saved: Saved, now: dict[str, Any], allow: bool, say: Callable[[str], None]) -> None:
     """Raise `Inexact` where a run would not go on bit for bit, unless that is allowed; then `say` what differs."""
-    differ = "; ".join(config.differences(saved.about["ran_on"], now))
+    differ = "; ".join(differences(saved.about["ran_on"], now))
     if differ and not allow:
         raise Inexact(
             f"{saved.path} can't be gone on with bit for bit: {differ}. To go on all the same: --allow-inexact-resume."

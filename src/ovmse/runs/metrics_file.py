@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 import numpy as np
 
-from ovmse.config import flatten
 from ovmse.core.errors import UserError
+from ovmse.core.settings import flatten
 from ovmse.runs import rounds_file
 from ovmse.runs.rounds_file import Rounds
 from ovmse.system.files import as_type, check_tree, numbered_json_lines, read_json

@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from ovmse import methods
-from ovmse.config import NO_ENV, Config, describe, flatten
+from ovmse.config import NO_ENV, Config
+from ovmse.core.settings import describe, flatten
 from ovmse.data.dataset import Dataset
 from ovmse.methods.method import ONLINE, Method
 from ovmse.methods.overrides import change_method

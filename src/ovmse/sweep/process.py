@@ -16,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from ovmse.config import Config, LearnerConfig, changed_flags, describe
+from ovmse.config import Config, LearnerConfig
 from ovmse.core.errors import Unwritable, UserError
+from ovmse.core.settings import changed_flags, describe
 from ovmse.system import cores, files, lock
 
 FAILED = 2

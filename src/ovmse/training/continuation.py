@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovmse.config import Config, differences
+from ovmse.config import Config
 from ovmse.core.errors import UserError, typed_command
+from ovmse.core.settings import differences
 from ovmse.learning.phases import Phase
 from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Saved

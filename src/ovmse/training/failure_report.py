@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ovmse.config import describe
 from ovmse.core.errors import UserError
 from ovmse.core.networks import Team
+from ovmse.core.settings import describe
 from ovmse.learning import batches, finiteness, learner, packing, phases, rounds
 from ovmse.learning.learner import Batch
 from ovmse.learning.parallel import SeedBatches, seeds_per_batch

@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ovmse.config import Config, describe
+from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.core.networks import PLAIN, Team
+from ovmse.core.settings import describe
 from ovmse.core.types import EnvSpec
 from ovmse.learning import learner
 from ovmse.learning.parallel import SeedBatches, join, over_seeds, padded_seeds, split

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, PRNGKeyArray
 
-from ovmse.config import Config, describe
+from ovmse.config import Config
+from ovmse.core.settings import describe
 from ovmse.data.profile import profile
 from ovmse.data.split import take
 from ovmse.data.zarr_files import digest

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ovmse.config import flatten
 from ovmse.core.literals import TrackerName
+from ovmse.core.settings import flatten
 from ovmse.system import files
 from ovmse.training.trackers import SINKS, Logged, Sink, Tracked, logged
 

@@ -9,8 +9,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ovmse.config import Config, LearnerConfig, changed_flags
+from ovmse.config import Config, LearnerConfig
 from ovmse.core.errors import number_of, typed_command
+from ovmse.core.settings import changed_flags
 from ovmse.render import draw, format as fmt
 from ovmse.stats.estimates import Curve
 from ovmse.stats.expected import expected_best

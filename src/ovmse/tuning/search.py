@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from ovmse import config, methods
-from ovmse.config import NO_ENV, describe
+from ovmse import methods
+from ovmse.config import NO_ENV
 from ovmse.core.errors import UserError
+from ovmse.core.settings import describe, differences
 from ovmse.methods.overrides import change_method
 from ovmse.system import files, jax_setup, lock
 from ovmse.system.signals import Interrupted
@@ -120,7 +121,7 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[None]:
             raise UserError(f"{out} is in use, and holds no search: choose another --out.")
         out.mkdir(parents=True, exist_ok=True)
         files.write_json(path, settings)
-    elif differ := config.differences(there, settings):
+    elif differ := differences(there, settings):
         more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(
             f"{out} holds a search with other settings: {'; '.join(differ[:3])}{more}. Choose another --out, or go on "
