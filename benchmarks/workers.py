@@ -58,7 +58,8 @@ def collecting(setting: Setting, workers: int, seconds: float = SECONDS, waves: 
     if pool is not None:
         pool.pool.close()
     most = max(1, workers) / seconds
-    name = "collecting in ovmse's own process" if workers == OWN else f"collecting, {workers} worker{'s' * (workers > 1)}"
+    several = f"collecting, {workers} worker{'s' * (workers > 1)}"
+    name = "collecting in ovmse's own process" if workers == OWN else several
     notes: dict[str, float | str] = {"workers": workers, "most": most}
     return [
         Record(

@@ -60,6 +60,12 @@ def test_evaluate_writes_every_episode(run, tmp_path, capsys):
     assert "waiting time" in capsys.readouterr().out
 
 
+def test_where_episodes_can_not_go_is_said_before_anything_is_played(run, tmp_path, capsys):
+    for out in (tmp_path, tmp_path / "none" / "episodes.csv"):
+        assert main(["evaluate", str(run), "--trust-code", "--episodes-out", str(out)]) == 2
+        assert "expected a file in a directory that is there" in capsys.readouterr().err
+
+
 def test_the_page_shows_each_measure(run, tmp_path):
     assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()

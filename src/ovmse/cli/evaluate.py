@@ -33,7 +33,7 @@ def evaluate(
         workers: processes that play side by side in a host environment; by default as many as the run had.
         trust_code: import and run the environment or method of somebody's own that the directory names.
     """
-    from ovmse.runs.metrics_file import MEASURE, in_words
+    from ovmse.runs.measure_columns import in_words, measures_among
     from ovmse.runs.saved_config import read_config  # here, since --help does without JAX
     from ovmse.training.display import Display
     from ovmse.training.evaluate_run import EPISODES, evaluate_run
@@ -42,7 +42,7 @@ def evaluate(
     rows = evaluate_run(
         read_config(run, trust_code), run, episodes, seed, teams, Display(console), episodes_out, workers
     )
-    measures = [name for name in rows[0] if name.startswith(MEASURE)]
+    measures = measures_among(rows[0])
     title = f"{run}: {number_of(episodes, 'greedy episode')} per team"
     table = Table("seed", "team", "win rate", "return", "length", *map(in_words, measures), title=title)
     for row in rows:

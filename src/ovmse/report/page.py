@@ -20,7 +20,8 @@ from ovmse.report import rounds, words
 from ovmse.report.compare import tables_of
 from ovmse.report.plots import learning_figure, log_figure, mean_curve, q_value_figure
 from ovmse.report.plots_compare import compare_figure, profiles_figure
-from ovmse.runs.metrics_file import RunRecord, counted_series, in_words, load_run, setting
+from ovmse.runs.measure_columns import in_words
+from ovmse.runs.metrics_file import RunRecord, counted_series, load_run, setting
 from ovmse.system.files import write_bytes, write_text
 from ovmse.system.progress import duration
 

@@ -22,7 +22,8 @@ from ovmse.render.draw import (
     score_axis,
     style_of,
 )
-from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted_series, in_words, rolled_back, score_name, series
+from ovmse.runs.measure_columns import in_words
+from ovmse.runs.metrics_file import PROGRESS, RunRecord, counted_series, rolled_back, score_name, series
 from ovmse.stats.estimates import Curve, curve
 
 SCORE_LABELS = {"win_rate": "win rate", "return": "return per episode", "fqe": "value by the log (FQE)"}

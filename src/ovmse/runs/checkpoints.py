@@ -20,6 +20,7 @@ from ovmse.config import Config
 from ovmse.core.errors import Unwritable, UserError, number_of, typed_command
 from ovmse.core.settings import differences
 from ovmse.runs.metrics_file import check_rows
+from ovmse.runs.saved_config import OLDER
 from ovmse.system import files
 from ovmse.system.clock import SavedClock
 
@@ -55,8 +56,6 @@ FREE = {
     "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint", "log", "fqe_updates",
 }  # fmt: skip
 """Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
-OLDER = {"workers": 1, "rounds_ahead": 2}
-"""Settings that older runs lack, as they would have them."""
 BUDGETS = {"offline_updates", "online_env_steps"}
 """Settings that may grow."""
 
@@ -241,8 +240,10 @@ def has_ended(out: Path) -> bool:
 
 def settings_of(described: dict[str, Any]) -> dict[str, Any]:
     """Which run it is: all settings of a described configuration but those that may change while it goes on."""
-    told = OLDER | described | {"learner": {"parameters": "shared", "kinds": None} | described.get("learner", {})}
-    told["workers"] = min(2, told["workers"])  # how many they are changes nothing, if only there are any
+    told = OLDER | described
+    if isinstance(learner := told.get("learner"), dict):
+        told["learner"] = {"parameters": "shared", "kinds": None} | learner
+    told["workers"] = 1 if told["workers"] == 1 else 2  # how many they are changes nothing, if only there are any
     return {name: value for name, value in told.items() if name in Config.__dataclass_fields__.keys() - FREE}
 
 

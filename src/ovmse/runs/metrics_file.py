@@ -12,6 +12,7 @@ import numpy as np
 from ovmse.core.errors import UserError
 from ovmse.core.settings import flatten
 from ovmse.runs import rounds_file
+from ovmse.runs.measure_columns import measures_among
 from ovmse.runs.rounds_file import Rounds
 from ovmse.system.files import as_type, check_tree, numbered_json_lines, read_json
 
@@ -25,8 +26,6 @@ OPTIONAL = (
 )  # fmt: skip
 RENAMED = {"memory_wins": "memory_active_share", "monitor_memory": "monitor_offline_value"}
 """What columns were called in the runs of version 0.1."""
-MEASURE = "measure_"
-"""What the columns of an environment's own measures begin with (`ovmse.envs.measures`)."""
 FLAG = "rolled_back"  # true or false in the rows of a guarded online phase; as a column 1 or 0
 
 JsonObject = dict[str, Any]
@@ -97,7 +96,7 @@ class RunRecord:
     @property
     def measures(self) -> list[str]:
         """The columns of the environment's own measures, in order."""
-        return sorted({name for trace in self.all_traces for name in trace.columns if name.startswith(MEASURE)})
+        return measures_among(name for trace in self.all_traces for name in trace.columns)
 
     @property
     def all_traces(self) -> tuple[Trace, ...]:
@@ -188,7 +187,7 @@ def check_rows(path: Path, rows: Mapping[int, Any]) -> None:
 def _checked(found: JsonObject, fields: Fields, where: str) -> JsonObject:
     """The object with each field in its type, None for one that is missing and may be. Raises `UserError`."""
     values = {}
-    own = {name: NUMBER_OR_NULL for name in found if name.startswith(MEASURE)}
+    own = dict.fromkeys(measures_among(found), NUMBER_OR_NULL)
     for name, (kind, in_words) in {**fields, **own}.items():
         try:
             values[name] = msgspec.convert(found.get(name), kind)
@@ -214,7 +213,7 @@ def _traces(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], list[str]]:
 
 
 def _trace(phase: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> Trace:
-    names = dict.fromkeys([*COLUMNS, *(name for row in rows for name in row if name.startswith(MEASURE))])
+    names = [*COLUMNS, *measures_among(name for row in rows for name in row)]
     columns = {n: np.array([row.get(n) for row in rows], float) for n in names}
     columns = {n: np.where(np.isfinite(values), values, np.nan) for n, values in columns.items()}
     columns["memory_active_share"][np.isnan(columns["lambda"])] = np.nan  # without a weight λ it decides no target
@@ -270,11 +269,6 @@ def series(traces: Iterable[Trace], name: str) -> list[tuple[int, np.ndarray, np
         if there.any():
             found.append((trace.seed, trace.columns[PROGRESS[trace.phase]][there], values[there]))
     return found
-
-
-def in_words(name: str) -> str:
-    """The name of a column as it is said: a measure of the environment's own by its own name."""
-    return name.removeprefix(MEASURE).replace("_", " ")
 
 
 def counted_series(run: RunRecord, phase: str, name: str) -> list[tuple[int, np.ndarray, np.ndarray]]:

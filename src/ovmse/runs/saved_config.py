@@ -17,6 +17,9 @@ NEWER = {
 }  # fmt: skip
 """Settings that the `config.json` of an older run lacks."""
 
+OLDER = {"workers": 1, "rounds_ahead": 2}
+"""Those of them that tell which run it is and do not default to nothing."""
+
 
 def need_runs(runs: tuple[Path, ...]) -> None:
     """Raise `UserError` unless there is a run and each is a directory."""

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ovmse.core.errors import typed_command
-from ovmse.runs.metrics_file import MEASURE, in_words
+from ovmse.runs.measure_columns import in_words, measures_among
 from ovmse.system.clock import Clock
 from ovmse.system.progress import ProgressBar, Terminal, duration
 
@@ -107,7 +107,7 @@ def last_evaluation(rows: list[dict[str, Any]]) -> Table:
     if last[0]["return"] is not None:
         columns["win rate"] = [_percent(row["win_rate"]) for row in last]
         columns["return"] = [_number(row["return"]) for row in last]
-        columns |= {in_words(x): [_number(row.get(x)) for row in last] for x in last[0] if x.startswith(MEASURE)}
+        columns |= {in_words(x): [_number(row.get(x)) for row in last] for x in measures_among(last[0])}
         columns["Q_tot"] = [_number(row["q_tot"]) for row in last]
     if last[0]["behaviour_return"] is not None:
         columns["held-out loss"] = [_number(row["held_out_loss"]) for row in last]
@@ -137,7 +137,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
         parts.append(f"agreement {_percent(mean('agreement'))}, coverage {_percent(mean('coverage'))}")
         interval = f"[{_number(mean('fqe_low'))}, {_number(mean('fqe_high'))}]"
         parts.append(f"FQE {_number(mean('fqe'))} {interval} (behaviour {_number(mean('behaviour_return'))})")
-    parts += [f"{in_words(name)} {_number(mean(name))}" for name in rows[0] if name.startswith(MEASURE)]
+    parts += [f"{in_words(name)} {_number(mean(name))}" for name in measures_among(rows[0])]
     names = {"q_tot": "Q_tot", "lambda": "λ", "epsilon": "ε"}
     if mean("lambda") is not None:  # without a weight λ, the memory decides no target
         names["memory_active_share"] = "memory wins"

@@ -63,6 +63,8 @@ def evaluate_run(
             f"its report ({typed_command('report', run)}); {typed_command('select', run, '--data', 'DATASET')} ranks "
             "them by a log."
         )
+    if episodes_out is not None and (episodes_out.is_dir() or not episodes_out.parent.is_dir()):
+        raise UserError(f"--episodes-out {episodes_out}: expected a file in a directory that is there.")
     if workers is not None:
         check_positive("--workers", workers)
     config = replace(config, evaluate_episodes=episodes, workers=workers or config.workers)

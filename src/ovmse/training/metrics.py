@@ -11,7 +11,7 @@ from ovmse.learning.evaluation import Scores
 from ovmse.learning.phases import MetricSums
 from ovmse.methods.exploration import HasEpsilon
 from ovmse.methods.method import Method, learns_q_tot
-from ovmse.runs.metrics_file import MEASURE
+from ovmse.runs.measure_columns import MEASURE
 from ovmse.training.monitor import MonitorReading
 
 
