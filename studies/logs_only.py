@@ -57,11 +57,13 @@ class Study:
     """the directory of the runs"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """of the rules' log, of the training, and of the shifts in the field"""
+    arms: tuple[str, ...] = ("tested", "untested")
+    """with the acceptance test, and without"""
     updates: int = 600
     """gradient updates on the rules' log"""
     round_updates: int = 600
     """gradient updates of each round"""
-    fqe_updates: int = 600
+    fqe_updates: int = 2_000
     """gradient updates of each fit of a verdict"""
 
 
@@ -116,7 +118,7 @@ def first_run(study: Study, seed: int) -> Path:
 def next_round(study: Study, arm: str, before: Path, number: int, seed: int) -> Path:
     """A round on what the deployed team brought back from the field."""
     out = before.with_name(f"{arm}-{number}")
-    field = before.with_name(f"{before.name}-field.csv")
+    field = before.with_name(f"{before.name}-{arm}-field.csv")
     data = imported(play(exported(before), field, 200, "--seed", 1_000 * seed + number, "--epsilon", 0.2))
     if rounds_file.read(out) is None:
         words = ("--updates", study.round_updates, "--evaluate-every-updates", study.round_updates)
@@ -145,25 +147,22 @@ def line(arm: str, seed: int, number: int, before: Path, made: Path) -> dict[str
 def main(study: Study) -> None:
     """Play, learn, and write down what each round came to; then draw."""
     there = read_json_lines(RESULTS) if RESULTS.exists() else []
-    lines = [one for one in there if one["seed"] not in study.seeds]
+    lines = [one for one in there if one["seed"] not in study.seeds or one["arm"] not in study.arms]
     for seed in study.seeds:
-        for one in arms(study, seed):
-            lines.append(one)
-            write_json_lines(RESULTS, lines)
+        for arm in study.arms:
+            for one in rounds(study, arm, seed):
+                lines.append(one)
+                write_json_lines(RESULTS, lines)
     _, png = draw.save(figure(lines), tables.DOCS / "figures" / "logs-only", write_bytes)
     png.unlink()
 
 
-def arms(study: Study, seed: int) -> Iterator[dict[str, Any]]:
-    """The rounds of both arms of a seed: as long as every verdict accepts they are the same."""
-    tested = untested = first_run(study, seed)
-    alike = True
+def rounds(study: Study, arm: str, seed: int) -> Iterator[dict[str, Any]]:
+    """The rounds of an arm."""
+    made = first_run(study, seed)
     for number in range(1, ROUNDS + 1):
-        before, tested = tested, next_round(study, "tested", tested, number, seed)
-        yield (one := line("tested", seed, number, before, tested))
-        alike = alike and one["accepted"]
-        before, untested = untested, tested if alike else next_round(study, "untested", untested, number, seed)
-        yield line("untested", seed, number, before, untested)
+        before, made = made, next_round(study, arm, made, number, seed)
+        yield line(arm, seed, number, before, made)
 
 
 def figure(lines: list[dict[str, Any]]) -> Figure:
@@ -173,7 +172,7 @@ def figure(lines: list[dict[str, Any]]) -> Figure:
         axes = made.subplots(1, 2, sharey=True)
         for i, (ax, (arm, title)) in enumerate(zip(axes, ARMS.items(), strict=True)):
             style, seeds = draw.style_of(i), []
-            for seed in sorted({line["seed"] for line in lines}):
+            for seed in sorted({line["seed"] for line in lines if line["arm"] == arm}):
                 some = [line for line in lines if (line["arm"], line["seed"]) == (arm, seed)]
                 seeds.append([some[0]["return_before"], *(line["return_deployed"] for line in some)])
                 ax.plot(range(len(seeds[-1])), seeds[-1], color=style["color"], alpha=0.4, linewidth=1)
