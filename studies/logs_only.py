@@ -166,22 +166,25 @@ def rounds(study: Study, arm: str, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def figure(lines: list[dict[str, Any]]) -> Figure:
-    """What the deployed team earns in a shift of the plant over the rounds, each seed and their mean, by arm."""
+    """What the deployed team earns in a shift of the plant over the rounds, each seed and the mean of whole ones."""
     with matplotlib.rc_context(draw.THEME):
-        made = Figure(figsize=(9, 3.6), layout="constrained")
-        axes = made.subplots(1, 2, sharey=True)
-        for i, (ax, (arm, title)) in enumerate(zip(axes, ARMS.items(), strict=True)):
-            style, seeds = draw.style_of(i), []
-            for seed in sorted({line["seed"] for line in lines if line["arm"] == arm}):
-                some = [line for line in lines if (line["arm"], line["seed"]) == (arm, seed)]
-                seeds.append([some[0]["return_before"], *(line["return_deployed"] for line in some)])
-                ax.plot(range(len(seeds[-1])), seeds[-1], color=style["color"], alpha=0.4, linewidth=1)
-            x = np.arange(len(seeds[0]))
-            draw.draw_curve(ax, Curve(x, np.mean(seeds, axis=0), None, None), **style)
-            ax.axhline(RULES, color=draw.MUTED, linestyle=":", linewidth=1)
-            draw.progress_axis(ax, "round", len(x))
-            ax.set_title(title)
-        axes[0].set_ylabel("earned in a shift of the plant")
+        made = Figure(figsize=(6, 3.6), layout="constrained")
+        ax = made.subplots()
+        for i, (arm, title) in enumerate(ARMS.items()):
+            style, here = draw.style_of(i), [line for line in lines if line["arm"] == arm]
+            seeds = [
+                [line for line in here if line["seed"] == seed] for seed in sorted({line["seed"] for line in here})
+            ]
+            earned = [[some[0]["return_before"], *(line["return_deployed"] for line in some)] for some in seeds]
+            for one in earned:
+                ax.plot(range(len(one)), one, color=style["color"], alpha=0.35, linewidth=1)
+            if whole := [one for one in earned if len(one) == ROUNDS + 1]:
+                mean = Curve(np.arange(ROUNDS + 1.0), np.mean(whole, axis=0), None, None)
+                draw.draw_curve(ax, mean, label=f"{title}, {len(whole)} seeds", **style)
+        ax.axhline(RULES, color=draw.MUTED, linestyle=":", linewidth=1.2, label="the rules in use")
+        draw.progress_axis(ax, "round", ROUNDS + 1)
+        ax.set_ylabel("earned in a shift of the plant")
+        ax.legend(loc="best")
     return made
 
 
