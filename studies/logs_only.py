@@ -57,11 +57,13 @@ class Study:
     """the directory of the runs"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """of the rules' log, of the training, and of the shifts in the field"""
+    arms: tuple[str, ...] = ("tested", "untested")
+    """with the acceptance test, and without"""
     updates: int = 600
     """gradient updates on the rules' log"""
     round_updates: int = 600
     """gradient updates of each round"""
-    fqe_updates: int = 600
+    fqe_updates: int = 2_000
     """gradient updates of each fit of a verdict"""
 
 
@@ -116,7 +118,7 @@ def first_run(study: Study, seed: int) -> Path:
 def next_round(study: Study, arm: str, before: Path, number: int, seed: int) -> Path:
     """A round on what the deployed team brought back from the field."""
     out = before.with_name(f"{arm}-{number}")
-    field = before.with_name(f"{before.name}-field.csv")
+    field = before.with_name(f"{before.name}-{arm}-field.csv")
     data = imported(play(exported(before), field, 200, "--seed", 1_000 * seed + number, "--epsilon", 0.2))
     if rounds_file.read(out) is None:
         words = ("--updates", study.round_updates, "--evaluate-every-updates", study.round_updates)
@@ -145,44 +147,44 @@ def line(arm: str, seed: int, number: int, before: Path, made: Path) -> dict[str
 def main(study: Study) -> None:
     """Play, learn, and write down what each round came to; then draw."""
     there = read_json_lines(RESULTS) if RESULTS.exists() else []
-    lines = [one for one in there if one["seed"] not in study.seeds]
+    lines = [one for one in there if one["seed"] not in study.seeds or one["arm"] not in study.arms]
     for seed in study.seeds:
-        for one in arms(study, seed):
-            lines.append(one)
-            write_json_lines(RESULTS, lines)
+        for arm in study.arms:
+            for one in rounds(study, arm, seed):
+                lines.append(one)
+                write_json_lines(RESULTS, lines)
     _, png = draw.save(figure(lines), tables.DOCS / "figures" / "logs-only", write_bytes)
     png.unlink()
 
 
-def arms(study: Study, seed: int) -> Iterator[dict[str, Any]]:
-    """The rounds of both arms of a seed: as long as every verdict accepts they are the same."""
-    tested = untested = first_run(study, seed)
-    alike = True
+def rounds(study: Study, arm: str, seed: int) -> Iterator[dict[str, Any]]:
+    """The rounds of an arm."""
+    made = first_run(study, seed)
     for number in range(1, ROUNDS + 1):
-        before, tested = tested, next_round(study, "tested", tested, number, seed)
-        yield (one := line("tested", seed, number, before, tested))
-        alike = alike and one["accepted"]
-        before, untested = untested, tested if alike else next_round(study, "untested", untested, number, seed)
-        yield line("untested", seed, number, before, untested)
+        before, made = made, next_round(study, arm, made, number, seed)
+        yield line(arm, seed, number, before, made)
 
 
 def figure(lines: list[dict[str, Any]]) -> Figure:
-    """What the deployed team earns in a shift of the plant over the rounds, each seed and their mean, by arm."""
+    """What the deployed team earns in a shift of the plant over the rounds, each seed and the mean of whole ones."""
     with matplotlib.rc_context(draw.THEME):
-        made = Figure(figsize=(9, 3.6), layout="constrained")
-        axes = made.subplots(1, 2, sharey=True)
-        for i, (ax, (arm, title)) in enumerate(zip(axes, ARMS.items(), strict=True)):
-            style, seeds = draw.style_of(i), []
-            for seed in sorted({line["seed"] for line in lines}):
-                some = [line for line in lines if (line["arm"], line["seed"]) == (arm, seed)]
-                seeds.append([some[0]["return_before"], *(line["return_deployed"] for line in some)])
-                ax.plot(range(len(seeds[-1])), seeds[-1], color=style["color"], alpha=0.4, linewidth=1)
-            x = np.arange(len(seeds[0]))
-            draw.draw_curve(ax, Curve(x, np.mean(seeds, axis=0), None, None), **style)
-            ax.axhline(RULES, color=draw.MUTED, linestyle=":", linewidth=1)
-            draw.progress_axis(ax, "round", len(x))
-            ax.set_title(title)
-        axes[0].set_ylabel("earned in a shift of the plant")
+        made = Figure(figsize=(6, 3.6), layout="constrained")
+        ax = made.subplots()
+        for i, (arm, title) in enumerate(ARMS.items()):
+            style, here = draw.style_of(i), [line for line in lines if line["arm"] == arm]
+            seeds = [
+                [line for line in here if line["seed"] == seed] for seed in sorted({line["seed"] for line in here})
+            ]
+            earned = [[some[0]["return_before"], *(line["return_deployed"] for line in some)] for some in seeds]
+            for one in earned:
+                ax.plot(range(len(one)), one, color=style["color"], alpha=0.35, linewidth=1)
+            if whole := [one for one in earned if len(one) == ROUNDS + 1]:
+                mean = Curve(np.arange(ROUNDS + 1.0), np.mean(whole, axis=0), None, None)
+                draw.draw_curve(ax, mean, label=f"{title}, {len(whole)} seeds", **style)
+        ax.axhline(RULES, color=draw.MUTED, linestyle=":", linewidth=1.2, label="the rules in use")
+        draw.progress_axis(ax, "round", ROUNDS + 1)
+        ax.set_ylabel("earned in a shift of the plant")
+        ax.legend(loc="best")
     return made
 
 

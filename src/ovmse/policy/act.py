@@ -94,7 +94,7 @@ class Policy:
     ) -> tuple[Any, TeamMemory]:
         """Each agent's best legal action: (action [..., N], memory for the next step).
 
-        available: bool [..., N, A], what is legal; None: `own`, what each ever had. memory: None when an episode begins.
+        available: bool [..., N, A], what is legal; None: `own`, what each ever had. memory: None as an episode begins.
         last_action [..., N]: what was done last, where that was not what was chosen. Raises `ValueError`.
         """
         obs, legal, memory = self.given(observations, available, memory, last_action)
