@@ -119,6 +119,6 @@ def profile(dataset: Dataset) -> dict[str, Any]:
         legal=dataset.avail[step_rows(dataset.length)].sum(axis=(0, 1)),
     )
     told = about(dataset.path, dataset.spec, dataset.metadata, dataset.length, dataset.nbytes)
-    ever = dataset.avail.any(axis=0)
+    ever = np.asarray(dataset.avail.any(axis=0))
     own = None if ever.all() else [np.flatnonzero(mine).tolist() for mine in ever]
     return told | numbers(dataset.spec, basics) | {"own_actions": own}
