@@ -34,6 +34,7 @@ CONTROLLERS = {
     "fixed_time": "fixed times",
     "log": "max-pressure, 20 % at random (the log)",
     "max_pressure": "max-pressure",
+    "max_pressure_again": "max-pressure, 96 other mornings",
     "longest_queue": "longest queue",
     "offline": "offline phase",
     "finetune": "then `finetune`",

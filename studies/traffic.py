@@ -8,7 +8,7 @@ plays the same mornings; its waits are a line of studies/results/traffic.jsonl.
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,21 @@ def main(
     for name, epsilon in RULES.items():
         if (name, 0) not in done:
             keep(env, by_rule("max_pressure" if name in ("log", "random") else name, epsilon), judged_by, name, 0)
+    if ("max_pressure_again", 0) not in done:
+        keep(env, by_rule("max_pressure", 0.0), 3 * judged_by, "max_pressure_again", 0, first=FIRST + judged_by)
     for name, run, teams in (
         ("offline", "ovmse", "offline"),
         ("finetune", "finetune", "last"),
-        ("ovmse",) * 2 + ("last",),
+        ("ovmse", "ovmse", "last"),
     ):
         for seed in range(seeds):
             if (name, seed) not in done:
-                online = [] if name == "offline" else waited_online(out / run / "experience" / f"seed-{seed}")
+                online = () if name == "offline" else waited_online(out / run / "experience" / f"seed-{seed}")
                 keep(env, by_team(load(out / run, seed, teams)), judged_by, name, seed, online)
     for table in ("traffic", "traffic, online"):
         tables.renew(table)
     _, png = draw.save(figure(), tables.DOCS / "figures" / "traffic", write_bytes)
-    print(png)
+    png.unlink()
 
 
 def make(out: Path, *words: str) -> None:
@@ -105,11 +107,19 @@ def by_team(team: Any) -> Act:
     return lambda obs, avail, memory: team.act(obs, avail, memory)
 
 
-def keep(env: TrafficSignals, act: Act, mornings: int, name: str, seed: int, online: list[float] | None = None) -> None:
+def keep(
+    env: TrafficSignals,
+    act: Act,
+    mornings: int,
+    name: str,
+    seed: int,
+    online: Sequence[float] = (),
+    first: int = FIRST,
+) -> None:
     """Judge a controller, and keep its line. online: hours waited on each morning on which it learned."""
-    measured = [morning(env, act, FIRST + i) for i in range(mornings)]
+    measured = [morning(env, act, first + i) for i in range(mornings)]
     found = {key: [round(x[key], 2) for x in measured] for key in measured[0]}
-    append_json_lines(RESULTS, [{"controller": name, "seed": seed} | found | {"online": online or []}])
+    append_json_lines(RESULTS, [{"controller": name, "seed": seed} | found | {"online": list(online)}])
     print(name, seed, np.mean(found["seconds_waited_per_car"]), flush=True)
 
 
@@ -149,7 +159,7 @@ def figure() -> Figure:
         ax.set_xscale("log")
         ax.set_xticks([10, 20, 50, 100, 200, 500], ["10", "20", "50", "100", "200", "500"])
         ax.minorticks_off()
-        ax.set_xlabel("seconds that a car waited, on the mean of a morning (a point each; line: the mean of all)")
+        ax.set_xlabel("seconds waited per car (points: mornings; lines: means)")
     return made
 
 
