@@ -39,6 +39,9 @@ CONTROLLERS = {
     "offline": "offline phase",
     "finetune": "then `finetune`",
     "ovmse": "then `ovmse`",
+    "offline-ends": "the limit ends: offline phase",
+    "finetune-ends": "the limit ends: then `finetune`",
+    "ovmse-ends": "the limit ends: then `ovmse`",
 }
 JAM = 60  # seconds that a car waits on the mean of a morning
 TASKS = ("3m", "two_step, 58 steps of waiting", "simple_spread", "2s3z")
@@ -197,11 +200,12 @@ def traffic(lines: Sequence[dict[str, Any]]) -> str:
 def traffic_online(lines: Sequence[dict[str, Any]]) -> str:
     """Of every way to go online the hours waited on its mornings, by quarters of the phase, and the worst of them."""
     shown = []
-    for name in ("finetune", "ovmse"):
+    for name in ("finetune", "ovmse", "finetune-ends", "ovmse-ends"):
         if some := [line["online"] for line in lines if line["controller"] == name]:
             hours = np.array(some)
             told = [f"{part.mean():.1f}" for part in np.array_split(hours, 4, axis=1)]
-            shown.append([f"`{name}`", *told, f"{hours.max():.1f}"])
+            called = f"`{name.partition('-')[0]}`{', the limit ends' if '-' in name else ''}"
+            shown.append([called, *told, f"{hours.max():.1f}"])
     quarters = "first quarter", "second", "third", "fourth"
     return fmt.markdown(("hours that all cars waited on a morning", *quarters, "worst morning"), shown) + "\n"
 

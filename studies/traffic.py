@@ -1,4 +1,4 @@
-"""Study 4: a city's own signals log, an offline phase learns from that, an online phase goes on: who waits how long?
+"""A city's own signals log, an offline phase learns from that, an online phase goes on: who waits how long?
 
     python studies/traffic.py runs/traffic
 
@@ -9,6 +9,7 @@ plays the same mornings; its waits are a line of studies/results/traffic.jsonl.
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ SETTINGS = {"seconds": 1800, "depart_offset_seconds": 60}
 ENV = ["--env", "sumo:cologne3", *(word for x in SETTINGS.items() for word in ("--env-settings", "{}={}".format(*x)))]
 RULES = {"fixed_time": 0.0, "longest_queue": 0.0, "max_pressure": 0.0, "log": 0.2, "random": 1.0}
 """How often each agent acts at random; the log is of max-pressure, and random play has any rule behind it."""
+LOOKS = {"": [], "-ends": ["--no-bootstrap-at-limit"]}
+"""What the runs of each look are called by, and what their settings add."""
 FIRST = 1_000_000  # the first seed of the mornings that controllers are judged by
 
 Act = Callable[[np.ndarray, np.ndarray, Any], tuple[np.ndarray, Any]]
@@ -62,23 +65,21 @@ def main(
     train += ["--offline-updates", str(updates), "--evaluate-every-updates", str(updates)]
     train += ["--online-env-steps", str(steps), "--evaluate-every-env-steps", str(steps // 2)]
     train += ["--updates-per-collect", "32", "--batch-episodes", "16", "--evaluate-episodes", "8"]
-    make(out / "ovmse", *train, "--method", "ovmse")
-    make(out / "finetune", *train, "--method", "finetune", "--pretrained", str(out / "ovmse"))
+    for look, more in LOOKS.items():
+        make(out / f"ovmse{look}", *train, *more, "--method", "ovmse")
+        make(out / f"finetune{look}", *train, *more, "--method", "finetune", "--pretrained", str(out / f"ovmse{look}"))
     env, done = TrafficSignals("cologne3", **SETTINGS), finished(RESULTS, "controller", "seed")
     for name, epsilon in RULES.items():
         if (name, 0) not in done:
             keep(env, by_rule("max_pressure" if name in ("log", "random") else name, epsilon), judged_by, name, 0)
     if ("max_pressure_again", 0) not in done:
         keep(env, by_rule("max_pressure", 0.0), 3 * judged_by, "max_pressure_again", 0, first=FIRST + judged_by)
-    for name, run, teams in (
-        ("offline", "ovmse", "offline"),
-        ("finetune", "finetune", "last"),
-        ("ovmse", "ovmse", "last"),
-    ):
-        for seed in range(seeds):
-            if (name, seed) not in done:
-                online = () if name == "offline" else waited_online(out / run / "experience" / f"seed-{seed}")
-                keep(env, by_team(load(out / run, seed, teams)), judged_by, name, seed, online)
+    for look, method, seed in product(LOOKS, ("offline", "finetune", "ovmse"), range(seeds)):
+        name, run = method + look, out / f"{'ovmse' if method == 'offline' else method}{look}"
+        if (name, seed) not in done:
+            online = () if method == "offline" else waited_online(run / "experience" / f"seed-{seed}")
+            teams = "offline" if method == "offline" else "last"
+            keep(env, by_team(load(run, seed, teams)), judged_by, name, seed, online)
     for table in ("traffic", "traffic, online"):
         tables.renew(table)
     _, png = draw.save(figure(), tables.DOCS / "figures" / "traffic", write_bytes)
@@ -147,11 +148,11 @@ def figure() -> Figure:
     lines = tables.read("traffic")
     names = [name for name in tables.CONTROLLERS if any(line["controller"] == name for line in lines)]
     with matplotlib.rc_context(draw.THEME):
-        made = Figure(figsize=(8, 3.8), layout="constrained")
+        made = Figure(figsize=(8, 4.8), layout="constrained")
         ax, rng = made.subplots(), np.random.default_rng(0)
         for i, name in enumerate(names):
             waits = np.concatenate([x["seconds_waited_per_car"] for x in lines if x["controller"] == name])
-            colour = draw.PALETTE[1 if name in ("offline", "finetune", "ovmse") else 0]
+            colour = draw.PALETTE[0 if name in RULES or name == "max_pressure_again" else 1]
             ax.plot(waits, i + rng.uniform(-0.25, 0.25, len(waits)), "o", color=colour, alpha=0.45, markersize=3.5)
             ax.plot([waits.mean()] * 2, [i - 0.36, i + 0.36], color=draw.INK, linewidth=2.2)
         ax.set_yticks(range(len(names)), [tables.CONTROLLERS[name].replace("`", "") for name in names])
