@@ -38,7 +38,7 @@ faults: $(VENV)/test.done  ## runs killed, disks filled, files damaged, numbers 
 
 lock: $(VENV)/lock.done  ## compile the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo -o requirements/run.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra gymnasium --extra jumanji --extra formats --extra tune --extra onnx --extra test -o requirements/test.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --extra pettingzoo --extra gymnasium --extra jumanji --extra formats --extra tune --extra onnx --extra sumo --extra test -o requirements/test.txt
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs
