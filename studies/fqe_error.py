@@ -190,8 +190,9 @@ def measured(study: Study, name: str) -> list[dict[str, Any]]:
 def figure(lines: list[dict[str, Any]]) -> Figure:
     """FQE over the truth, a mark for each team, by plant; hollow where the team had learned nothing."""
     with matplotlib.rc_context(draw.THEME):
-        made = Figure(figsize=(9, 4.2), layout="constrained")
-        for ax, name in zip(made.subplots(1, 2), PLANTS, strict=True):
+        plants = [name for name in PLANTS if any(line["plant"] == name for line in lines)]
+        made = Figure(figsize=(4.5 * len(plants), 4.2), layout="constrained")
+        for ax, name in zip(made.subplots(1, len(plants), squeeze=False)[0], plants, strict=True):
             here = [line for line in lines if line["plant"] == name]
             most = max(line["fits"] for line in here)
             for i, method in enumerate(METHODS):

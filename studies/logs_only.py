@@ -4,7 +4,7 @@
 
 Of each seed: the rules' log of 300 shifts (examples/fleet.py), a team trained on it without an environment, and three
 rounds, each on 200 shifts that the deployed team brought back at ε = 0.2. Two arms: with the acceptance test, and
-without (`OFF`). The plant is used by the process in which an exported team plays, and
+without (`VERDICTS`). The plant is used by the process in which an exported team plays, and
 for the returns that are written down; no setting follows from these.
 
 Asked before the runs: (1) Is the team that is deployed after three rounds better than the first one? (2) In how many
@@ -45,8 +45,11 @@ ARMS = {"tested": "with the acceptance test", "untested": "every new team is dep
 ROUNDS = 3
 """Rounds of each arm."""
 LEARNER = "--method cfcql --gamma 0.9 --hidden 32 --learning-rate 1e-3 --batch-episodes 16 --target-rate 0.05"
-OFF = ("--margin", "1", "--least-coverage", "0", "--fits", "2", "--fqe-updates", "1")
-"""A verdict that always accepts, and costs nothing: fits of one update tell no two teams apart."""
+VERDICTS = {
+    "tested": "--fqe-updates 2000 --fits 8 --least-coverage 0.02",
+    "untested": "--fqe-updates 1 --fits 2 --least-coverage 0 --margin 1",
+}
+"""The acceptance test; and one that always accepts, and costs nothing: fits of one update tell no teams apart."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,6 @@ class Study:
     """gradient updates on the rules' log"""
     round_updates: int = 600
     """gradient updates of each round"""
-    fqe_updates: int = 2_000
-    """gradient updates of each fit of a verdict"""
 
 
 def run(*words: object) -> None:
@@ -122,8 +123,7 @@ def next_round(study: Study, arm: str, before: Path, number: int, seed: int) -> 
     data = imported(play(exported(before), field, 200, "--seed", 1_000 * seed + number, "--epsilon", 0.2))
     if rounds_file.read(out) is None:
         words = ("--updates", study.round_updates, "--evaluate-every-updates", study.round_updates)
-        judged = OFF if arm == "untested" else ("--fqe-updates", study.fqe_updates, "--fits", 4)
-        run("improve", before, "--data", data, "--out", out, *words, *judged)
+        run("improve", before, "--data", data, "--out", out, *words, *VERDICTS[arm].split())
     return out
 
 
