@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 
 from ovmse.analysis.agreement import discounted_returns
 from ovmse.cli.main import main as ovmse
+from ovmse.core.errors import number_of
 from ovmse.data.dataset import Dataset
 from ovmse.render import draw
 from ovmse.runs import rounds_file
@@ -180,7 +181,7 @@ def figure(lines: list[dict[str, Any]]) -> Figure:
                 ax.plot(range(len(one)), one, color=style["color"], alpha=0.35, linewidth=1)
             if whole := [one for one in earned if len(one) == ROUNDS + 1]:
                 mean = Curve(np.arange(ROUNDS + 1.0), np.mean(whole, axis=0), None, None)
-                draw.draw_curve(ax, mean, label=f"{title}, {len(whole)} seeds", **style)
+                draw.draw_curve(ax, mean, label=f"{title}, {number_of(len(whole), 'seed')}", **style)
         ax.axhline(RULES, color=draw.MUTED, linestyle=":", linewidth=1.2, label="the rules in use")
         draw.progress_axis(ax, "round", ROUNDS + 1)
         ax.set_ylabel("earned in a shift of the plant")

@@ -233,6 +233,40 @@ def fqe_error(lines: Sequence[dict[str, Any]]) -> str:
     return re.sub(r"(?<= )-(?=\d)", "−", fmt.markdown(header, shown)) + "\n"
 
 
+def logs_only(lines: Sequence[dict[str, Any]]) -> str:
+    """By arm and round what deployed teams earn in a shift, and of how many the new team was worse or better."""
+
+    def earned(values: Sequence[float]) -> str:
+        return f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+    shown = []
+    for arm in sorted({line["arm"] for line in lines}):
+        here = [line for line in lines if line["arm"] == arm]
+        first = [line["return_before"] for line in here if line["round"] == 1]
+        shown.append([arm, "0", str(len(first)), earned(first), *[""] * 4])
+        for number in sorted({line["round"] for line in here}):
+            some = [line for line in here if line["round"] == number]
+            counts = (
+                [line["accepted"] for line in some],
+                [line["true"] > 0 for line in some],
+                [line["accepted"] and line["true"] < -line["allowed"] for line in some],
+            )
+            followed = fmt.score(float(np.mean([line["coverage"] for line in some])), "win_rate")
+            values = earned([line["return_deployed"] for line in some])
+            shown.append([arm, str(number), str(len(some)), values, *(str(sum(x)) for x in counts), followed])
+    header = (
+        "arm",
+        "round",
+        "seeds",
+        "earned in a shift",
+        "accepted",
+        "truly better",
+        "lost more than the margin",
+        "followed",
+    )
+    return fmt.markdown(header, shown) + "\n"
+
+
 def read_csv(path: Path) -> list[dict[str, Any]]:
     """The lines of a study's CSV file, numbers as numbers; an empty cell is None."""
 
@@ -263,6 +297,7 @@ TABLES = {
     "coverage": ("coverage", "studies/coverage.md", coverage),
     "traffic": ("traffic", "studies/traffic.md", traffic),
     "traffic, online": ("traffic", "studies/traffic.md", traffic_online),
+    "logs_only": ("logs_only", "logs-only.md", logs_only),
     "q_values, played": ("q_values", "studies/q-values.md", q_played),
 }
 """Each table: the file of its results, the page in docs/ that has it, and how it is made."""
