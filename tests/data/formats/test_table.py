@@ -1,5 +1,6 @@
 """Tables of steps: what a user's file holds comes out cell for cell, and what cannot be read is named by its place."""
 
+import dataclasses
 import gzip
 import json
 
@@ -15,7 +16,7 @@ from ovmse.core.errors import UserError
 from ovmse.data.formats.table import reader, writer
 from ovmse.data.formats.table.columns import Columns, load_columns, natural
 from ovmse.data.raw_episode import NO_CHECKSUMS, AssumptionLog, ImportRules, complete_episode
-from ovmse.data.schema import KINDS
+from ovmse.data.schema import KINDS, NAMED
 
 HEAD = "episode,step,agent,obs_0,obs_1,action,reward,done"
 GOOD = [
@@ -141,6 +142,18 @@ def test_a_dataset_comes_back_from_its_export_exactly(tmp_path, name):
     assert source.n_actions == SPEC.n_actions
     assert ("metadata" in source.facts) == (name != "a.csv")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_names_come_back_from_an_export_that_has_a_place_for_them(tmp_path):
+    plain = random_dataset(tmp_path / "data", 3)
+    called = {kind: tuple(f"{kind} {i}" for i in range(getattr(SPEC, size))) for kind, size in NAMED.items()}
+    dataset = dataclasses.replace(plain, metadata=dataclasses.replace(plain.metadata, **called))
+    for name in ("a.parquet", "a.arrow", "a.csv"):
+        writer.write(dataset, tmp_path / name)
+        expected = called if name != "a.csv" else dict.fromkeys(called)
+        found = reader.read(tmp_path / name).names._asdict()
+        assert {kind: found[kind] for kind in ("agents", "actions")} == {k: expected[k] for k in ("agents", "actions")}
+        assert name == "a.csv" or found == called
 
 
 def test_an_export_in_blocks_is_the_same_table(tmp_path, monkeypatch):

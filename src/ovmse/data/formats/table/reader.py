@@ -24,7 +24,7 @@ from ovmse.data.formats.table.rules import TableRules, table_rules
 from ovmse.data.formats.table.whole import sorted_by_episode, whole_episodes
 from ovmse.data.formats.table.writer import METADATA_KEY
 from ovmse.data.raw_episode import NO_CHECKSUMS, Source
-from ovmse.data.schema import Names
+from ovmse.data.schema import NAMED, Names
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def read(
             NO_CHECKSUMS,  # Parquet's pages may have some, its footer has none
         ),
         facts=bounded(facts),
-        names=_names(table, lay, team, actions),
+        names=_with_stated(_names(table, lay, team, actions), facts, size),
         kinds=unlike.kinds(owned, team.agents, bool(lay.avail)) if owned else (),
     )
 
@@ -183,6 +183,23 @@ def _names(table: Table, lay: TableLayout, team: Team, actions: Actions) -> Name
         return Names(agents, actions.names, features, None if is_list["state"] else lay.state)
     each = [f"{name} {feature}" for name in agents or range(len(team.agents)) for feature in features or ()]
     return Names(agents, actions.names, features, tuple(each) or None)
+
+
+def _with_stated(names: Names, facts: Mapping[str, Any], n_actions: int) -> Names:
+    """The names, and where columns have none those that our own export states in its metadata."""
+    stated = facts.get("metadata", {})
+    sizes = stated.get("env") if isinstance(stated.get("env"), dict) else {}
+    if sizes.get("n_actions") != n_actions:  # somebody has changed the table since
+        return names
+    given = {kind: _texts(stated.get(kind), sizes.get(size)) for kind, size in NAMED.items()}
+    return Names(*(own or given[kind] for kind, own in names._asdict().items()))
+
+
+def _texts(given: Any, size: Any) -> tuple[str, ...] | None:
+    """A list of so many different texts; None for anything else."""
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        return None
+    return tuple(given) if len(given) == len(set(given)) == size else None
 
 
 def _assumed(table: Table, lay: TableLayout, rules: TableRules) -> Iterator[str]:
