@@ -5,12 +5,12 @@
 Two plants in NumPy: the fleet of examples/fleet.py, whose shifts are cut, and the corridor of docs/tutorial.md, whose
 episodes end. Of each: one log of the rules in use; teams of six methods, two seeds, after 0, 500 and 1,000 updates,
 trained on it without an environment; `ovmse select` on a second log of the same rules; and the truth, each team's
-discounted return in the plant, over as many steps as count.
+discounted return in the plant, up to the time limit.
 
 Asked before the runs: how large is the bias (FQE − truth), and does it shrink with the fits' updates; how often does
 the 95 % interval hold the truth; how well are teams ordered; how much worse than the best is the first choice?
-Expected: orders that are worth something, a bias that is larger than the intervals, and, where episodes are cut, a
-bias downwards until the targets have travelled 1 / (1 − γ) steps. Outcome: docs/selection.md.
+Expected: orders that are worth something, a bias that is larger than the intervals, and a bias downwards until the
+targets have travelled back through an episode. Outcome: docs/selection.md.
 """
 
 import csv
@@ -157,7 +157,7 @@ def truth(kind: Kind, one: Candidate, episodes: int) -> tuple[float, float]:
     team = Policy(contract.described(), {name: arrays[name][one.index] for name in weights})
     plants = [kind.make(np.random.default_rng([99, i])) for i in range(episodes)]
     memory, total = None, np.zeros(episodes)
-    for t in range(3 * kind.steps):
+    for t in range(kind.steps):
         action, memory = team.act(np.stack([plant.seen() for plant in plants]), memory=memory)
         total += SMALL.gamma**t * np.array([plant.step(does) for plant, does in zip(plants, action, strict=True)])
     return float(total.mean()), float(total.std(ddof=1) / episodes**0.5)
