@@ -13,7 +13,6 @@ Expected: orders that are worth something, a bias that is larger than the interv
 targets have travelled back through an episode. Outcome: docs/selection.md.
 """
 
-import csv
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,9 +31,9 @@ from ovmse.ope.candidates import Candidate
 from ovmse.policy.act import Policy
 from ovmse.policy.load import read_team
 from ovmse.render import draw
-from ovmse.system.files import write_bytes
+from ovmse.system.files import read_json_lines, write_bytes, write_json_lines
 
-RESULTS = tables.RESULTS / "fqe_error.csv"
+RESULTS = tables.RESULTS / "fqe_error.jsonl"
 METHODS = ("bc", "offline", "icq", "iql", "omiga", "cfcql")
 SMALL = ovmse.LearnerConfig(hidden=32, gamma=0.95)
 """The networks, and a γ by which 1 % of a value lies beyond 90 steps."""
@@ -208,20 +207,18 @@ def figure(lines: list[dict[str, Any]]) -> Figure:
             ax.set_title(f"{name}, fits of {most:,} updates")
             ax.set_xlabel("true discounted return")
         made.axes[0].set_ylabel("fitted Q evaluation")
-        made.axes[0].legend(loc="upper left")
+        made.axes[0].legend(loc="lower right")
     return made
 
 
 def main(study: Study) -> None:
     """Train, select, play; write the lines; draw."""
-    there = tables.read_csv(RESULTS) if RESULTS.exists() else []
+    there = read_json_lines(RESULTS) if RESULTS.exists() else []
     for name in study.plants:
         there = [line for line in there if line["plant"] != name] + measured(study, name)
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, there[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(there)
-    _, png = draw.save(figure(tables.read_csv(RESULTS)), tables.DOCS / "figures" / "fqe-error", write_bytes)
+        write_json_lines(RESULTS, there)
+    tables.renew("fqe_error")
+    _, png = draw.save(figure(there), tables.DOCS / "figures" / "fqe-error", write_bytes)
     png.unlink()
 
 

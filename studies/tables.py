@@ -5,7 +5,6 @@
 A sweep's results are kept by copying its ``results.csv`` there first, such as to studies/results/claims.csv.
 """
 
-import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -267,19 +266,6 @@ def logs_only(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(header, shown) + "\n"
 
 
-def read_csv(path: Path) -> list[dict[str, Any]]:
-    """The lines of a study's CSV file, numbers as numbers; an empty cell is None."""
-
-    def value(text: str) -> Any:
-        try:
-            return float(text) if text else None
-        except ValueError:
-            return text
-
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: value(text) for name, text in line.items()} for line in csv.DictReader(file)]
-
-
 def read(name: str) -> list[Any]:
     """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores."""
     if (lines := RESULTS / f"{name}.jsonl").is_file():
@@ -294,6 +280,7 @@ TABLES = {
     "claims, by map": ("claims", "studies/claims.md", claims_arms),
     "q_values, logged": ("q_values", "studies/q-values.md", q_logged),
     "better": ("better", "studies/better.md", better),
+    "fqe_error": ("fqe_error", "selection.md", fqe_error),
     "coverage": ("coverage", "studies/coverage.md", coverage),
     "traffic": ("traffic", "studies/traffic.md", traffic),
     "traffic, online": ("traffic", "studies/traffic.md", traffic_online),
