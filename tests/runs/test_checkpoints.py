@@ -216,6 +216,16 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
         checkpoints.check_own(saved, own | {"learner": own["learner"] | {"learning_rate": 1.0}})
 
 
+def test_settings_that_an_older_run_lacks_count_as_the_defaults():
+    now = settings.describe(config.Config())
+    younger = ("workers", "rounds_ahead", "held_out", "guard_margin")
+    older = {name: value for name, value in now.items() if name not in younger}
+    older["learner"] = {name: now["learner"][name] for name in ("type", "hidden", "gamma", "learning_rate")}
+    assert checkpoints.settings_of(older) == checkpoints.settings_of(now)
+    with pytest.raises(UserError, match="learner.bootstrap_at_limit True there, False here"):
+        checkpoints.goes_further(older, now | {"learner": now["learner"] | {"bootstrap_at_limit": False}})
+
+
 def test_a_run_may_grow_in_its_budgets_alone():
     there = settings.describe(config.Config(online_env_steps=300))
     assert not checkpoints.goes_further(there, there)

@@ -9,6 +9,7 @@ from typing import Any
 from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.runs.metrics_file import RunRecord, setting
+from ovmse.runs.saved_config import filled
 
 SYMBOLS = {
     "online_target.weight": "λ",
@@ -67,7 +68,7 @@ def _repeated(names: Sequence[str]) -> list[list[int]]:
 
 def _settings(run: RunRecord) -> dict[str, Any]:
     value = run.config.get("method_value")
-    mine = {name: part for name, part in run.config.items() if name not in ELSEWHERE}
+    mine = {name: part for name, part in filled(run.config).items() if name not in ELSEWHERE}
     return {**mine, **(value if isinstance(value, Mapping) else {"method": run.config.get("method")})}
 
 

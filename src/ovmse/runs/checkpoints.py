@@ -20,7 +20,7 @@ from ovmse.config import Config
 from ovmse.core.errors import Unwritable, UserError, number_of, typed_command
 from ovmse.core.settings import differences
 from ovmse.runs.metrics_file import check_rows
-from ovmse.runs.saved_config import OLDER
+from ovmse.runs.saved_config import filled
 from ovmse.system import files
 from ovmse.system.clock import SavedClock
 
@@ -240,9 +240,7 @@ def has_ended(out: Path) -> bool:
 
 def settings_of(described: dict[str, Any]) -> dict[str, Any]:
     """Which run it is: all settings of a described configuration but those that may change while it goes on."""
-    told = OLDER | described
-    if isinstance(learner := told.get("learner"), dict):
-        told["learner"] = {"parameters": "shared", "kinds": None} | learner
+    told = filled(described)
     told["workers"] = 1 if told["workers"] == 1 else 2  # how many they are changes nothing, if only there are any
     return {name: value for name, value in told.items() if name in Config.__dataclass_fields__.keys() - FREE}
 

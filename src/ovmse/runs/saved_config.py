@@ -1,10 +1,12 @@
 """The configuration that a run was started with, read back from its directory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 from ovmse.config import Config
 from ovmse.core.errors import UserError
+from ovmse.core.settings import describe
 from ovmse.core.types import EnvSpec
 from ovmse.runs import trusted_code
 from ovmse.system.files import as_type, check_tree, read_json
@@ -17,8 +19,14 @@ NEWER = {
 }  # fmt: skip
 """Settings that the `config.json` of an older run lacks."""
 
-OLDER = {"workers": 1, "rounds_ahead": 2}
-"""Those of them that tell which run it is and do not default to nothing."""
+
+def filled(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A described configuration with this version's defaults for the settings that an older run lacks."""
+    usual = describe(Config())
+    told = {**{name: usual[name] for name in NEWER}, **described}
+    if isinstance(learner := told.get("learner"), Mapping):
+        told["learner"] = usual["learner"] | learner
+    return told
 
 
 def need_runs(runs: tuple[Path, ...]) -> None:
