@@ -15,8 +15,7 @@ def metrics_frame(run: RunRecord) -> pd.DataFrame:
 
     Columns: ``phase``; ``step``, which is the same for all seeds at one evaluation: how far the slowest of them was, in
     gradient updates, or environment steps (online); ``seed``; then the fields of docs/metrics.md, the environment's own
-    measures last. NaN, or NA
-    in ``rolled_back``, where nothing was measured.
+    measures last. NaN, or NA in ``rolled_back``, where nothing was measured.
     """
     traces = [pd.DataFrame({"phase": t.phase, "seed": t.seed, **t.columns}) for t in run.all_traces]
     frame = pd.concat(traces, ignore_index=True)

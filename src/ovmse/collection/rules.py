@@ -13,7 +13,7 @@ from ovmse.core.types import EnvSpec, Flat, Observation, StepResult
 from ovmse.data.flat import pack
 from ovmse.envs.guarded import GuardedEnv
 from ovmse.envs.naming import load
-from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, is_host
+from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, check_action, is_host
 from ovmse.envs.settings import make_by_options
 from ovmse.learning.play import mender
 from ovmse.learning.rollout import Acting, Rollout, collect_host
@@ -81,11 +81,7 @@ def checked(where: str, spec: EnvSpec, avail: np.ndarray, action: Any) -> np.nda
     found = np.asarray(action)
     if found.shape != (spec.n_agents,) or found.dtype.kind not in "iu":
         raise UserError(f"{where}: expected {spec.n_agents} whole numbers, an action for each agent; got {action!r}.")
-    for i, (choice, legal) in enumerate(zip(found.tolist(), avail, strict=True)):
-        if not 0 <= choice < len(legal) or not legal[choice]:
-            raise UserError(
-                f"{where}: action {choice} of agent {i} is illegal; legal: {np.flatnonzero(legal).tolist()}."
-            )
+    check_action(where, found, avail)
     return found.astype(np.int32)
 
 

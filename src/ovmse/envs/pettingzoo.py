@@ -15,7 +15,7 @@ from ovmse.core.errors import UserError, check_known, check_positive, unknown
 from ovmse.core.kinds import kinds_of
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs import measures as own_measures
-from ovmse.envs.protocol import is_json, require_json, unpacked
+from ovmse.envs.protocol import check_action, is_json, require_json, unpacked
 from ovmse.system.plugins import import_own, version_of
 
 WIN_KEYS = ("won", "battle_won")
@@ -142,11 +142,7 @@ class ParallelTeam:
         self.spec = self.spec._replace(has_win=self.spec.has_win or shown)
 
     def _moves(self, action: np.ndarray) -> dict[str, int]:
-        for i, agent in enumerate(self._agents):
-            if not 0 <= action[i] < self.spec.n_actions or not self._avail[i, action[i]]:
-                legal = np.flatnonzero(self._avail[i]).tolist()
-                where = f"{self.spec.name}, step {self._t}"
-                raise UserError(f"{where}: action {action[i]} of agent {i} ({agent}) is illegal; legal: {legal}.")
+        check_action(f"{self.spec.name}, step {self._t}", action, self._avail, self._agents)
         moves = {a: int(x + s.start) for a, x, s in zip(self._agents, action, self._actions, strict=True)}
         return {agent: moves[agent] for agent in self._env.agents}
 

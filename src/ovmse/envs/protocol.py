@@ -3,7 +3,7 @@
 from __future__ import annotations  # unevaluated: an environment's own process does without JAX
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -107,6 +107,15 @@ def check_legal(where: str, observation: Observation) -> None:
     """Raise `UserError` where an agent has no legal action."""
     for agent in np.flatnonzero(~np.asarray(observation.avail).any(axis=1)):
         raise UserError(f"{where}: Observation.avail leaves agent {agent} no legal action.")
+
+
+def check_action(where: str, action: Any, avail: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Raise `UserError` where a joint action (N,) is illegal by the masks (N, A); names: the agents'."""
+    for i, (choice, legal) in enumerate(zip(np.asarray(action).tolist(), avail, strict=True)):
+        if not 0 <= choice < len(legal) or not legal[choice]:
+            agent = f"{i} ({names[i]})" if names else str(i)
+            known = np.flatnonzero(legal).tolist()
+            raise UserError(f"{where}: action {choice} of agent {agent} is illegal; legal: {known}.")
 
 
 def check_result(where: str, result: Any, strict: bool = True) -> None:

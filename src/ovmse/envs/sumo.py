@@ -15,7 +15,7 @@ from ovmse.core.kinds import kinds_of
 from ovmse.core.padding import own_actions, padded
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs.contained import quiet
-from ovmse.envs.protocol import require
+from ovmse.envs.protocol import check_action, require
 from ovmse.envs.traffic import Signal, signal_of, yellow
 from ovmse.system.plugins import version_of
 
@@ -148,11 +148,7 @@ class TrafficSignals:
 
     def step_host(self, action: np.ndarray) -> tuple[Observation, StepResult]:
         """Let each signal go to a green (int, shape (N,)), and traffic go on until the next decision."""
-        for i, signal in enumerate(self._signals):
-            if not 0 <= action[i] < self.spec.n_actions or not self._avail[i, action[i]]:
-                legal = np.flatnonzero(self._avail[i]).tolist()
-                where = f"{self._name}, step {self._t}: action {action[i]} of agent {i} ({signal.name})"
-                raise UserError(f"{where} is illegal; legal: {legal}.")
+        check_action(f"{self._name}, step {self._t}", action, self._avail, self.spec.agents)
         changes, waited = action != self._green, self._waited
         changing = [(self._signals[i], self._green[i], action[i]) for i in np.flatnonzero(changes)]
         for signal, now, then in changing:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
 from ovmse.config import Config, LearnerConfig
 from ovmse.core.action_selection import greedy
+from ovmse.core.literals import MixerName
 from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
 from ovmse.core.networks import Team, agent_step, chosen, first_hidden, unroll
 from ovmse.core.padding import present
@@ -73,19 +74,27 @@ class Fitted(NamedTuple):
     drawn: Int[np.ndarray, "F E"]
 
 
-def fit_settings(learner: LearnerConfig, batch_episodes: int, updates: int, **given: Any) -> FitSettings:
+def fit_settings(
+    learner: LearnerConfig,
+    batch_episodes: int,
+    updates: int,
+    *,
+    mixer: MixerName | None = None,
+    target_rate: float = 0.05,
+    **given: Any,
+) -> FitSettings:
     """Fits with the sizes, the step size and the γ of a learner. given: further fields of `FitSettings`.
 
     The target network is soft, and faster than a learner's: one-step targets have to travel through an episode.
     """
     fitted = replace(
         learner,
-        mixer=None,
+        mixer=mixer,
         parameters="shared",
         kinds=None,
         td_lambda=0.0,
         bootstrap_at_limit=False,
-        target_rate=0.05,
+        target_rate=target_rate,
         target_every_updates=None,
         value_normalisation=False,
     )

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 import tyro
 
-from ovmse.config import Config, LearnerConfig, check_numbers
+from ovmse.config import LearnerConfig, check_numbers
 from ovmse.core.errors import UserError, check_known, check_share
-from ovmse.learning.fqe import FitSettings
+from ovmse.learning.fqe import FitSettings, fit_settings
 
 Evaluator = Literal["free", "qmix", "linear", "vdn"]
 Score = Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"]
@@ -73,14 +73,15 @@ class Selecting:
 
     def fit(self) -> FitSettings:
         """How each team's value is fitted."""
-        learner = LearnerConfig(
-            hidden=self.hidden,
+        gamma = LearnerConfig.gamma if self.gamma is None else self.gamma
+        learner = LearnerConfig(hidden=self.hidden, gamma=gamma, learning_rate=self.learning_rate)
+        return fit_settings(
+            learner,
+            self.batch_episodes,
+            self.updates,
             mixer=None if self.mixer == "free" else self.mixer,
-            gamma=LearnerConfig.gamma if self.gamma is None else self.gamma,
-            td_lambda=0.0,
-            bootstrap_at_limit=False,
-            learning_rate=self.learning_rate,
             target_rate=self.target_rate,
+            fits=self.fits,
+            seed=self.seed,
+            free=self.mixer == "free",
         )
-        config = Config(learner=learner, batch_episodes=self.batch_episodes)
-        return FitSettings(config, self.updates, self.fits, self.seed, free=self.mixer == "free")

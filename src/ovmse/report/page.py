@@ -153,9 +153,14 @@ def _curve_columns(run: RunRecord, result: RunSummary) -> dict[str, list[str]]:
     }
 
 
+def _last_evaluations(run: RunRecord) -> dict[int, dict[str, float]]:
+    """The columns of each seed's last evaluation."""
+    return {t.seed: {name: values[-1] for name, values in t.columns.items()} for t in run.all_traces}
+
+
 def _measure_columns(run: RunRecord) -> dict[str, list[str]]:
     """The environment's own measures of each seed's team, at the run's last evaluation; empty where it tells none."""
-    last = {t.seed: {name: values[-1] for name, values in t.columns.items()} for t in run.all_traces}
+    last = _last_evaluations(run)
     return {"seed": [str(seed) for seed in sorted(last)]} | {
         in_words(name): [fmt.plain(_known(last[seed].get(name, math.nan))) for seed in sorted(last)]
         for name in run.measures
@@ -164,7 +169,7 @@ def _measure_columns(run: RunRecord) -> dict[str, list[str]]:
 
 def _log_columns(run: RunRecord) -> dict[str, list[str]]:
     """What held-out episodes say of each seed's team at its last evaluation; empty where none were held out."""
-    last = {t.seed: {name: values[-1] for name, values in t.columns.items()} for t in run.all_traces}
+    last = _last_evaluations(run)
     rows = [row | {"seed": seed} for seed, row in sorted(last.items()) if np.isfinite(row["behaviour_return"])]
     columns = {
         "seed": [str(row["seed"]) for row in rows],

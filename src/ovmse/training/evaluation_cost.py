@@ -20,11 +20,13 @@ def in_steps(config: Config, method: Method, spec: EnvSpec) -> str:
     """What the evaluations cost at most, beside the environment steps that are learned from."""
     count, episodes = plays(config, method), config.evaluate_episodes
     steps = count * episodes * spec.episode_limit
-    said = f"evaluations: {count} times {episodes} episodes of at most {spec.episode_limit} steps for each seed"
+    said = (
+        f"evaluations: {count} times {episodes} episodes of at most {spec.episode_limit} steps for each seed, "
+        f"up to {steps:,} environment steps"
+    )
     if method.online_target is None:
-        return f"{said}, up to {steps:,} environment steps"
-    share = steps / config.online_env_steps
-    return f"{said}, up to {steps:,} environment steps beside {config.online_env_steps:,} of training ({share:.0%})"
+        return said
+    return f"{said} beside {config.online_env_steps:,} of training ({steps / config.online_env_steps:.0%})"
 
 
 def in_time(seconds: float, config: Config, method: Method) -> str:
