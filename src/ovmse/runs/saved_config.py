@@ -23,7 +23,7 @@ NEWER = {
 def filled(described: Mapping[str, Any]) -> dict[str, Any]:
     """A described configuration with this version's defaults for the settings that an older run lacks."""
     usual = describe(Config())
-    told = {**{name: usual[name] for name in NEWER}, **described}
+    told = {**described, **{name: usual[name] for name in usual if name in NEWER and name not in described}}
     if isinstance(learner := told.get("learner"), Mapping):
         told["learner"] = usual["learner"] | learner
     return told
