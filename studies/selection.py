@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ovmse
-from ovmse.ope.settings import SCORES, Evaluator
+from ovmse.ope.settings import SCORES
 from ovmse.ope.write import TRUE_COLUMNS
 from ovmse.stats import ranking
 from ovmse.training.display import Display
@@ -41,8 +41,6 @@ class Study:
     """gradient updates of training; a third of it between two checkpoints"""
     updates: int = 600
     """gradient updates of every fit"""
-    mixers: tuple[Evaluator, ...] = ("free",)
-    """how the evaluating network mixes utilities"""
 
 
 def main(study: tyro.conf.OmitArgPrefixes[Study]) -> None:
@@ -52,14 +50,13 @@ def main(study: tyro.conf.OmitArgPrefixes[Study]) -> None:
     for run in runs:
         if not (run / "summary.json").exists():
             ovmse.train(training(study, run), Display(console))
-    for mixer in study.mixers:
-        out = study.out / f"selection-{mixer}"
-        if not (out / "selection.json").exists():
-            settings = {"data": study.data, "updates": study.updates, "mixer": mixer, "truth": True, "out": out}
-            ovmse.select(ovmse.Selecting(runs=runs, **settings), Display(console))
-        teams = [team for team in json.loads((out / "selection.json").read_text())["teams"] if team["recorded"]]
-        for what, some in (("all", teams), ("trained", [team for team in teams if team["updates"] > 0])):
-            console.print(table(f"{mixer}: {what}, {len(some)} teams", some))
+    out = study.out / "selection"
+    if not (out / "selection.json").exists():
+        settings = {"data": study.data, "updates": study.updates, "truth": True, "out": out}
+        ovmse.select(ovmse.Selecting(runs=runs, **settings), Display(console))
+    teams = [team for team in json.loads((out / "selection.json").read_text())["teams"] if team["recorded"]]
+    for what, some in (("all", teams), ("trained", [team for team in teams if team["updates"] > 0])):
+        console.print(table(f"{what}, {len(some)} teams", some))
 
 
 def training(study: Study, run: Path) -> ovmse.Config:

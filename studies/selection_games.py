@@ -1,8 +1,8 @@
-"""Which mixer may evaluate a given policy? Fitted Q evaluation in matrix games, where every value is known.
+"""Fitted Q evaluation in matrix games, where every value is known.
 
     python studies/selection_games.py
 
-The log holds every joint plan once. Every policy that does the same at all later stages is evaluated with each mixer.
+The log holds every joint plan once. Every policy that does the same at all later stages is evaluated.
 Printed: the mean and the largest error, and Spearman's correlation with the true values.
 """
 
@@ -25,8 +25,6 @@ from ovmse.stats import ranking
 from ovmse.system import jax_setup
 from ovmse.training.fitting import fitter
 
-MIXERS = ("free", "qmix", "linear", "vdn")
-
 
 def main(updates: int = 1_500, gamma: float = 0.99) -> None:
     """Measure.
@@ -36,7 +34,7 @@ def main(updates: int = 1_500, gamma: float = 0.99) -> None:
         gamma: discount factor per step.
     """
     jax_setup.use()
-    table = Table("game", "policies", "mixer", "mean error", "largest", "Spearman")
+    table = Table("game", "policies", "mean error", "largest", "Spearman")
     for game in ("two_step", "climbing"):
         with TemporaryDirectory() as folder:
             dataset = write(Path(folder) / "log", game)
@@ -47,14 +45,12 @@ def main(updates: int = 1_500, gamma: float = 0.99) -> None:
         policies = [(first, *[then] * (stages - 1)) for first in joint for then in (joint if stages > 1 else [()])]
         true = np.array([value(game, at, gamma) for at in policies])
         actions = np.stack([np.asarray(at, np.uint8)[stage] for at in policies])
-        for mixer in MIXERS:
-            settings = {"updates": updates, "gamma": gamma, "mixer": mixer, "learning_rate": 3e-3}
-            selecting = Selecting(runs=(Path(),), data=game, **settings)
-            fit = fitter(selecting.fit(), dataset.spec, data, len(actions))
-            found = fit(actions, lambda done, clock: None).start.mean(axis=(1, 2))
-            error, rank = np.abs(found - true), ranking.spearman(found, true)
-            cells = (f"{error.mean():.2f}", f"{error.max():.2f}", f"{rank:.2f}")
-            table.add_row(game, str(len(true)), mixer, *cells)
+        settings = {"updates": updates, "gamma": gamma, "learning_rate": 3e-3}
+        selecting = Selecting(runs=(Path(),), data=game, **settings)
+        fit = fitter(selecting.fit(), dataset.spec, data, len(actions))
+        found = fit(actions, lambda done, clock: None).start.mean(axis=(1, 2))
+        error, rank = np.abs(found - true), ranking.spearman(found, true)
+        table.add_row(game, str(len(true)), f"{error.mean():.2f}", f"{error.max():.2f}", f"{rank:.2f}")
     Console().print(table)
 
 

@@ -1,4 +1,4 @@
-"""How utilities become Q_tot: QMIX, a linear mixer, and VDN, which increase in every utility; and one that need not."""
+"""How utilities become Q_tot: QMIX, a linear mixer, and VDN; all increase in every utility."""
 
 from typing import NamedTuple
 
@@ -48,16 +48,7 @@ class VDN(eqx.Module):
     """The sum of the utilities (Sunehag et al. 2018); it has no parameters."""
 
 
-class FreeMixer(eqx.Module):
-    """QMIX's layers with weights of either sign: Q_tot may be any function of the utilities.
-
-    It tells what a given joint action is worth; the greedy actions of its utilities mean nothing.
-    """
-
-    layers: QMIX
-
-
-Mixer = QMIX | LinearMixer | VDN | FreeMixer
+Mixer = QMIX | LinearMixer | VDN
 
 
 class QWeights(NamedTuple):
@@ -108,20 +99,16 @@ def weights_at(
     def hyper(layers: tuple[eqx.nn.Linear, eqx.nn.Linear]) -> Float[Array, "*rows J"]:
         return affine(layers[1], jax.nn.relu(affine(layers[0], state)))
 
-    def positive(weights: Float[Array, "*rows J"]) -> Float[Array, "*rows J"]:
-        return weights if isinstance(mixer, FreeMixer) else jnp.abs(weights)
-
     def of_present(weights: Float[Array, "*rows N"]) -> Float[Array, "*rows N"]:
         return weights if present is None else jnp.where(present, weights, 0.0)
 
-    if isinstance(mixer, QMIX | FreeMixer):
-        layers = mixer.layers if isinstance(mixer, FreeMixer) else mixer
-        w1 = positive(hyper(layers.w1)).reshape(*state.shape[:-1], -1, layers.b1.out_features)
+    if isinstance(mixer, QMIX):
+        w1 = jnp.abs(hyper(mixer.w1)).reshape(*state.shape[:-1], -1, mixer.b1.out_features)
         return QWeights(
             w1=w1 if present is None else jnp.where(present[..., None], w1, 0.0),
-            b1=affine(layers.b1, state),
-            w2=positive(hyper(layers.w2)),
-            b2=hyper(layers.b2)[..., 0],
+            b1=affine(mixer.b1, state),
+            w2=jnp.abs(hyper(mixer.w2)),
+            b2=hyper(mixer.b2)[..., 0],
         )
     if isinstance(mixer, LinearMixer):
         return LinearWeights(of_present(jnp.abs(hyper(mixer.w))), hyper(mixer.b)[..., 0])

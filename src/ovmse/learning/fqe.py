@@ -1,14 +1,15 @@
 """Fitted Q evaluation for teams (Le, Voloshin, Yue 2019): what a given policy would earn, learned from a log.
 
-An update is a plain TD update, Q_tot(τ, u, s) → r + γ (1 − d) Q̄_tot(τ', π(τ'), s'), in a log in which only the
-policy's own joint action is legal: so the greedy next action *is* the policy's. What a frozen policy would do at a
-logged history never changes, so it is computed once.
+An update is a TD update, Q_tot(τ, u, s) → r + γ (1 − d) Q̄_tot(τ', π(τ'), s'), in a log in which only the policy's own
+joint action is legal: so the greedy next action *is* the policy's. What a frozen policy would do at a logged history
+never changes, so it is computed once. Only steps at which the log follows the policy count: nothing is asked of the
+other joint actions' values, and learning them too lends theirs to the policy's, which the log shows more seldom.
 
 Axes: P policies, F fits, E episodes, R rows of the log, N agents.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
 from ovmse.config import Config, LearnerConfig
 from ovmse.core.action_selection import greedy
-from ovmse.core.literals import MixerName
-from ovmse.core.mixers import QMIX, FreeMixer, mix, weights_at
-from ovmse.core.networks import Team, agent_step, chosen, first_hidden, unroll
+from ovmse.core.mixers import mix, weights_at
+from ovmse.core.networks import Parts, Team, agent_step, chosen, first_hidden, unroll
 from ovmse.core.padding import present
 from ovmse.core.types import EnvSpec, Episode
 from ovmse.learning import finiteness, learner as learning, phases, replay as replays
@@ -28,10 +28,23 @@ from ovmse.learning.lengths import offline_lengths
 from ovmse.learning.parallel import over_seeds
 from ovmse.learning.phases import SeedState
 from ovmse.learning.replay import Replay, aligned
-from ovmse.methods.losses import SquaredError
+from ovmse.methods.losses import squared_error
 from ovmse.methods.method import Method
+from ovmse.methods.signatures import LossInputs, PerStep
 
-EVALUATION = Method(offline_loss=SquaredError())
+
+@dataclass(frozen=True)
+class FollowedError:
+    """(Q_tot − y)² of the steps at which every agent does what the evaluated policy would; nothing of the others."""
+
+    def __call__(self, inputs: LossInputs) -> PerStep:
+        episode = inputs.episode
+        followed = chosen(episode.avail[:-1], episode.action).all(axis=-1)
+        return jnp.where(followed, squared_error(inputs), 0.0)
+
+
+EVALUATION = Method(offline_loss=FollowedError(), parts=Parts(normalise=True))
+"""Layer normalisation bounds what the networks say of histories that the log does not hold."""
 
 Joint = UInt[Array, "R N"]
 
@@ -41,17 +54,15 @@ class FitSettings(NamedTuple):
 
     config: what updates read: networks, γ, the optimiser, the size of a batch; with one-step targets, since a λ-return
     would follow the log's policy, and episodes that end where they were cut, as the returns beside them do.
-    updates: of each fit. fits: of each policy. seed: of the first networks and batches. free: whether the mixer's
-    weights may have either sign. resampled: where each fit learns from a draw of its own of the log's episodes, with
-    replacement and the same for all policies (the bootstrap of Hao et al. 2021): how many episodes there are of each
-    part of the log, which is drawn from by itself.
+    updates: of each fit. fits: of each policy. seed: of the first networks and batches. resampled: where each fit has
+    a draw of its own of the log's episodes, with replacement and the same for all policies (the bootstrap of Hao et al.
+    2021): how many episodes there are of each part of the log, which is drawn from by itself.
     """
 
     config: Config
     updates: int
     fits: int = 1
     seed: int = 0
-    free: bool = True
     resampled: tuple[int, ...] = ()
 
 
@@ -65,23 +76,16 @@ class Fit(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What the fits found. start: the value of each episode's first row; halfway: the same after half of the updates;
-    error: the fit's mean squared TD error over the last updates; drawn: the episodes that each fit learned from."""
+    """What the fits found. start: the value of each episode's first row (NaN where a fit was no longer a number);
+    halfway: the same after half of the updates; drawn: the episodes that each fit learned from."""
 
     start: Float[np.ndarray, "P F E"]
     halfway: Float[np.ndarray, "P F E"]
-    error: Float[np.ndarray, "P F"]
     drawn: Int[np.ndarray, "F E"]
 
 
 def fit_settings(
-    learner: LearnerConfig,
-    batch_episodes: int,
-    updates: int,
-    *,
-    mixer: MixerName | None = None,
-    target_rate: float = 0.05,
-    **given: Any,
+    learner: LearnerConfig, batch_episodes: int, updates: int, *, target_rate: float = 0.05, **given: Any
 ) -> FitSettings:
     """Fits with the sizes, the step size and the γ of a learner. given: further fields of `FitSettings`.
 
@@ -89,7 +93,7 @@ def fit_settings(
     """
     fitted = replace(
         learner,
-        mixer=mixer,
+        mixer=None,
         parameters="shared",
         kinds=None,
         td_lambda=0.0,
@@ -152,15 +156,6 @@ def start_values(team: Team, data: Replay, policy: Joint, spec: EnvSpec) -> Floa
     return mix(weights_at(team.mixer, data.rows.state[rows], there), chosen(heads.q, policy[rows].astype(jnp.int32)))
 
 
-def evaluator(config: LearnerConfig, spec: EnvSpec, free: bool, key: PRNGKeyArray) -> learning.Learner:
-    """A fresh network that evaluates."""
-    fresh = learning.init(config, spec, key)
-    if not free:
-        return fresh
-    assert isinstance(fresh.team.mixer, QMIX)
-    return learning.restart(config, Team(fresh.team.agent, FreeMixer(fresh.team.mixer)))
-
-
 def programs(settings: FitSettings, spec: EnvSpec, data: Replay, together: int) -> tuple[Callable[..., Any], ...]:
     """What is compiled for fits that run at the same time: their beginning, some updates, and the values found."""
     config = settings.config
@@ -169,14 +164,14 @@ def programs(settings: FitSettings, spec: EnvSpec, data: Replay, together: int) 
     def begin(given: tuple[Joint, PRNGKeyArray, Int[Array, " E"]]) -> Fit:
         policy, key, drawn = given
         k_init, k_learn = jax.random.split(key)
-        return Fit(phases.begin(evaluator(config.learner, spec, settings.free, k_init), k_learn), policy, drawn)
+        fresh = learning.init(config.learner, spec, k_init, EVALUATION.parts)
+        return Fit(phases.begin(fresh, k_learn), policy, drawn)
 
     def learn(fit: Fit, data: Replay, updates: Array) -> tuple[Fit, Array]:
         followed = only(data, fit.policy, fit.drawn, spec.n_actions)
         state = fit.state._replace(sums=phases.zero_sums())
         state = phases.learn_offline(config, spec, EVALUATION, state, followed, updates, lengths)
-        error = state.sums.total.losses.td_error / state.sums.updates
-        return fit._replace(state=state), jnp.where(finiteness.is_well(state.sums.halt), error, jnp.nan)
+        return fit._replace(state=state), finiteness.is_well(state.sums.halt)
 
     def estimate(fit: Fit, data: Replay) -> Array:
         return start_values(fit.state.learner.team, data, fit.policy, spec)

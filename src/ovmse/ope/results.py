@@ -20,9 +20,9 @@ SETTLED = 0.05
 class Row:
     """What is said of one candidate. rank: from 1.
 
-    fqe: the estimated discounted return, with its interval fqe_low to fqe_high; td_error: the fit's mean squared error
-    over its last updates; moved: how far the estimate moved in the second half of them. own_value: what the team's own
-    Q_tot says. covered: whether the log follows the policy often enough for the estimate to be about it.
+    fqe: the estimated discounted return, with its interval fqe_low to fqe_high; moved: how far it moved in the second
+    half of the fit's updates. own_value: what the team's own Q_tot says. covered: whether the log follows the policy
+    often enough for the estimate to be about it.
     """
 
     candidate: Candidate
@@ -30,7 +30,6 @@ class Row:
     fqe: float
     fqe_low: float
     fqe_high: float
-    td_error: float
     moved: float
     own_value: float | None
     agreement: LogAgreement
@@ -49,7 +48,7 @@ class Row:
             "phase": one.phase,
             "file": str(one.file),
             PROGRESS[one.phase]: one.place,
-            **{name: getattr(self, name) for name in ("fqe", "fqe_low", "fqe_high", "td_error", "moved", "own_value")},
+            **{name: getattr(self, name) for name in ("fqe", "fqe_low", "fqe_high", "moved", "own_value")},
             "coverage": found.coverage,
             "agent_coverage": found.agent_coverage,
             "coverage_by_agent": found.by_agent,

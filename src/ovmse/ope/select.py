@@ -58,7 +58,6 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
                 fqe=float(fitted.start[i].mean()),
                 fqe_low=float(low[i]),
                 fqe_high=float(high[i]),
-                td_error=float(fitted.error[i].mean()),
                 moved=float((fitted.start[i] - fitted.halfway[i]).mean()),
                 own_value=own[i],
                 agreement=agreed,

@@ -10,7 +10,6 @@ from ovmse.config import LearnerConfig, check_numbers
 from ovmse.core.errors import UserError, check_known, check_share
 from ovmse.learning.fqe import FitSettings, fit_settings
 
-Evaluator = Literal["free", "qmix", "linear", "vdn"]
 Score = Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"]
 Checkpoints = Literal["all", "offline", "last"]
 SCORES: tuple[Score, ...] = get_args(Score)
@@ -32,8 +31,6 @@ class Selecting:
     """gradient updates of every fit"""
     fits: int = 1
     """fits of each policy, from other first networks and with other batches"""
-    mixer: Evaluator = "free"
-    """how the evaluating network mixes utilities: free (weights of either sign), or qmix, linear, vdn"""
     gamma: float | None = None
     """discount factor γ per environment step, of the estimates and of matching returns; by default the runs' own"""
     learning_rate: float = 5e-4
@@ -68,7 +65,7 @@ class Selecting:
             raise UserError("policies are judged by a log: give --data (such as smax-3m-medium).")
         check_numbers(self, ("gamma", "match", "least_coverage"))
         check_share("--target-rate", self.target_rate)
-        for name, kind in (("score", Score), ("mixer", Evaluator), ("checkpoints", Checkpoints)):
+        for name, kind in (("score", Score), ("checkpoints", Checkpoints)):
             check_known(name, getattr(self, name), get_args(kind))
 
     def fit(self) -> FitSettings:
@@ -79,9 +76,7 @@ class Selecting:
             learner,
             self.batch_episodes,
             self.updates,
-            mixer=None if self.mixer == "free" else self.mixer,
             target_rate=self.target_rate,
             fits=self.fits,
             seed=self.seed,
-            free=self.mixer == "free",
         )

@@ -41,26 +41,24 @@ def fitter(settings: FitSettings, spec: EnvSpec, data: Replay, policies: int) ->
         clock, pace = Clock(), Pace(SECONDS_PER_CHUNK, first=20)
         halfway: list[Any] = []
         start: list[Any] = []
-        errors: list[Any] = []
         for first in range(0, count, together):  # the fits that run at the same time; the last ones may do so twice
             some = np.resize(np.arange(first, min(first + together, count)), together)
             policy, which = np.divmod(some, settings.fits)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(settings.seed), which)
-            [fit], done, error = begin(split((policies[policy], keys, drawn[which]), together)), 0, jnp.zeros(())
+            [fit], done, well = begin(split((policies[policy], keys, drawn[which]), together)), 0, jnp.bool_(True)
             for until, values in ((updates // 2, halfway), (updates, start)):
                 while done < until:
                     amount = min(pace.amount(), until - done)
                     with clock.measure("fitting") as chunk:
-                        [(fit, error)] = jax.block_until_ready(learn([fit], log, jnp.int32(amount)))
+                        [(fit, well)] = jax.block_until_ready(learn([fit], log, jnp.int32(amount)))
                         chunk.updates = amount * together
                     pace.note(amount, chunk)
                     done += amount
                     advance(first * updates + done * together, clock)
                 [found] = estimate([fit], log)
-                values.extend(np.where(np.isfinite(error)[..., None], found, np.nan))  # what came to a halt has none
-            errors.extend(np.asarray(error))
+                values.extend(np.where(np.asarray(well)[..., None], found, np.nan))  # what came to a halt has none
         shape = len(policies), settings.fits
         ends, halves = (np.stack(values)[:count].reshape(*shape, -1) for values in (start, halfway))
-        return Fitted(ends, halves, np.asarray(errors)[:count].reshape(shape), drawn)
+        return Fitted(ends, halves, drawn)
 
     return fit
