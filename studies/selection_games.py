@@ -45,9 +45,8 @@ def main(updates: int = 1_500, gamma: float = 0.99) -> None:
         policies = [(first, *[then] * (stages - 1)) for first in joint for then in (joint if stages > 1 else [()])]
         true = np.array([value(game, at, gamma) for at in policies])
         actions = np.stack([np.asarray(at, np.uint8)[stage] for at in policies])
-        settings = {"updates": updates, "gamma": gamma, "learning_rate": 3e-3}
-        selecting = Selecting(runs=(Path(),), data=game, **settings)
-        fit = fitter(selecting.fit(), dataset.spec, data, len(actions))
+        selecting = Selecting(runs=(Path(),), data=game, gamma=gamma, learning_rate=3e-3)
+        fit = fitter(selecting.fit(updates), dataset.spec, data, len(actions))
         found = fit(actions, lambda done, clock: None).start.mean(axis=(1, 2))
         error, rank = np.abs(found - true), ranking.spearman(found, true)
         table.add_row(game, str(len(true)), f"{error.mean():.2f}", f"{error.max():.2f}", f"{rank:.2f}")

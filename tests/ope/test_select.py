@@ -60,7 +60,7 @@ def selecting(**changes) -> Selecting:
 
 def fitted(settings, spec, data, policies):
     """The values of policies at the first rows of a log."""
-    return fitter(settings.fit(), spec, data, len(policies))(policies, lambda done, clock: None)
+    return fitter(settings.fit(settings.updates), spec, data, len(policies))(policies, lambda done, clock: None)
 
 
 def every_plan(path, game):
@@ -345,12 +345,26 @@ def test_teams_are_judged_by_the_discount_that_they_learned_with():
 
 
 def test_estimates_that_still_move_are_named(runs, tmp_path):
-    rows = ovmse.select(small_selection(runs, runs=(runs / "bc",), out=tmp_path / "out")).rows
-    settled, moving = (dataclasses.replace(rows[0], fqe=-10.0, moved=moved) for moved in (0.5, -0.6))
-    assert unsettled([settled]) is None
-    assert "estimates of 1 of 2 moved by more than 5%, up to 0.6." in unsettled([settled, moving])
     short = ovmse.select(small_selection(runs, runs=(runs / "bc",), updates=2, out=tmp_path / "short"))
-    assert (unsettled(short.rows) in (tmp_path / "short" / "selection.md").read_text()) and short.rows[0].moved != 0
+    assert (unsettled(short) in (tmp_path / "short" / "selection.md").read_text()) and short.rows[0].moved != 0
+    known = {"fqe": -10.0, "covered": True}
+    rows = [dataclasses.replace(short.rows[0], moved=moved, **known) for moved in (0.5, -0.6)]
+    found = dataclasses.replace(short, rows=rows, logged=8.0)
+    assert "their 2 updates the estimates of 1 of 2 teams moved by more than 5%, up to 0.6." in unsettled(found)
+    assert unsettled(dataclasses.replace(found, rows=rows[:1])) is None
+    assert unsettled(dataclasses.replace(found, logged=12.0)) is None  # little beside what the log's episodes earned
+    assert unsettled(dataclasses.replace(found, rows=[dataclasses.replace(rows[1], covered=False)])) is None
+
+
+def test_fits_take_more_updates_until_they_settle(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("ovmse.ope.select.UPDATES", (2, 4, 8))
+    few = small_selection(runs, runs=(runs / "bc",), checkpoints="offline", least_coverage=0.0, updates=None)
+    for moves, updates in ((True, 8), (False, 2)):
+        monkeypatch.setattr("ovmse.ope.select.settled", lambda fqe, moved, logged: np.full(len(fqe), not moves))  # noqa: B023
+        found = ovmse.select(dataclasses.replace(few, out=tmp_path / str(moves)))
+        assert found.updates == updates
+        alone = ovmse.select(dataclasses.replace(few, updates=updates, out=tmp_path / f"{moves}-alone"))
+        assert [row.fqe for row in found.rows] == [row.fqe for row in alone.rows]
 
 
 def test_a_column_without_values_is_left_out(runs, tmp_path):

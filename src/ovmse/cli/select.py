@@ -33,7 +33,7 @@ def select(selecting: tyro.conf.OmitArgPrefixes[Selecting]) -> None:
         say(console, "* the log hardly follows it: extrapolated, and ranked behind the others")
     if not found.rows[0].covered:
         say(console, "None of the teams is covered by the log: their estimates are extrapolated.")
-    if said := unsettled(found.rows):
+    if said := unsettled(found):
         say(console, said)
     if found.truth:
         true = Table(*TRUE_COLUMNS, title="against the runs' own evaluations (no part of the choice)", box=box.SIMPLE)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from ovmse.analysis.agreement import LogAgreement, Matching
+from ovmse.core.errors import number_of
 from ovmse.ope.candidates import TRUTHS, Candidate
 from ovmse.ope.settings import SCORES
 from ovmse.runs.metrics_file import PROGRESS
@@ -78,22 +80,31 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Selected:
-    """A selection, best first. truth: empty unless it was asked for. logged: the log's mean discounted return."""
+    """A selection, best first. truth: empty unless it was asked for. logged: the log's mean discounted return; updates:
+    of each fit."""
 
     out: Path
     rows: list[Row]
     truth: list[Agreed]
     logged: float
+    updates: int
 
 
-def unsettled(rows: list[Row]) -> str | None:
-    """What to say where fits ended while their estimates still moved; None where all had settled."""
-    some = sum(abs(row.moved) > SETTLED * abs(row.fqe) for row in rows)
-    if not some:
+def settled(fqe: Float[np.ndarray, " P"], moved: Float[np.ndarray, " P"], logged: float) -> Bool[np.ndarray, " P"]:
+    """Whether estimates moved little in the second half of their fits, beside what they or the log's episodes are."""
+    return np.abs(moved) <= SETTLED * np.maximum(np.abs(fqe), abs(logged))
+
+
+def unsettled(found: Selected) -> str | None:
+    """What to say where fits ended while estimates that the log covers still moved; None where all had settled."""
+    fqe, moved = np.array([(row.fqe, row.moved) for row in found.rows if row.covered]).reshape(-1, 2).T
+    moving = np.abs(moved)[~settled(fqe, moved, found.logged)]
+    if not len(moving):
         return None
     return (
-        f"The fits have not settled: in the second half of the updates the estimates of {some} of {len(rows)} moved by "
-        f"more than {SETTLED:.0%}, up to {max(abs(row.moved) for row in rows):.3g}. Give more --updates."
+        f"The fits have not settled: in the second half of their {found.updates:,} updates the estimates of "
+        f"{len(moving)} of {number_of(len(fqe), 'team')} moved by more than {SETTLED:.0%}, up to {moving.max():.3g}. "
+        "Give more --updates."
     )
 
 

@@ -4,14 +4,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import UInt
 
 from ovmse.analysis.agreement import agreement, discounted_returns, matching_return
 from ovmse.core.errors import UserError, number_of
+from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
-from ovmse.learning.replay import from_flat
+from ovmse.learning.fqe import FitSettings, Fitted
+from ovmse.learning.replay import Replay, from_flat
 from ovmse.ope.candidates import candidates, judged
-from ovmse.ope.results import Row, Selected, compare, ranked
-from ovmse.ope.settings import Selecting
+from ovmse.ope.results import Row, Selected, compare, ranked, settled
+from ovmse.ope.settings import UPDATES, Selecting
 from ovmse.ope.write import write
 from ovmse.runs import directory
 from ovmse.stats import ranking
@@ -37,38 +40,51 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     display.say(f"{number_of(len(those), 'team')}, judged by {judges} of {dataset.path.name}")
     data = from_flat(dataset.flat, dataset.spec)
     policies, own = judged(those, data, dataset.spec)
-    settings = selecting.fit()
-    fit = fitter(settings, dataset.spec, data, len(policies))
-    with display:
-        display.phase("fitting", 0, len(policies) * settings.fits * settings.updates, "updates")
-        fitted = fit(policies, display.advance)
-    if not np.isfinite(fitted.start).all():
-        broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
-        raise UserError(f"the fit of {broken.name} is no longer a number; try a tenth of --learning-rate.")
-    low, high = ranking.interval(ranking.bootstrap_means(fitted.start, seed=selecting.seed))
+    agreed = [agreement(dataset.flat, policy) for policy in policies]
+    covered = np.array([one.coverage is None or one.coverage >= selecting.least_coverage for one in agreed])
     returns = discounted_returns(dataset.flat, gamma)
+    logged = float(returns.mean())
+    for updates in UPDATES if selecting.updates is None else (selecting.updates,):
+        fitted = fit_values(selecting.fit(updates), dataset.spec, data, policies, display)
+        if not np.isfinite(fitted.start).all():
+            broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
+            raise UserError(f"the fit of {broken.name} is no longer a number; try a tenth of --learning-rate.")
+        fqe, moved = (x.mean(axis=(1, 2)) for x in (fitted.start, fitted.start - fitted.halfway))
+        if (well := settled(fqe, moved, logged)[covered]).all():
+            break
+        display.say(f"{updates:,} updates: {number_of(int((~well).sum()), 'estimate')} had not settled")
+    low, high = ranking.interval(ranking.bootstrap_means(fitted.start, seed=selecting.seed))
     rows = []
     for i, one in enumerate(those):
-        agreed = agreement(dataset.flat, policies[i])
-        matching = matching_return(returns, agreed.followed, selecting.match, selecting.least_matches, selecting.seed)
+        by = agreed[i].followed, selecting.match, selecting.least_matches, selecting.seed
         rows.append(
             Row(
                 candidate=one,
                 rank=0,
-                fqe=float(fitted.start[i].mean()),
+                fqe=float(fqe[i]),
                 fqe_low=float(low[i]),
                 fqe_high=float(high[i]),
-                moved=float((fitted.start[i] - fitted.halfway[i]).mean()),
+                moved=float(moved[i]),
                 own_value=own[i],
-                agreement=agreed,
-                matching=matching,
-                covered=agreed.coverage is None or agreed.coverage >= selecting.least_coverage,
+                agreement=agreed[i],
+                matching=matching_return(returns, *by),
+                covered=bool(covered[i]),
             )
         )
     rows = ranked(rows, selecting.score)
-    selected = Selected(out, rows, compare(rows) if selecting.truth else [], float(returns.mean()))
+    selected = Selected(out, rows, compare(rows) if selecting.truth else [], logged, updates)
     write(selecting, selected)
     return selected
+
+
+def fit_values(
+    settings: FitSettings, spec: EnvSpec, data: Replay, policies: UInt[np.ndarray, "P R N"], display: Display
+) -> Fitted:
+    """The values of all policies on a log, fitted with progress shown."""
+    fit = fitter(settings, spec, data, len(policies))
+    with display:
+        display.phase("fitting", 0, len(policies) * settings.fits * settings.updates, "updates")
+        return fit(policies, display.advance)
 
 
 def settled_gamma(told: float | None, learned: Iterable[float]) -> float:

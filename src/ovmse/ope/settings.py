@@ -13,6 +13,8 @@ from ovmse.learning.fqe import FitSettings, fit_settings
 Score = Literal["fqe_low", "fqe", "own_value", "coverage", "agent_coverage", "matching_return"]
 Checkpoints = Literal["all", "offline", "last"]
 SCORES: tuple[Score, ...] = get_args(Score)
+UPDATES = (1_000, 2_000, 4_000)
+"""Of every fit, where it is not said: the first with which the estimates settle."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Selecting:
     """the teams at the end of the offline phase (offline), those kept on the way too (all), or at a run's end (last)"""
     score: Score = "fqe_low"
     """what to rank by: the lower end of the interval of fitted Q evaluation, or a column of the table"""
-    updates: int = 1_000
-    """gradient updates of every fit"""
+    updates: int | None = None
+    """gradient updates of every fit; by default 1,000, doubled while estimates have not settled, up to 4,000"""
     fits: int = 1
     """fits of each policy, from other first networks and with other batches"""
     gamma: float | None = None
@@ -68,14 +70,14 @@ class Selecting:
         for name, kind in (("score", Score), ("checkpoints", Checkpoints)):
             check_known(name, getattr(self, name), get_args(kind))
 
-    def fit(self) -> FitSettings:
-        """How each team's value is fitted."""
+    def fit(self, updates: int) -> FitSettings:
+        """How each team's value is fitted, by so many updates."""
         gamma = LearnerConfig.gamma if self.gamma is None else self.gamma
         learner = LearnerConfig(hidden=self.hidden, gamma=gamma, learning_rate=self.learning_rate)
         return fit_settings(
             learner,
             self.batch_episodes,
-            self.updates,
+            updates,
             target_rate=self.target_rate,
             fits=self.fits,
             seed=self.seed,

@@ -77,7 +77,7 @@ def markdown(selecting: Selecting, selected: Selected) -> str:
         "# Selection",
         f"{number_of(len(selected.rows), 'team')}, judged by the log `{selecting.data}` alone, ranked by "
         f"`{selecting.score}`. FQE: fitted Q "
-        f"evaluation, {selecting.updates} updates, {selecting.fits} fit(s), γ = "
+        f"evaluation, {selected.updates:,} updates, {selecting.fits} fit(s), γ = "
         f"{selecting.gamma}; the interval is over the log's first rows and the fits, and knows nothing of the fit's "
         f"bias. The log's own mean discounted return: {fmt.number(selected.logged)}.",
         fmt.markdown(COLUMNS, (cells(COLUMNS, row) for row in selected.rows)),
@@ -89,7 +89,7 @@ def markdown(selecting: Selecting, selected: Selected) -> str:
             f"\\* Not covered ({uncovered}): less than {fmt.score(selecting.least_coverage, 'win_rate')} of the log's "
             "joint choices are the policy's, so that its estimate is extrapolated; ranked behind the others."
         )
-    if said := unsettled(selected.rows):
+    if said := unsettled(selected):
         text.append(said)
     if all(row.matching.value is None for row in selected.rows):
         text.append(
