@@ -15,6 +15,7 @@ from support.episodes import write_two_step
 
 from ovmse.cli.main import main
 from ovmse.core.errors import UserError
+from ovmse.sweep.given import Grid, grid_of
 from ovmse.sweep.results import COLUMNS
 from ovmse.sweep.run import command, look, opened, sweep
 from ovmse.system.signals import Interrupted
@@ -110,7 +111,7 @@ def place(tmp_path_factory):
 def test_asked_to_stop_it_says_how_to_go_on(place):
     assert place.stopped.value.code == 130
     assert f"Go on with: ovmse sweep {place.grid} --out {place.out} --workers 1" in str(place.stopped.value)
-    assert command(Path("g"), Path("o"), trust_code=True) == "ovmse sweep g --out o --trust-code"
+    assert command(Grid("g", ("g",), ""), Path("o"), trust_code=True) == "ovmse sweep g --out o --trust-code"
 
 
 def test_killed_it_goes_on_and_no_cell_runs_on_beside(place):
@@ -151,7 +152,12 @@ def test_what_is_finished_is_not_run_again_and_the_table_is_printed(place, capsy
         assert main(["sweep", str(place.grid), "--out", str(place.out), *more]) == 0
         said = capsys.readouterr().out
         assert "first tenth" in said and "shy" in said and "Next: ovmse report " in said
+        written = [place.out / name for name in ("report.html", "results.csv", "results.parquet")]
+        assert "report.html, results.csv, results.parquet" in said and all(file.is_file() for file in written)
+        for file in written:
+            file.unlink()
     assert place.ends() == before
+    main(["sweep", str(place.grid), "--out", str(place.out), "--table"])
 
 
 def test_what_finished_elsewhere_is_not_run_again(place, tmp_path):
@@ -203,6 +209,6 @@ def test_a_directory_is_one_sweeps(tmp_path):
     place = Place(tmp_path)
     with pytest.raises(UserError, match="holds no sweep"):
         sweep(place.grid, tmp_path)
-    with opened(place.out, place.grid):  # noqa: SIM117
-        with pytest.raises(UserError, match="in use by process"), opened(place.out, place.grid):
+    with opened(place.out, grid_of(place.grid)):  # noqa: SIM117
+        with pytest.raises(UserError, match="in use by process"), opened(place.out, grid_of(place.grid)):
             pass

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
 from rich.console import Console
 
-from ovmse.core.errors import UserError, check_positive, typed_command
+from ovmse.core.errors import Unwritable, UserError, check_positive, typed_command
 from ovmse.runs import trusted_code
 from ovmse.sweep import plan, results
-from ovmse.sweep.grid import Cell, naming, read_cells
+from ovmse.sweep.given import Grid, grid_of
+from ovmse.sweep.grid import Cell, naming
 from ovmse.sweep.plan import Job
 from ovmse.sweep.pool import Pool
 from ovmse.sweep.results import FINISHED, Line, State
@@ -39,7 +40,7 @@ class Swept:
 
 
 def sweep(
-    grid: Path,
+    grid: Path | Grid,
     out: Path,
     workers: int | None = None,
     retry_failed: bool = False,
@@ -52,7 +53,7 @@ def sweep(
     The same call goes on with a sweep that was stopped or killed; one with more cells runs those that are new.
 
     Args:
-        grid: a grid file (docs/sweeps.md).
+        grid: a grid file (docs/sweeps.md), or what `grid_of` made of one.
         out: the directory of the sweep.
         workers: runs at the same time; by default one for each core that this process may use.
         retry_failed: go on with the cells that failed, too.
@@ -70,11 +71,12 @@ def sweep(
     """
     if workers is not None:
         check_positive("--workers", workers)
+    grid = grid if isinstance(grid, Grid) else grid_of(grid)
     found = look(grid, out, trust_code, console, finished)
     wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
     to_do = [one for one in found if one.state.name in wanted]
     go_on = command(grid, out, workers, trust_code, finished)
-    with naming(grid):
+    with naming(grid.name):
         jobs = plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
     with opened(out, grid):
         for job in (*jobs, *(job.after for job in jobs if job.after is not None)):
@@ -93,8 +95,20 @@ def sweep(
     return found
 
 
+def collect(
+    grid: Grid, out: Path, trust_code: bool = False, console: Console | None = None, finished: Path | None = None
+) -> list[Swept]:
+    """The cells of a grid as `look` finds them; ``results.csv`` and ``.parquet`` are written of them, unless a sweep is
+    at work, which does that."""
+    found = look(grid, out, trust_code, console, finished)
+    if (out / plan.CELLS).is_dir():
+        with suppress(Unwritable), lock.held(out):
+            write(out, found)
+    return found
+
+
 def look(
-    grid: Path,
+    grid: Path | Grid,
     out: Path,
     trust_code: bool = False,
     console: Console | None = None,
@@ -104,15 +118,16 @@ def look(
 
     Raises `UserError` for a grid, or a file of results, that can't be used.
     """
-    cells, elsewhere = read_cells(grid), {} if finished is None else results.read_finished(finished)
-    with naming(grid):
+    grid = grid if isinstance(grid, Grid) else grid_of(grid)
+    cells, elsewhere = grid.cells(), {} if finished is None else results.read_finished(finished)
+    with naming(grid.name):
         results.check_axes(cells)
     for cell in cells:
-        trusted_code.check(grid, cell.config, trust_code)
+        trusted_code.check(grid.name, cell.config, trust_code)
     found: list[Swept] = []
     there: dict[Path, Cell] = {}
     for cell in track(cells, "reading", len(cells), lambda cell: 1, console):
-        with naming(f"{grid}: {cell}"):
+        with naming(f"{grid.name}: {cell}"):
             job = plan.with_offline_phase(plan.placed(cell, out), trust_code)
             if (twin := there.setdefault(job.run, cell)) is not cell:
                 raise UserError(f"it is the same run as {twin}. Leave one of them out.")
@@ -125,7 +140,7 @@ def look(
 
 
 def run(found: list[Swept], pool: Pool, out: Path, bar: ProgressBar, stop: Stop) -> list[Swept]:
-    """Run what waits in a pool, and keep ``results.csv`` up to date. Returns the cells as they are then."""
+    """Run what waits in a pool, and keep the files of results up to date. Returns the cells as they are then."""
     jobs = [one.job for one in found]
     known = seconds_of([*jobs, *(job.after for job in jobs if job.after is not None)])
     done = sum(one.state == FINISHED for one in found)
@@ -153,7 +168,7 @@ def renewed(one: Swept, stopped: dict[Path, str]) -> Swept:
 
 
 def write(out: Path, found: list[Swept]) -> None:
-    """Write ``results.csv`` of the cells that are not still to do."""
+    """Write ``results.csv`` and ``.parquet`` of the cells that are not still to do."""
     results.write(out, [one.cell for one in found], [line for one in found for line in one.lines])
 
 
@@ -165,16 +180,16 @@ def said_of(job: Job, stopped: dict[Path, str]) -> str:
 
 
 def command(
-    grid: Path, out: Path, workers: int | None = None, trust_code: bool = False, finished: Path | None = None
+    grid: Grid, out: Path, workers: int | None = None, trust_code: bool = False, finished: Path | None = None
 ) -> str:
     """The command that goes on with a sweep."""
     how: list[object] = [] if workers is None else ["--workers", workers]
     how += [] if finished is None else ["--finished", finished]
-    return typed_command("sweep", grid, "--out", out, *how, *(["--trust-code"] if trust_code else []))
+    return typed_command("sweep", *grid.words, "--out", out, *how, *(["--trust-code"] if trust_code else []))
 
 
 @contextmanager
-def opened(out: Path, grid: Path) -> Iterator[None]:
+def opened(out: Path, grid: Grid) -> Iterator[None]:
     """A sweep's directory, new or gone on with, for this process alone.
 
     Raises `UserError` where it holds something else, or where another process works on it.
@@ -186,5 +201,5 @@ def opened(out: Path, grid: Path) -> Iterator[None]:
         files.check_tree(out)
         for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):  # the first one tells that it is a sweep's
             files.make_folder(out / name)
-        files.write_text(out / GRID, grid.read_text("utf-8"))
+        files.write_text(out / GRID, grid.text)
         yield
