@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from ovmse.core.errors import number_of, typed_command
+from ovmse.system import cores
 from ovmse.system.progress import Terminal, say
 
 File = tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="GRID")]]
@@ -28,6 +29,9 @@ def sweep(
     table: bool = False,
     against: str | None = None,
     finished: Path | None = None,
+    cell: str | None = None,
+    slurm: tuple[str, ...] | None = None,
+    slurm_submit: bool = False,
     trust_code: bool = False,
 ) -> None:
     """Run a grid of training runs, one on each core; the same command goes on with what is missing.
@@ -42,19 +46,32 @@ def sweep(
         table: write and print the tables of what is there, and run nothing.
         against: a value of an axis; a second table sets the axis's others against it, in pairs of all else equal.
         finished: the results.csv of the same sweep elsewhere; the cells that finished there are not run again.
+        cell: a scheduler's task: run this one alone, by the name of its directory in cells/ or offline/.
+        slurm: write job arrays for SLURM and run nothing; with options of sbatch, such as partition=cpu time=2:00:00.
+        slurm_submit: with --slurm: submit the jobs.
         trust_code: import and run the environments and methods of somebody's own that the grid names.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: a cell computes on a core
+    if cell is not None:
+        cores.pin(cores.claimed())  # before JAX is imported, which counts them
     from ovmse.report.table import print_table
     from ovmse.sweep import paired, results
     from ovmse.sweep.given import grid_of
     from ovmse.sweep.page import write_page
     from ovmse.sweep.run import collect, command, sweep as run
+    from ovmse.sweep.single import run_single
+    from ovmse.sweep.slurm import as_job_arrays
 
     console = Terminal()
     given = grid_of(file, settings, grid)
     if against is not None:
         paired.axis_of(given.cells(), against)
+    if cell is not None:
+        raise SystemExit(run_single(given, out, cell, retry_failed, trust_code, console))
+    if slurm is not None or slurm_submit:
+        words = as_job_arrays(given, out, slurm or (), slurm_submit, retry_failed, trust_code, console, finished)
+        say(console, words)
+        return
     if table:
         found = collect(given, out, trust_code, console, finished)
     else:

@@ -49,8 +49,13 @@ def main(words: list[str]) -> int:
     order = files.as_type(json.loads(words[0]), Order, "order")
     cores.pin(order.core)
     end_with_the_sweep()
+    return attempt(order.config, order.failure)
+
+
+def attempt(config: Config, failure: Path) -> int:
+    """Train, or go on; a file tells why a run failed. Returns the exit code."""
     try:
-        return run(order.config)
+        return run(config)
     except Unwritable as error:  # no fault of the run's
         print(error, flush=True)
         return 1
@@ -60,7 +65,7 @@ def main(words: list[str]) -> int:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
     print(reason, flush=True)
-    files.write_json(order.failure, {"reason": " ".join(reason.split())})
+    files.write_json(failure, {"reason": " ".join(reason.split())})
     return FAILED
 
 
@@ -81,7 +86,7 @@ def run(config: Config) -> int:
     sys.argv = ["ovmse", "train", *words_of(config)]  # how this run is made alone, for its versions.json
     begun = checkpoints.is_unfinished(out)
     if not begun:
-        remove(out)  # killed before it was a run
+        remove(out)  # killed before it was a run; refused where another process began it meanwhile
     try:
         try:
             train(config, display, resume=begun)
@@ -93,7 +98,7 @@ def run(config: Config) -> int:
         display.say(str(stopped))
         return stopped.code
     if not config.keep_checkpoint:  # there may be many cells, and few are trained for longer
-        remove(out / checkpoints.FOLDER)
+        shutil.rmtree(out / checkpoints.FOLDER, ignore_errors=True)
     return 0
 
 
@@ -103,9 +108,10 @@ def words_of(config: Config) -> list[str]:
 
 
 def remove(out: Path) -> None:
-    """Remove a directory, if it is there."""
+    """Remove a run's directory, if it is there. Raises `Unwritable` where another process works on it."""
     if out.exists():
-        shutil.rmtree(out)
+        with lock.held(out):
+            shutil.rmtree(out)
 
 
 def end_with_the_sweep() -> None:

@@ -1,7 +1,7 @@
 """A sweep, top to bottom: read the grid, check every cell, run what is missing, and tell what came out."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -72,27 +72,36 @@ def sweep(
     if workers is not None:
         check_positive("--workers", workers)
     grid = grid if isinstance(grid, Grid) else grid_of(grid)
-    found = look(grid, out, trust_code, console, finished)
-    wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
-    to_do = [one for one in found if one.state.name in wanted]
     go_on = command(grid, out, workers, trust_code, finished)
-    with naming(grid.name):
-        jobs = plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
-    with opened(out, grid):
-        for job in (*jobs, *(job.after for job in jobs if job.after is not None)):
-            job.failure.unlink(missing_ok=True)
-        with ProgressBar(console) as bar, Stop(lambda: bar.say(STOPPING)) as stop:
-            pool = Pool(jobs, list(islice(cycle(usable_cores()), workers or len(usable_cores()))), bar.say)
-            try:
-                found = run(found, pool, out, bar, stop)
-            except KeyboardInterrupt as second:
-                pool.kill()
-                raise Interrupted(out, go_on, at_once=True) from second
-            finally:
-                pool.ask_to_stop()
+    found, jobs = prepared(grid, out, retry_failed, trust_code, console, finished)
+    with opened(out, grid, jobs), ProgressBar(console) as bar, Stop(lambda: bar.say(STOPPING)) as stop:
+        pool = Pool(jobs, list(islice(cycle(usable_cores()), workers or len(usable_cores()))), bar.say)
+        try:
+            found = run(found, pool, out, bar, stop)
+        except KeyboardInterrupt as second:
+            pool.kill()
+            raise Interrupted(out, go_on, at_once=True) from second
+        finally:
+            pool.ask_to_stop()
     if stop.asked:
         raise Interrupted(out, go_on, stop.code)
     return found
+
+
+def prepared(
+    grid: Grid,
+    out: Path,
+    retry_failed: bool = False,
+    trust_code: bool = False,
+    console: Console | None = None,
+    finished: Path | None = None,
+) -> tuple[list[Swept], list[Job]]:
+    """The cells of a grid as `look` finds them, and what is to be run of them, checked as `ovmse train` would."""
+    found = look(grid, out, trust_code, console, finished)
+    wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
+    to_do = [one for one in found if one.state.name in wanted]
+    with naming(grid.name):
+        return found, plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
 
 
 def collect(
@@ -189,9 +198,10 @@ def command(
 
 
 @contextmanager
-def opened(out: Path, grid: Grid) -> Iterator[None]:
+def opened(out: Path, grid: Grid, jobs: Sequence[Job] = ()) -> Iterator[None]:
     """A sweep's directory, new or gone on with, for this process alone.
 
+    jobs: what is to be run, also where it failed before.
     Raises `UserError` where it holds something else, or where another process works on it.
     """
     if out.exists() and not (out / plan.CELLS).is_dir() and (not out.is_dir() or any(out.iterdir())):
@@ -199,7 +209,14 @@ def opened(out: Path, grid: Grid) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     with lock.held(out):
         files.check_tree(out)
-        for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):  # the first one tells that it is a sweep's
-            files.make_folder(out / name)
+        make_folders(out)
         files.write_text(out / GRID, grid.text)
+        for job in (*jobs, *(job.after for job in jobs if job.after is not None)):
+            job.failure.unlink(missing_ok=True)
         yield
+
+
+def make_folders(out: Path) -> None:
+    """Make the directories of a sweep, where they are missing."""
+    for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):  # the first one tells that it is a sweep's
+        files.make_folder(out / name)

@@ -1,6 +1,11 @@
 """The processor's cores that this process may use."""
 
 import os
+import random
+import socket
+
+_claims: list[socket.socket] = []
+"""Keeps the claims of this process, which end with it."""
 
 
 def usable_cores() -> list[int]:
@@ -14,3 +19,20 @@ def pin(core: int) -> None:
     """Run on one core from now on, where the system can do that. Threads that are there already stay where they are."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
+
+
+def claimed() -> int:
+    """A core that this process may use and that no other process of this machine has claimed, or any if all are.
+
+    A claim is a name of Linux's abstract sockets, which one process can have, and which goes with it.
+    """
+    for core in usable_cores():
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0ovmse-core-{core}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return core
+    return random.choice(usable_cores())

@@ -1,0 +1,89 @@
+"""A sweep as job arrays, run by what stands for SLURM; and one run of a sweep by its name."""
+
+import csv
+import os
+
+import pytest
+from support.sweeps import Place
+
+from ovmse.cli.main import main
+from ovmse.core.errors import UserError
+from ovmse.sweep.given import grid_of
+from ovmse.sweep.run import opened, sweep
+from ovmse.sweep.slurm import options_of
+from ovmse.system import files
+
+SBATCH = """#!/bin/sh
+for script; do :; done
+echo "$@" >> {calls}
+count=$(sed -n "s/#SBATCH --array=1-//p" "$script")
+for task in $(seq "$count"); do SLURM_ARRAY_TASK_ID=$task sh "$script"; done
+echo "17;cluster"
+"""
+MEASURED = ("wall_s", "cpu_s", "peak_memory_bytes", "run", "offline_run")
+
+
+def results(out):
+    rows = csv.DictReader((out / "results.csv").read_text().splitlines())
+    return [{name: x for name, x in row.items() if name not in MEASURED} for row in rows]
+
+
+def test_options_are_those_of_sbatch_without_their_dashes():
+    assert options_of(["partition=gpu", "--time=2:00:00 --mem=4G", "requeue"]) == [
+        "partition=gpu", "time=2:00:00", "mem=4G", "requeue",
+    ]  # fmt: skip
+    for word in ("grid.toml", "array=1-3", "x=1\ny", ""):
+        with pytest.raises(UserError, match="--slurm '"):
+            options_of([word] if word else ["''"])
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_end_as_a_local_sweep_does(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    place, calls = Place(tmp_path), tmp_path / "calls"
+    words = ["sweep", str(place.grid), "--out", str(place.out)]
+    assert main([*words, "--slurm", "--slurm-submit"]) == 2
+    assert "there is no sbatch" in capfd.readouterr().err and not place.out.exists()
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text(SBATCH.format(calls=calls))
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert main([*words, "--slurm", "partition=cpu", "time=1:00:00"]) == 0
+    said = capfd.readouterr().out
+    assert "1 cell, " in said and f"Next: sh {place.out}/slurm/submit.sh" in said and not calls.exists()
+    script = (place.out / "slurm" / "cells-1.sh").read_text()
+    assert "#SBATCH --array=1-1\n" in script and "#SBATCH --partition=cpu\n#SBATCH --time=1:00:00\n" in script
+
+    assert main([*words, "--slurm", "--slurm-submit"]) == 0
+    assert f"job 17: {place.out}/slurm/offline-1.sh" in capfd.readouterr().out
+    assert calls.read_text().splitlines() == [
+        f"--parsable {place.out}/slurm/offline-1.sh",
+        f"--parsable --dependency=afterany:17 {place.out}/slurm/cells-1.sh",
+    ]
+    assert main([*words, "--table"]) == 0
+    sweep(place.grid, tmp_path / "local", workers=1)
+    assert results(place.out) == results(tmp_path / "local") and results(place.out)[0]["status"] == "finished"
+
+    ends = place.ends()
+    capfd.readouterr()
+    assert main([*words, "--slurm", "--slurm-submit"]) == 0
+    assert "nothing is left to run" in capfd.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--cell", *ends])
+    assert end.value.code == 0 and "is finished" in capfd.readouterr().out and place.ends() == ends
+
+
+def test_a_cell_is_found_by_its_name_and_waits_for_its_offline_phase(tmp_path, capsys):
+    place = Place(tmp_path)
+    words = ["sweep", str(place.grid), "--out", str(place.out), "--cell"]
+    assert main([*words, "matrix-two_step-finetune-3"]) == 2
+    name = capsys.readouterr().err.replace("\n", "").split("Did you mean '")[1].split("'")[0]
+    assert main([*words, name]) == 2
+    assert "has not ended: first run --cell matrix-two_step-offline-3-" in capsys.readouterr().err
+    assert not place.out.exists()
+    with opened(place.out, grid_of(place.grid)):
+        files.write_json(place.out / "failed" / f"{name}.json", {"reason": "diverged"})
+    with pytest.raises(SystemExit) as end:
+        main([*words, name])
+    assert end.value.code == 2 and "with --retry-failed alone: diverged" in capsys.readouterr().out
