@@ -35,6 +35,10 @@ seed = {seeds}
 """
 
 
+MEASURED = ("wall_s", "cpu_s", "peak_memory_bytes", "run", "offline_run")
+"""Columns of the results that equal cells do not have in common."""
+
+
 class Place:
     """A folder with a grid and its sweep."""
 
@@ -63,6 +67,10 @@ class Place:
 
     def lines(self):
         return list(csv.DictReader((self.out / "results.csv").read_text().splitlines()))
+
+    def results(self):
+        """What is the same wherever the cells ran."""
+        return [{name: x for name, x in line.items() if name not in MEASURED} for line in self.lines()]
 
     def ends(self):
         """When each run ended."""

@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from ovmse.core.errors import UserError
 from ovmse.sweep.given import Grid, grid_of
 from ovmse.sweep.results import COLUMNS
 from ovmse.sweep.run import command, look, opened, sweep
-from ovmse.system.signals import Interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -24,28 +21,6 @@ NEW = """
 "fails" = { method = "finetune", loss_limit = 1e-20 }
 "new" = { method = "finetune", change = ["explore.epsilon=constant(0.3)"] }
 """
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A sweep that was asked to stop, then killed with a cell under way, and went to its end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in this process: fewer seconds, and the same bits
-        place = Place(tmp_path_factory.mktemp("sweep"))
-        ctrl_c = threading.Thread(target=place.press_ctrl_c, args=("offline/*/config.json",))
-        ctrl_c.start()
-        with pytest.raises(Interrupted) as place.stopped:
-            sweep(place.grid, place.out, workers=1)
-        ctrl_c.join()
-        killed = place.start()
-        lock = place.wait_for("cells/*/.ovmse-lock")
-        while not lock.read_text():
-            time.sleep(0.01)
-        place.cell = json.loads(lock.read_text())["pid"]
-        killed.kill()
-        killed.communicate()
-        place.found = sweep(place.grid, place.out, workers=1)
-        yield place
 
 
 def test_asked_to_stop_it_says_how_to_go_on(place):

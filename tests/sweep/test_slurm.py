@@ -1,6 +1,5 @@
 """A sweep as job arrays, run by what stands for SLURM; and one run of a sweep by its name."""
 
-import csv
 import os
 
 import pytest
@@ -9,7 +8,7 @@ from support.sweeps import Place
 from ovmse.cli.main import main
 from ovmse.core.errors import UserError
 from ovmse.sweep.given import grid_of
-from ovmse.sweep.run import opened, sweep
+from ovmse.sweep.run import opened
 from ovmse.sweep.slurm import options_of
 from ovmse.system import files
 
@@ -20,12 +19,6 @@ count=$(sed -n "s/#SBATCH --array=1-//p" "$script")
 for task in $(seq "$count"); do SLURM_ARRAY_TASK_ID=$task sh "$script"; done
 echo "17;cluster"
 """
-MEASURED = ("wall_s", "cpu_s", "peak_memory_bytes", "run", "offline_run")
-
-
-def results(out):
-    rows = csv.DictReader((out / "results.csv").read_text().splitlines())
-    return [{name: x for name, x in row.items() if name not in MEASURED} for row in rows]
 
 
 def test_options_are_those_of_sbatch_without_their_dashes():
@@ -38,14 +31,16 @@ def test_options_are_those_of_sbatch_without_their_dashes():
 
 
 @pytest.mark.slow
-def test_tasks_of_slurm_end_as_a_local_sweep_does(tmp_path, monkeypatch, capfd):
+def test_tasks_of_slurm_end_as_a_local_sweep_does(place, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    place, calls = Place(tmp_path), tmp_path / "calls"
+    local, place, calls = place.results()[0], Place(tmp_path), tmp_path / "calls"
     words = ["sweep", str(place.grid), "--out", str(place.out)]
-    assert main([*words, "--slurm", "--slurm-submit"]) == 2
+    (tmp_path / "bin").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path / "bin"))
+        assert main([*words, "--slurm", "--slurm-submit"]) == 2
     assert "there is no sbatch" in capfd.readouterr().err and not place.out.exists()
 
-    (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sbatch").write_text(SBATCH.format(calls=calls))
     (tmp_path / "bin" / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -62,8 +57,7 @@ def test_tasks_of_slurm_end_as_a_local_sweep_does(tmp_path, monkeypatch, capfd):
         f"--parsable --dependency=afterany:17 {place.out}/slurm/cells-1.sh",
     ]
     assert main([*words, "--table"]) == 0
-    sweep(place.grid, tmp_path / "local", workers=1)
-    assert results(place.out) == results(tmp_path / "local") and results(place.out)[0]["status"] == "finished"
+    assert place.results() == [local] and local["status"] == "finished"
 
     ends = place.ends()
     capfd.readouterr()

@@ -32,6 +32,8 @@ def sweep(
     cell: str | None = None,
     slurm: tuple[str, ...] | None = None,
     slurm_submit: bool = False,
+    ray: bool = False,
+    ray_address: str | None = None,
     trust_code: bool = False,
 ) -> None:
     """Run a grid of training runs, one on each core; the same command goes on with what is missing.
@@ -49,6 +51,8 @@ def sweep(
         cell: a scheduler's task: run this one alone, by the name of its directory in cells/ or offline/.
         slurm: write job arrays for SLURM and run nothing; with options of sbatch, such as partition=cpu time=2:00:00.
         slurm_submit: with --slurm: submit the jobs.
+        ray: run the cells by a Ray of this machine (ovmse[ray]), which ends with the sweep.
+        ray_address: run them by the Ray at this address, or auto; its machines have one file system.
         trust_code: import and run the environments and methods of somebody's own that the grid names.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: a cell computes on a core
@@ -57,6 +61,7 @@ def sweep(
     from ovmse.report.table import print_table
     from ovmse.sweep import paired, results
     from ovmse.sweep.given import grid_of
+    from ovmse.sweep.on_ray import LOCAL
     from ovmse.sweep.page import write_page
     from ovmse.sweep.run import collect, command, sweep as run
     from ovmse.sweep.single import run_single
@@ -72,10 +77,11 @@ def sweep(
         words = as_job_arrays(given, out, slurm or (), slurm_submit, retry_failed, trust_code, console, finished)
         say(console, words)
         return
+    where = ray_address or (LOCAL if ray else None)
     if table:
         found = collect(given, out, trust_code, console, finished)
     else:
-        found = run(given, out, workers, retry_failed, trust_code, console, finished)
+        found = run(given, out, workers, retry_failed, trust_code, console, finished, where)
     cells, lines = [one.cell for one in found], [line for one in found for line in one.lines]
     tables = [results.table(cells, lines)]
     tables += [] if against is None else [paired.table(cells, lines, against)]
@@ -86,7 +92,7 @@ def sweep(
             say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.last_log})")
     if out.exists():
         say(console, f"Written: {write_page(out, given, found, tables)}, {results.FILE}, {results.TYPED_FILE}")
-    go_on = command(given, out, workers, trust_code, finished)
+    go_on = command(given, out, workers, trust_code, finished, where)
     names = [one.state.name for one in found]
     runs = [one.job.run for one in found if one.state == results.FINISHED and one.job.run.exists()]
     if len(runs) > 1:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -14,8 +14,9 @@ from ovmse.runs import trusted_code
 from ovmse.sweep import plan, results
 from ovmse.sweep.given import Grid, grid_of
 from ovmse.sweep.grid import Cell, naming
+from ovmse.sweep.on_ray import LOCAL, connected
 from ovmse.sweep.plan import Job
-from ovmse.sweep.pool import Pool
+from ovmse.sweep.pool import MakePool, Pool
 from ovmse.sweep.results import FINISHED, Line, State
 from ovmse.sweep.show import seconds_of, show
 from ovmse.system import files, lock
@@ -47,6 +48,7 @@ def sweep(
     trust_code: bool = False,
     console: Console | None = None,
     finished: Path | None = None,
+    ray: str | None = None,
 ) -> list[Swept]:
     """Run the cells of a grid that are not finished yet, each in a process on a core of its own.
 
@@ -60,6 +62,7 @@ def sweep(
         trust_code: import and run the environments and methods of somebody's own that the grid names.
         console: where progress is shown; None: nowhere.
         finished: the ``results.csv`` of the same cells elsewhere; those that finished there are not run again.
+        ray: the address of a Ray to run the cells by, or ``local``; None: they are processes of this one.
 
     Returns:
         What became of every cell, in the grid's order.
@@ -72,10 +75,11 @@ def sweep(
     if workers is not None:
         check_positive("--workers", workers)
     grid = grid if isinstance(grid, Grid) else grid_of(grid)
-    go_on = command(grid, out, workers, trust_code, finished)
+    go_on = command(grid, out, workers, trust_code, finished, ray)
     found, jobs = prepared(grid, out, retry_failed, trust_code, console, finished)
-    with opened(out, grid, jobs), ProgressBar(console) as bar, Stop(lambda: bar.say(STOPPING)) as stop:
-        pool = Pool(jobs, list(islice(cycle(usable_cores()), workers or len(usable_cores()))), bar.say)
+    places = on_cores(workers) if ray is None else connected(ray, workers)
+    with places as make, opened(out, grid, jobs), ProgressBar(console) as bar, Stop(lambda: bar.say(STOPPING)) as stop:
+        pool = make(jobs, bar.say)
         try:
             found = run(found, pool, out, bar, stop)
         except KeyboardInterrupt as second:
@@ -86,6 +90,12 @@ def sweep(
     if stop.asked:
         raise Interrupted(out, go_on, stop.code)
     return found
+
+
+def on_cores(workers: int | None) -> AbstractContextManager[MakePool]:
+    """What makes a pool on the cores that this process may use, one run on each, or so many runs."""
+    found = usable_cores()
+    return nullcontext(lambda jobs, say: Pool(jobs, list(islice(cycle(found), workers or len(found))), say))
 
 
 def prepared(
@@ -189,11 +199,17 @@ def said_of(job: Job, stopped: dict[Path, str]) -> str:
 
 
 def command(
-    grid: Grid, out: Path, workers: int | None = None, trust_code: bool = False, finished: Path | None = None
+    grid: Grid,
+    out: Path,
+    workers: int | None = None,
+    trust_code: bool = False,
+    finished: Path | None = None,
+    ray: str | None = None,
 ) -> str:
     """The command that goes on with a sweep."""
     how: list[object] = [] if workers is None else ["--workers", workers]
     how += [] if finished is None else ["--finished", finished]
+    how += {None: [], LOCAL: ["--ray"]}.get(ray, ["--ray-address", ray])
     return typed_command("sweep", *grid.words, "--out", out, *how, *(["--trust-code"] if trust_code else []))
 
 
