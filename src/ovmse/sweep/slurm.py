@@ -84,14 +84,19 @@ def as_job_arrays(
     if submitted and shutil.which("sbatch") is None:
         raise UserError("there is no sbatch on this machine: leave --slurm-submit out, and submit where there is one.")
     _, jobs = prepared(grid, out, retry_failed, trust_code, console, finished)
+    collect = f"{command(grid, out, None, trust_code, finished)} --table"
     if not jobs:
-        return f"nothing is left to run.\nNext: {command(grid, out, None, trust_code, finished)} --table"
+        return f"nothing is left to run\nNext: {collect}"
     with opened(out, grid, jobs):
         script = write_scripts(out, jobs, wanted, ["--trust-code"] if trust_code else [])
     memory = max(job.needs + job.compiling for job in jobs) / GIB
-    said = f"{number_of(len(jobs), 'cell')}, each with a core and up to about {memory:.1f} GiB of memory\n"
-    said += submit(script) if submitted else f"Written: {script.parent}\nNext: {shlex.join(['sh', str(script)])}\n"
-    return f"{said}      {command(grid, out, None, trust_code, finished)} --table (when they have ended)"
+    about = f"{number_of(len(jobs), 'cell')}, each with a core and up to about {memory:.1f} GiB of memory\n"
+    done = f"{submit(script)}Next: " if submitted else f"Written: {script.parent}\nNext: {_shell(script)}\n      "
+    return f"{about}{done}{collect} (when they have ended)"
+
+
+def _shell(script: Path) -> str:
+    return shlex.join(["sh", str(script)])
 
 
 def write_scripts(out: Path, jobs: Sequence[Job], options: Sequence[str], more: Sequence[str]) -> Path:
