@@ -1,13 +1,11 @@
 """Sweeps by Ray: by what stands for it, and by Ray itself where it is installed."""
 
 import importlib.util
-import signal
-import subprocess
 import sys
 import threading
-import types
 
 import pytest
+from support.ray_stand_in import RayError, TaskCancelledError, stand_in
 from support.sweeps import Place
 
 from ovmse.cli.main import main
@@ -16,42 +14,6 @@ from ovmse.sweep.given import grid_of
 from ovmse.sweep.on_ray import Task
 from ovmse.sweep.run import command, sweep
 from ovmse.system.signals import Interrupted
-
-IN_A_PROCESS = "import sys; from ovmse.sweep.process import carry_out; sys.exit(carry_out(*sys.argv[1:]))"
-
-
-class RayError(Exception):
-    """As Ray's."""
-
-
-class TaskCancelledError(RayError):
-    """As Ray's."""
-
-
-class Remote:
-    """A remote function of the stand-in, each of whose tasks is a process of this machine."""
-
-    def options(self, **given):
-        assert given["num_cpus"] == 1 and 0 < given["memory"] <= 3e9 and given["max_retries"] == 0
-        return self
-
-    def remote(self, *words):
-        return subprocess.Popen([sys.executable, "-c", IN_A_PROCESS, *words], start_new_session=True)
-
-
-def stand_in():
-    """The functions of Ray that a sweep calls; a cancelled task is interrupted."""
-    return types.SimpleNamespace(
-        init=lambda **given: None,
-        shutdown=lambda: None,
-        remote=lambda function: Remote(),
-        nodes=lambda: [{"Alive": True, "Resources": {"memory": 3e9}}, {"Alive": False, "Resources": {"memory": 9e9}}],
-        cluster_resources=lambda: {"CPU": 2.0},
-        wait=lambda references, timeout: ([x for x in references if x.poll() is not None], []),
-        get=lambda reference: reference.wait(),
-        cancel=lambda reference, force=False: reference.send_signal(signal.SIGINT),
-        exceptions=types.SimpleNamespace(RayError=RayError, TaskCancelledError=TaskCancelledError),
-    )
 
 
 @pytest.mark.slow

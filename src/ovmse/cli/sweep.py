@@ -9,6 +9,7 @@ import tyro
 from ovmse.core.errors import number_of, typed_command
 from ovmse.system import cores
 from ovmse.system.progress import Terminal, say
+from ovmse.system.ray_client import LOCAL
 
 File = tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="GRID")]]
 """A grid file."""
@@ -61,7 +62,6 @@ def sweep(
     from ovmse.report.table import print_table
     from ovmse.sweep import paired, results
     from ovmse.sweep.given import grid_of
-    from ovmse.sweep.on_ray import LOCAL
     from ovmse.sweep.page import write_page
     from ovmse.sweep.run import collect, command, sweep as run
     from ovmse.sweep.single import run_single

@@ -11,14 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ovmse.core.errors import UserError
 from ovmse.sweep.plan import Job
 from ovmse.sweep.pool import MakePool, Pool
 from ovmse.sweep.process import carry_out, order
 from ovmse.system.cores import usable_cores
+from ovmse.system.ray_client import connect
 
-LOCAL = "local"
-"""The address that stands for this machine alone."""
 CANCELLED = 130
 SECONDS = 0.1
 
@@ -66,21 +64,13 @@ class Task:
 
 @contextmanager
 def connected(address: str, workers: int | None) -> Iterator[MakePool]:
-    """Ray at an address, or `LOCAL`: a Ray of this machine alone, which ends with the sweep.
+    """Ray at an address, or one of this machine alone, which ends with the sweep.
 
     workers: runs at the same time, by default one for each core that this process may use, or that the cluster has.
     Gives what makes a pool, whose runs are tasks of one core and the memory that they need, or else all of a machine.
     Raises `UserError` where Ray is not installed, or can't be reached.
     """
-    try:
-        import ray  # here: an extra, and a second
-    except ImportError as error:
-        raise UserError("--ray needs the package ray: pip install 'ovmse[ray]'.") from error
-    here = {"num_cpus": workers or len(usable_cores()), "include_dashboard": False} if address == LOCAL else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **here)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"Ray at {address!r} can't be used: {' '.join(str(error).split())}.") from error
+    ray = connect(address, workers or len(usable_cores()))
     try:
         task, machines = ray.remote(carry_out), [node["Resources"] for node in ray.nodes() if node["Alive"]]
         most = max(resources.get("memory", 0) for resources in machines)

@@ -14,7 +14,7 @@ from ovmse.runs import trusted_code
 from ovmse.sweep import plan, results
 from ovmse.sweep.given import Grid, grid_of
 from ovmse.sweep.grid import Cell, naming
-from ovmse.sweep.on_ray import LOCAL, connected
+from ovmse.sweep.on_ray import connected
 from ovmse.sweep.plan import Job
 from ovmse.sweep.pool import MakePool, Pool
 from ovmse.sweep.results import FINISHED, Line, State
@@ -22,6 +22,7 @@ from ovmse.sweep.show import seconds_of, show
 from ovmse.system import files, lock
 from ovmse.system.cores import usable_cores
 from ovmse.system.progress import ProgressBar, track
+from ovmse.system.ray_client import LOCAL
 from ovmse.system.signals import Interrupted, Stop
 
 GRID = "grid.toml"
