@@ -10,7 +10,7 @@ from ovmse.core.errors import UserError
 from ovmse.sweep.given import grid_of
 from ovmse.sweep.run import opened
 from ovmse.sweep.slurm import options_of
-from ovmse.system import files
+from ovmse.system import cores, files
 
 SBATCH = """#!/bin/sh
 for script; do :; done
@@ -19,6 +19,13 @@ count=$(sed -n "s/#SBATCH --array=1-//p" "$script")
 for task in $(seq "$count"); do SLURM_ARRAY_TASK_ID=$task sh "$script"; done
 echo "17;cluster"
 """
+
+
+@pytest.fixture(autouse=True)
+def cores_stay_as_they_are(monkeypatch):
+    """What a task does to its process, and this one is to be spared."""
+    monkeypatch.setattr(cores, "claimed", lambda: 0)
+    monkeypatch.setattr(cores, "pin", lambda core: None)
 
 
 def test_options_are_those_of_sbatch_without_their_dashes():
@@ -71,10 +78,14 @@ def test_tasks_of_slurm_end_as_a_local_sweep_does(place, tmp_path, monkeypatch, 
 def test_a_cell_is_found_by_its_name_and_waits_for_its_offline_phase(tmp_path, capsys):
     place = Place(tmp_path)
     words = ["sweep", str(place.grid), "--out", str(place.out), "--cell"]
+    assert main([*words, "any", "--slurm", "--ray"]) == 2
+    assert "--cell and --slurm and --ray: give one of them" in capsys.readouterr().err
     assert main([*words, "matrix-two_step-finetune-3"]) == 2
     name = capsys.readouterr().err.replace("\n", "").split("Did you mean '")[1].split("'")[0]
-    assert main([*words, name]) == 2
-    assert "has not ended: first run --cell matrix-two_step-offline-3-" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main([*words, name])
+    assert end.value.code == 1
+    assert "has not ended: first run --cell matrix-two_step-offline-3-" in " ".join(capsys.readouterr().out.split())
     assert not place.out.exists()
     with opened(place.out, grid_of(place.grid)):
         files.write_json(place.out / "failed" / f"{name}.json", {"reason": "diverged"})

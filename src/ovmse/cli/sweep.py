@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from ovmse.core.errors import number_of, typed_command
+from ovmse.core.errors import UserError, number_of, typed_command
 from ovmse.system import cores
 from ovmse.system.progress import Terminal, say
 from ovmse.system.ray_client import LOCAL
@@ -56,6 +56,9 @@ def sweep(
         ray_address: run them by the Ray at this address, or auto; its machines have one file system.
         trust_code: import and run the environments and methods of somebody's own that the grid names.
     """
+    ways = {"--table": table, "--cell": cell, "--slurm": slurm is not None, "--ray": ray, "--ray-address": ray_address}
+    if len(asked := [option for option, given in ways.items() if given]) > 1:
+        raise UserError(f"{' and '.join(asked)}: give one of them.")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: a cell computes on a core
     if cell is not None:
         cores.pin(cores.claimed())  # before JAX is imported, which counts them
@@ -63,6 +66,7 @@ def sweep(
     from ovmse.sweep import paired, results
     from ovmse.sweep.given import grid_of
     from ovmse.sweep.page import write_page
+    from ovmse.sweep.plan import CELLS
     from ovmse.sweep.run import collect, command, sweep as run
     from ovmse.sweep.single import run_single
     from ovmse.sweep.slurm import as_job_arrays
@@ -90,7 +94,7 @@ def sweep(
     for one in found:
         if one.state.reason:
             say(console, f"{one.state.name}: {one.cell}: {one.state.reason} ({one.job.last_log})")
-    if out.exists():
+    if (out / CELLS).is_dir() and os.access(out, os.W_OK):
         say(console, f"Written: {write_page(out, given, found, tables)}, {results.FILE}, {results.TYPED_FILE}")
     go_on = command(given, out, workers, trust_code, finished, where)
     names = [one.state.name for one in found]

@@ -20,8 +20,6 @@ MOST_LINES, MOST_ROWS, MOST_TICKS = 24, 60, 8
 """What a figure has room for: as many lines as there are styles."""
 FAR_APART = 50.0
 """How many times the largest value of an axis is the smallest one, from where on it is drawn on a logarithmic scale."""
-
-
 Panel = Callable[[Axes, str, str], None]
 """Draws a score, by its column and what it is, into a panel."""
 

@@ -34,10 +34,11 @@ def run_single(
         console: where it is said when nothing is to be run.
 
     Returns:
-        The exit code: 0 when it has ended, 1 where it can't be run now, 2 where it failed, 130 or 143 when stopped.
+        The exit code: 0 when it has ended, 1 where it can't be run now, such as before its offline phase, 2 where it
+        failed, 130 or 143 when stopped.
 
     Raises:
-        UserError: for a name that the grid does not have, or an offline phase that has not ended.
+        UserError: for a name that the grid does not have.
     """
     if any(checkpoints.has_ended(out / folder / name) for folder in (plan.CELLS, plan.OFFLINE)):
         say(console, f"{name} is finished.")
@@ -49,9 +50,8 @@ def run_single(
         say(console, f"{name} failed, and is run again with --retry-failed alone: {reason}")
         return process.FAILED
     if job.after is not None and not checkpoints.has_ended(job.after.run):
-        raise UserError(
-            f"{name}: the offline phase that it takes over has not ended: first run --cell {job.after.name}."
-        )
+        say(console, f"{name}: the offline phase that it takes over has not ended: first run --cell {job.after.name}.")
+        return 1
     make_folders(out)
     return process.attempt(job.config, job.failure)
 

@@ -4,9 +4,6 @@ import os
 import random
 import socket
 
-_claims: list[socket.socket] = []
-"""Keeps the claims of this process, which end with it."""
-
 
 def usable_cores() -> list[int]:
     """Their numbers: those that the system lets the process run on, or all where it can't be told."""
@@ -33,6 +30,6 @@ def claimed() -> int:
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)
+        claim.detach()  # it stays open for as long as the process
         return core
     return random.choice(usable_cores())
