@@ -18,15 +18,16 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def claimed() -> int:
+def claimed(by: str = "ovmse") -> int:
     """A core that this process may use and that no other process of this machine has claimed, or any if all are.
 
+    by: in whose name; those of others are no matter.
     A claim is a name of Linux's abstract sockets, which one process can have, and which goes with it.
     """
     for core in usable_cores():
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            claim.bind(f"\0ovmse-core-{core}")
+            claim.bind(f"\0{by}-core-{core}")
         except OSError:
             claim.close()
             continue
