@@ -197,6 +197,8 @@ class Config:
     workers: int = 1
     """processes that play whole episodes side by side, each with a host environment of its own, where that is slow; 1:
     it is played in ovmse's own process"""
+    ray_address: str | None = None
+    """with workers: a Ray to have them on: auto or HOST:PORT, or local, as --ray says, for one of this machine alone"""
     rounds_ahead: int = 2
     """with workers: rounds that they play ahead while the learner learns, so that a round's weights are as many old"""
     keep_teams: bool = False

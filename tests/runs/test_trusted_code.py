@@ -85,6 +85,7 @@ def test_the_search_lets_the_rest_pass():
         ({"env": "sumo:cologne3"}, None),
         ({"env": "sumo:towns/mine.sumocfg"}, "environment 'sumo:towns/mine.sumocfg'"),
         ({"env": "matrix:climbing", "env_python": Path("bin/python")}, "interpreter 'bin/python'"),
+        ({"env": "matrix:climbing", "ray_address": "far:6379"}, "Ray at 'far:6379'"),
         ({"method": "mine:METHOD"}, "method 'mine:METHOD'"),
         ({"method": "jsrl+mine:METHOD"}, "method 'mine:METHOD'"),
     ],

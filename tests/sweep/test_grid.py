@@ -101,3 +101,17 @@ def test_a_file_that_is_no_grid_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match="grid.toml: expected a TOML file"):
         read_cells(path)
+
+
+def test_a_setting_of_the_method_is_an_axis_or_a_setting_by_its_path():
+    found = made(
+        '[settings]\nchange = "offline_share=constant(0.2)"\nexplore.epsilon.start = 0.2\nexplore.per_agent = true\n'
+        '[axes]\n"online_target.weight.end" = [0, 0.3, "None"]'
+    )
+    shared = ("offline_share=constant(0.2)", "explore.epsilon.start=0.2", "explore.per_agent=True")
+    assert [cell.config.change for cell in found] == [
+        (*shared, f"online_target.weight.end={value}") for value in ("0", "0.3", "None")
+    ]
+    assert [cell.point for cell in found] == [{"online_target.weight.end": value} for value in ("0", "0.3", "None")]
+    with pytest.raises(UserError, match=r"axes.explore.epsilon: expected .* got list"):
+        made('[axes]\n"explore.epsilon" = [[1]]')

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 
+import pyarrow.parquet
 import pytest
 from rich.console import Console
 from support.synthetic_runs import small_run
@@ -14,7 +15,7 @@ from ovmse.core.errors import UserError
 from ovmse.report.table import Column, Table, print_table
 from ovmse.sweep.grid import Cell
 from ovmse.sweep.plan import Job
-from ovmse.sweep.results import COLUMNS, State, lines_of, read_finished, state_of, table, write
+from ovmse.sweep.results import COLUMNS, State, lines_of, read, read_finished, state_of, table, write
 from ovmse.sweep.run import look
 
 SCORES = {"a": [0.5, 0.3, 0.6], "b": [0.5, 0.1, 0.8]}  # at 0, 100 and 200 environment steps
@@ -61,6 +62,22 @@ def test_a_line_by_hand(tmp_path):
     texts = {"arm": "x", "seed": "0", "status": "finished", "reason": "", "score": "win_rate", "ovmse": "1"}
     texts |= {"git_revision": "abc", "state_sha256": "f00", "offline_run": "shared", "run": str(found[0][1].run)}
     assert {name: first[name] for name in texts} == texts
+
+
+def test_parquet_holds_the_same_typed(tmp_path):
+    found = swept(tmp_path, ended=("a",))
+    lines, _ = lines_and_states(found)
+    cells = [dataclasses.replace(cell, point={"γ": "0.5", "n": "3", **cell.point}) for cell, _ in found]
+    lines = [{"γ": "0.5", "n": "3", **line} for line in lines]
+    write(tmp_path, cells, lines)
+    table = pyarrow.parquet.read_table(tmp_path / "results.parquet")
+    assert table.column_names == ["γ", "n", "arm", *COLUMNS]
+    kinds = {"γ": "double", "n": "int64", "arm": "string", "seed": "int64", "final": "double", "run": "string"}
+    assert {name: str(table.schema.field(name).type) for name in kinds} == kinds
+    numbers = {"γ": 0.5, "n": 3}
+    assert table.to_pylist() == [{**row, **numbers} for row in read(tmp_path / "results.csv")]
+    write(tmp_path, cells, [])
+    assert pyarrow.parquet.read_table(tmp_path / "results.parquet").schema == table.schema
 
 
 @pytest.mark.parametrize("axis", ["", "run", "seeds", "pairs", "last fifth"])

@@ -1,116 +1,32 @@
 """Sweeps in processes: stopped, killed and gone on with, grown, and with a cell that fails."""
 
-import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
-from support.episodes import write_two_step
+from support.sweeps import Place
 
 from ovmse.cli.main import main
 from ovmse.core.errors import UserError
+from ovmse.sweep.given import Grid, grid_of
 from ovmse.sweep.results import COLUMNS
 from ovmse.sweep.run import command, look, opened, sweep
-from ovmse.system.signals import Interrupted
 
 pytestmark = pytest.mark.slow
 
-GRID = """
-[settings]
-env = "matrix:two_step"
-data = "{data}"
-offline_updates = 10
-online_env_steps = 32
-episodes_per_collect = 4
-updates_per_collect = 2
-batch_episodes = 8
-replay_env_steps = 200
-evaluate_every_updates = 10
-evaluate_every_env_steps = 16
-evaluate_episodes = 4
-hidden = 8
-embedding = 4
-hyper = 6
-target_every_updates = 10
-checkpoint_minutes = 0.0001
-[axes]
-seed = {seeds}
-[axes.arm]
-"shy" = {{ method = "finetune", change = ["explore.epsilon=constant(0.1)"] }}
-{more}
-"""
 NEW = """
 "fails" = { method = "finetune", loss_limit = 1e-20 }
 "new" = { method = "finetune", change = ["explore.epsilon=constant(0.3)"] }
 """
 
 
-class Place:
-    """A folder with a grid and its sweep."""
-
-    def __init__(self, folder):
-        self.folder, self.out, self.grid = folder, folder / "out", folder / "grid.toml"
-        self.data = write_two_step(folder / "data")
-        self.write()
-
-    def write(self, seeds="[3]", more=""):
-        self.grid.write_text(GRID.format(data=self.data, seeds=seeds, more=more))
-
-    def start(self):
-        words = [sys.executable, "-m", "ovmse", "sweep", str(self.grid), "--out", str(self.out), "--workers", "1"]
-        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def wait_for(self, pattern, seconds=240):
-        until = time.monotonic() + seconds
-        while not (found := list(self.out.glob(pattern))):
-            assert time.monotonic() < until, f"there is no {pattern}"
-            time.sleep(0.02)
-        return found[0]
-
-    def press_ctrl_c(self, pattern):
-        self.wait_for(pattern)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    def lines(self):
-        return list(csv.DictReader((self.out / "results.csv").read_text().splitlines()))
-
-    def ends(self):
-        """When each run ended."""
-        return {path.parent.name: path.stat().st_mtime_ns for path in self.out.glob("cells/*/summary.json")}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A sweep that was asked to stop, then killed with a cell under way, and went to its end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in this process: fewer seconds, and the same bits
-        place = Place(tmp_path_factory.mktemp("sweep"))
-        ctrl_c = threading.Thread(target=place.press_ctrl_c, args=("offline/*/config.json",))
-        ctrl_c.start()
-        with pytest.raises(Interrupted) as place.stopped:
-            sweep(place.grid, place.out, workers=1)
-        ctrl_c.join()
-        killed = place.start()
-        lock = place.wait_for("cells/*/.ovmse-lock")
-        while not lock.read_text():
-            time.sleep(0.01)
-        place.cell = json.loads(lock.read_text())["pid"]
-        killed.kill()
-        killed.communicate()
-        place.found = sweep(place.grid, place.out, workers=1)
-        yield place
-
-
 def test_asked_to_stop_it_says_how_to_go_on(place):
     assert place.stopped.value.code == 130
     assert f"Go on with: ovmse sweep {place.grid} --out {place.out} --workers 1" in str(place.stopped.value)
-    assert command(Path("g"), Path("o"), trust_code=True) == "ovmse sweep g --out o --trust-code"
+    assert command(Grid("g", ("g",), ""), Path("o"), trust_code=True) == "ovmse sweep g --out o --trust-code"
 
 
 def test_killed_it_goes_on_and_no_cell_runs_on_beside(place):
@@ -151,7 +67,12 @@ def test_what_is_finished_is_not_run_again_and_the_table_is_printed(place, capsy
         assert main(["sweep", str(place.grid), "--out", str(place.out), *more]) == 0
         said = capsys.readouterr().out
         assert "first tenth" in said and "shy" in said and "Next: ovmse report " in said
+        written = [place.out / name for name in ("report.html", "results.csv", "results.parquet")]
+        assert "report.html, results.csv, results.parquet" in said and all(file.is_file() for file in written)
+        for file in written:
+            file.unlink()
     assert place.ends() == before
+    main(["sweep", str(place.grid), "--out", str(place.out), "--table"])
 
 
 def test_what_finished_elsewhere_is_not_run_again(place, tmp_path):
@@ -203,6 +124,6 @@ def test_a_directory_is_one_sweeps(tmp_path):
     place = Place(tmp_path)
     with pytest.raises(UserError, match="holds no sweep"):
         sweep(place.grid, tmp_path)
-    with opened(place.out, place.grid):  # noqa: SIM117
-        with pytest.raises(UserError, match="in use by process"), opened(place.out, place.grid):
+    with opened(place.out, grid_of(place.grid)):  # noqa: SIM117
+        with pytest.raises(UserError, match="in use by process"), opened(place.out, grid_of(place.grid)):
             pass

@@ -1,7 +1,9 @@
 """Runs whose episodes worker processes play: the same with any number of workers, stopped or not."""
 
+import importlib.util
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from support.episodes import SMALL
 from support.junction import Junction
+from support.ray_stand_in import stand_in
 from support.stopping import StopIn, assert_same_rows
 
 from ovmse.cli.main import main
@@ -17,6 +20,7 @@ from ovmse.config import Config
 from ovmse.core.errors import UserError
 from ovmse.data.dataset import Dataset
 from ovmse.envs import wire
+from ovmse.envs.remote import connect_for
 from ovmse.learning.workers import Workers
 from ovmse.methods import METHODS
 from ovmse.runs import checkpoints
@@ -97,6 +101,28 @@ def test_a_run_stopped_and_gone_on_with_by_other_workers_ends_like_an_undisturbe
         assert kept.metadata.checksum == undisturbed.metadata.checksum
     with pytest.raises(UserError, match="workers 2 there, 1 here"):
         train(replace(wanted, workers=1, online_env_steps=320), resume=True)
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own
+@pytest.mark.parametrize("real", [False, True])
+def test_a_run_whose_workers_ray_has_ends_like_one_with_local_workers(two, tmp_path, monkeypatch, real):
+    if real and importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    if not real:
+        monkeypatch.setitem(sys.modules, "ray", stand_in())
+    ended = train(replace(CONFIG, out=tmp_path / "ray", ray_address="local"))
+    sys.modules["ray"].shutdown()
+    assert checksum(ended) == checksum(two)
+    restarts = json.loads((ended.out / "summary.json").read_text())["worker_restarts"]
+    assert restarts == 0 if real else restarts >= 1  # some of the stand-in's actors are lost: the same is played again
+
+
+def test_ray_needs_workers_and_cores_for_them(monkeypatch, capsys):
+    assert main(["train", "--env", CONFIG.env, "--method", "scratch", "--ray", "--out", "nowhere"]) == 2
+    assert "--ray is for workers" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", stand_in())
+    with pytest.raises(UserError, match="--workers 3: the Ray at 'auto' has 2 cores, and each worker takes one"):
+        connect_for("auto", 3)
 
 
 def test_evaluation_is_the_same_with_and_without_workers(two):

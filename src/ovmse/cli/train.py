@@ -1,6 +1,7 @@
 """`ovmse train`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
@@ -8,6 +9,7 @@ import tyro
 from ovmse.config import Config, PresetName
 from ovmse.core.errors import UserError
 from ovmse.system.progress import Terminal
+from ovmse.system.ray_client import LOCAL
 
 
 def train_command(default: Config) -> Callable[..., None]:
@@ -17,6 +19,7 @@ def train_command(default: Config) -> Callable[..., None]:
         config: tyro.conf.UseAppendAction[tyro.conf.OmitArgPrefixes[Config]] = default,
         preset: PresetName | None = None,
         resume: Path | None = None,
+        ray: bool = False,
         allow_inexact_resume: bool = False,
         trust_code: bool = False,
     ) -> None:
@@ -27,6 +30,7 @@ def train_command(default: Config) -> Callable[..., None]:
             preset: start from these settings; what else is given goes on top.
             resume: go on with the run in this directory, by its own settings. One that has ended goes on for longer:
                 with more --online-env-steps than it had, or more --offline-updates where it has no online phase.
+            ray: with --workers: have them on a Ray of this machine (ovmse[ray]), as --ray-address local says.
             allow_inexact_resume: go on also where it can't be bit for bit: on another machine, with other versions.
             trust_code: with --resume: import and run the environment or method that the directory names.
         """
@@ -35,6 +39,9 @@ def train_command(default: Config) -> Callable[..., None]:
 
         if resume is not None and preset is not None:
             raise UserError("a run goes on by its own settings: leave --preset out.")
+        config = replace(config, ray_address=LOCAL) if ray else config
+        if config.ray_address is not None and config.workers == 1:
+            raise UserError("--ray is for workers, of which there are none: give --workers, or leave it out.")
         run(config, Display(Terminal()), resume is not None, allow_inexact_resume)
 
     return train

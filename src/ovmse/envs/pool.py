@@ -12,13 +12,30 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ovmse.core.errors import UserError
+from ovmse.core.types import EnvSpec
 from ovmse.envs.guarded import again
-from ovmse.envs.process import ProcessEnv, ProcessFault
+from ovmse.envs.process import ProcessFault
+
+
+@runtime_checkable
+class Worker(Protocol):
+    """What plays whole episodes, one after the other: a `ProcessEnv`, or one elsewhere."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The environment's."""
+
+    def play(self, about: dict[str, Any], arrays: dict[str, np.ndarray], seconds: float) -> "Played":
+        """See `ProcessEnv.play`."""
+
+    def kill(self) -> None:
+        """End it at once; whoever waits for its answer is told so."""
+
 
 Played = tuple[dict[str, Any], dict[str, np.ndarray]]
 """What `ovmse.policy.player.Player.play` returns."""
@@ -42,7 +59,7 @@ class WorkerPool:
     make: starts one. say: told of every restart.
     """
 
-    def __init__(self, make: Callable[[], ProcessEnv], workers: int, limits: Limits, say: Callable[[str], None]):
+    def __init__(self, make: Callable[[], Worker], workers: int, limits: Limits, say: Callable[[str], None]):
         self.workers, self._shared = workers, _Shared(make, limits, say)
         self._started = False
         self.close = weakref.finalize(self, _close, self._shared)
@@ -69,13 +86,13 @@ class WorkerPool:
 class _Shared:
     """What the threads have in common, one of which feeds each process."""
 
-    def __init__(self, make: Callable[[], ProcessEnv], limits: Limits, say: Callable[[str], None]):
+    def __init__(self, make: Callable[[], Worker], limits: Limits, say: Callable[[str], None]):
         self.make, self.limits, self.say = make, limits, say
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.lock, self.restarted, self.closed = threading.Lock(), 0, False
-        self.running: set[ProcessEnv] = set()
+        self.running: set[Worker] = set()
 
-    def start(self) -> ProcessEnv:
+    def start(self) -> Worker:
         env = self.make()
         with self.lock:
             self.running.add(env)
@@ -83,7 +100,7 @@ class _Shared:
             self.end(env)
         return env
 
-    def end(self, env: ProcessEnv) -> None:
+    def end(self, env: Worker) -> None:
         with self.lock:
             self.running.discard(env)
         env.kill()

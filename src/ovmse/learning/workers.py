@@ -22,6 +22,7 @@ from ovmse.core.types import EnvSpec, Episode
 from ovmse.envs.pool import Limits, Played, WorkerPool
 from ovmse.envs.process import ProcessEnv
 from ovmse.envs.protocol import AnyEnvironment, is_host
+from ovmse.envs.remote import RemoteEnv, connect_for
 from ovmse.envs.settings import parse_settings
 from ovmse.learning.parallel import SeedBatches, over_seeds, seeds_per_batch
 from ovmse.learning.rollout import Rollout, Teams, alike, blank, episode_keys, round_keys
@@ -80,8 +81,13 @@ class Workers:
         def another() -> ProcessEnv:
             return ProcessEnv(python, name, settings, player=player.__name__)
 
+        def by_ray() -> RemoteEnv:
+            own = config.env_python and str(config.env_python)
+            return RemoteEnv(ray, spec, python=own, name=name, settings=settings, player=player.__name__)
+
+        ray = config.ray_address and connect_for(config.ray_address, config.workers)
         limits = Limits(config.env_seconds, config.env_restarts)
-        self.pool = WorkerPool(another, config.workers, limits, say)
+        self.pool = WorkerPool(by_ray if ray else another, config.workers, limits, say)
         self._config, self._spec, self._method = config, spec, method
         self._together = seeds_per_batch(config.seeds)
         self._draw = over_seeds(lambda key, turn: drawn_keys(config, key, turn), config.seeds, keep=True)

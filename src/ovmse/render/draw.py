@@ -14,14 +14,16 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import RendererSVG
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ovmse.stats.estimates import Curve
+from ovmse.stats.estimates import Curve, Estimate
 
 INK, MUTED, GRID = "#1f2328", "#59636e", "#d8dee4"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe & Ito, colour-blind safe
 DASHES = ("-", "--", "-.", ":")
+NAMED = 34  # characters in a line of a name beside an axis
 PAGE_COLOURS = {INK: "ink", MUTED: "muted", GRID: "grid"} | {c: f"c{i}" for i, c in enumerate(PALETTE)}
 THEME: dict[Any, Any] = {
     **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), INK),
@@ -66,6 +68,28 @@ def draw_curve(ax: Axes, curve: Curve, **style: Any) -> None:
     ax.plot(curve.x, curve.middle, **(marks | style), zorder=3)
     if curve.low is not None and curve.high is not None:
         ax.fill_between(curve.x, curve.low, curve.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
+
+
+def draw_estimate(ax: Axes, estimate: Estimate, y: int, colour: str) -> None:
+    """An estimate as a diamond on the line `y`, its interval as a bar."""
+    if estimate.low is not None and estimate.high is not None:
+        ax.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=5, alpha=0.35, zorder=1)
+    ax.plot(estimate.value, y, "D", color=colour, markersize=6, zorder=3)
+
+
+def names_axis(ax: Axes, names: Sequence[str], first: int = 0, most: int = NAMED) -> None:
+    """A y axis of names from the top down, at whole numbers from `first` on, each in lines of at most so many
+    characters."""
+    ax.set_yticks(range(first, first + len(names)), [wrapped(name, most) for name in names])
+    ax.set_ylim(first + len(names) - 0.4, first - 0.6)
+    ax.grid(visible=False, axis="y")
+
+
+def legend_above(figure: Figure | SubFigure, names: Sequence[str]) -> None:
+    """Above everything: the i-th name in the i-th style."""
+    handles = [Line2D([], [], label=wrapped(name, 100), **style_of(i)) for i, name in enumerate(names)]
+    columns = max(1, min(4, 110 // (max(map(len, names)) + 8)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def progress_axis(ax: Axes, label: str, ticks: int) -> None:

@@ -1,23 +1,19 @@
 """The figures of several runs. Importing this module imports matplotlib."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
 
 from ovmse.analysis.comparison import Comparison
 from ovmse.render import draw
 from ovmse.report.plots import BEFORE, SCORE_LABELS, X_LABELS, draw_mean, finish_x, panel_rows
 from ovmse.runs.metrics_file import PROGRESS, series
 from ovmse.stats.aggregate import performance_profile
-from ovmse.stats.estimates import Estimate
 
 ACROSS = 3  # tasks beside each other
-NAMED = 34  # characters in a line of a name beside an axis
 THRESHOLDS = 201
 Styles = dict[str, dict[str, Any]]  # method to how it is drawn
 
@@ -29,7 +25,7 @@ def compare_figure(found: Comparison) -> Figure:
     methods' final scores over all of them.
     """
     tasks = len(found.distinct_tasks())
-    heights = (3.3 if tasks == 1 else 0.4 + 2.4 * -(-tasks // ACROSS), 0.9 + 0.3 * _lines(found, NAMED))
+    heights = (3.3 if tasks == 1 else 0.4 + 2.4 * -(-tasks // ACROSS), 0.9 + 0.3 * _lines(found, draw.NAMED))
     methods = dict.fromkeys([*(t.method for t in found.totals), *found.methods])
     styles = {method: draw.style_of(i) for i, method in enumerate(methods)}
     with matplotlib.rc_context(draw.THEME):
@@ -38,7 +34,7 @@ def compare_figure(found: Comparison) -> Figure:
         top, bottom = parts
         (_draw_phases if tasks == 1 else _draw_tasks)(top, found, styles)
         _draw_finals(bottom.subplots(), found)
-        _legend(top, list(styles))
+        draw.legend_above(top, list(styles))
     return figure
 
 
@@ -49,7 +45,9 @@ def profiles_figure(found: Comparison) -> Figure:
     """
     totals = found.totals
     with matplotlib.rc_context(draw.THEME):
-        figure = Figure(figsize=(9, 3.6 + 0.12 * len(totals) + 0.15 * _lines(found, NAMED // 2)), layout="constrained")
+        figure = Figure(
+            figsize=(9, 3.6 + 0.12 * len(totals) + 0.15 * _lines(found, draw.NAMED // 2)), layout="constrained"
+        )
         left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
         if not totals:
             _nothing(left)
@@ -65,7 +63,7 @@ def profiles_figure(found: Comparison) -> Figure:
         if found.score == "win_rate":
             draw.percent_axis(left.xaxis)
         _draw_improvement(right, found)
-        _legend(figure, [t.method for t in totals])
+        draw.legend_above(figure, [t.method for t in totals])
     return figure
 
 
@@ -74,10 +72,10 @@ def _draw_improvement(ax: Axes, found: Comparison) -> None:
     ax.axvline(0.5, **BEFORE)
     for i, total in enumerate(totals):
         if total.better is not None:
-            _estimate(ax, total.better, i)
+            draw.draw_estimate(ax, total.better, i, draw.style_of(i)["color"])
     ax.set_title("Probability of improvement", loc="left")
     ax.set(xlabel=draw.wrapped(f"chance of a final score above {totals[0].method}", 40), xlim=(-0.04, 1.04))
-    _names_axis(ax, [t.method for t in totals[1:]], first=1, most=NAMED // 2)
+    draw.names_axis(ax, [t.method for t in totals[1:]], first=1, most=draw.NAMED // 2)
 
 
 def _thresholds(found: Comparison) -> np.ndarray:
@@ -120,7 +118,7 @@ def _draw_tasks(figure: SubFigure, found: Comparison, styles: Styles) -> None:
         for i in mine:
             draw_mean(ax, found.runs[i], phase, score, **styles[found.methods[i]])
         draw.score_axis(ax, score)
-        ax.set_title(draw.wrapped(task, NAMED), loc="left")
+        ax.set_title(draw.wrapped(task, draw.NAMED), loc="left")
         draw.progress_axis(ax, X_LABELS[phase], ticks=4)
     for ax in panels[::across]:
         ax.set_ylabel(SCORE_LABELS[score])
@@ -134,8 +132,8 @@ def _draw_finals(ax: Axes, found: Comparison) -> None:
     for i, total in enumerate(found.totals):
         scores, colour = np.concatenate(total.finals), draw.style_of(i)["color"]
         ax.plot(scores, [i] * len(scores), "o", color=colour, alpha=0.45, markersize=4, markeredgewidth=0, zorder=2)
-        _estimate(ax, total.iqm, i)
-    _names_axis(ax, [t.method for t in found.totals])
+        draw.draw_estimate(ax, total.iqm, i, colour)
+    draw.names_axis(ax, [t.method for t in found.totals])
     ax.set_xlabel(f"{_final_label(found)} (◆ interquartile mean, bar 95 % interval, ● seeds)")
     if found.score == "win_rate":
         ax.set_xlim(-0.02, 1.02)
@@ -148,26 +146,6 @@ def _nothing(ax: Axes) -> None:
     ax.set_axis_off()
 
 
-def _estimate(ax: Axes, estimate: Estimate, i: int) -> None:
-    colour = draw.style_of(i)["color"]
-    if estimate.low is not None and estimate.high is not None:
-        ax.plot([estimate.low, estimate.high], [i, i], color=colour, linewidth=5, alpha=0.35, zorder=1)
-    ax.plot(estimate.value, i, "D", color=colour, markersize=6, zorder=3)
-
-
 def _lines(found: Comparison, most: int) -> int:
     """The lines that the methods' names take at an axis."""
     return sum(1 + draw.wrapped(t.method, most).count("\n") for t in found.totals)
-
-
-def _names_axis(ax: Axes, names: Sequence[str], first: int = 0, most: int = NAMED) -> None:
-    ax.set_yticks(range(first, first + len(names)), [draw.wrapped(name, most) for name in names])
-    ax.set_ylim(first + len(names) - 0.4, first - 0.6)
-    ax.grid(visible=False, axis="y")
-
-
-def _legend(figure: Figure | SubFigure, names: Sequence[str]) -> None:
-    """Above everything: the i-th name in the i-th style."""
-    handles = [Line2D([], [], label=draw.wrapped(name, 100), **draw.style_of(i)) for i, name in enumerate(names)]
-    columns = max(1, min(4, 110 // (max(map(len, names)) + 8)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns)

@@ -54,8 +54,9 @@ class About(TypedDict):
 FREE = {
     "type", "out", "data", "pretrained", "checkpoint_minutes", "checkpoints_kept", "env_seconds", "env_restarts",
     "loss_limit", "allow_version_mismatch", "schedule_env_steps", "keep_checkpoint", "log", "fqe_updates",
+    "ray_address",
 }  # fmt: skip
-"""Settings that may change while a run goes on: where things lie, when it saves, and when it gives up."""
+"""Settings that may change while a run goes on: where things lie, who plays, when it saves, and when it gives up."""
 BUDGETS = {"offline_updates", "online_env_steps"}
 """Settings that may grow."""
 

@@ -15,7 +15,7 @@ from ovmse.system.spec_json import as_spec
 NEWER = {
     "keep_experience", "guard_margin", "guard_patience", "loss_limit", "checkpoint_minutes", "checkpoints_kept",
     "env_seconds", "env_restarts", "schedule_env_steps", "keep_checkpoint", "pretrained_seed", "log", "held_out",
-    "fqe_updates", "round", "env_python", "workers", "rounds_ahead",
+    "fqe_updates", "round", "env_python", "workers", "rounds_ahead", "ray_address",
 }  # fmt: skip
 """Settings that the `config.json` of an older run lacks."""
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from ovmse.config import NO_ENV, Config
 from ovmse.core.errors import UserError
 from ovmse.system.plugins import KNOWN_MODULES, RULES, module_of
+from ovmse.system.ray_client import LOCAL
 
 
 def names_of_code(config: Config) -> list[str]:
     """What of a configuration is not ovmse's own, or a known library's."""
     found = [] if own_module(config.env) is None else [f"the environment {config.env!r}"]
     found += [f"the interpreter {str(config.env_python)!r}"] if config.env_python else []
+    found += [] if config.ray_address in (None, LOCAL) else [f"the Ray at {config.ray_address!r}"]
     return found + [f"the method {name!r}" for name in own_methods(config)]
 
 

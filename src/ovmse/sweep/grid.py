@@ -5,13 +5,15 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ovmse.config import PRESETS, Config, LearnerConfig, PresetName
 from ovmse.core.errors import UserError, check_known, did_you_mean
 from ovmse.core.literals import MixerName
+from ovmse.core.settings import flatten
+from ovmse.methods.method import Method
 from ovmse.system.files import as_type
 
 Settings = dict[str, Any]
@@ -25,6 +27,8 @@ CHOICES = {name: get_args(kind) for name, kind in (("mixer", MixerName), ("prese
 """Options that are one of a few words."""
 LISTS = tuple(name for name, kind in OPTIONS.items() if kind == tuple[str, ...])
 """Options that add up, over the settings and all axes."""
+PARTS = tuple(field.name for field in fields(Method))
+"""What a path to a setting of the method begins with."""
 SEED = "seed"
 """The option and axis that means are taken over."""
 MOST_CELLS = 10_000
@@ -43,12 +47,17 @@ class Cell:
         return ", ".join(f"{axis} {value}" for axis, value in self.point.items()) or "the only cell"
 
 
-def read_cells(path: Path) -> tuple[Cell, ...]:
-    """The cells of a grid file (docs/sweeps.md). Raises `UserError` naming the file and the key that can't be used."""
+def read(path: Path) -> dict[str, Any]:
+    """What a grid file holds. Raises `UserError` where it can't be read."""
     try:
-        found = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected a TOML file with the tables [settings] and [axes]: {error}.") from error
+
+
+def read_cells(path: Path) -> tuple[Cell, ...]:
+    """The cells of a grid file (docs/sweeps.md). Raises `UserError` naming the file and the key that can't be used."""
+    found = read(path)
     with naming(path):
         return cells(found)
 
@@ -58,7 +67,8 @@ def cells(grid: Mapping[str, Any]) -> tuple[Cell, ...]:
 
     Args:
         grid: what a grid file holds: ``settings``, options of `ovmse train` that all cells have; and ``axes``, each of
-            them a list of values of the option that it is named after, or named groups of settings.
+            them a list of values of the option that it is named after, or named groups of settings. Beside options
+            there are the method's settings by their paths, as in ``--change``: ``"online_target.weight.end" = 0.3``.
 
     Returns:
         The cells in the grid's order. An axis goes before the settings; lists such as ``change`` add up.
@@ -87,7 +97,8 @@ def _axis(axis: str, values: Any) -> dict[str, Settings]:
         found = {name: _settings(f"{where}.{name!r}", group) for name, group in values.items()}
     elif isinstance(values, list):
         settings = [_settings(where, {axis: value}) for value in values]
-        found = {_words(*one.values()): one for one in settings}
+        names = values if is_path(axis) else [value for one in settings for value in one.values()]
+        found = dict(zip(map(_words, names), settings, strict=True))
         if len(found) < len(values):
             raise UserError(f"{where}: a value comes twice.")
     else:
@@ -102,20 +113,29 @@ def _axis(axis: str, values: Any) -> dict[str, Settings]:
 def _settings(where: str, given: Any) -> Settings:
     """Settings with underscores in their names, each in its type."""
     found: Settings = {}
-    for key, value in _table(where, given).items():
+    changes: list[str] = []
+    for key, value in flatten(_table(where, given)).items():
         name = key.replace("-", "_")
+        place = where if where.endswith(f".{key}") else f"{where}.{key}"  # of an axis, which is called like its option
+        if is_path(key):
+            changes.append(f"{key}={_words(as_type(value, str | int | float | bool, place))}")
+            continue
         if name not in OPTIONS:
             raise UserError(f"{where}: unknown option {key!r}.{did_you_mean(name, OPTIONS)} {HELP.get(name, SEE)}")
         if name in found:
             raise UserError(f"{where}: {name} comes twice.")
         if name in LISTS and isinstance(value, str):
             value = [value]
-        place = where if where.endswith(f".{key}") else f"{where}.{key}"  # of an axis, which is called like its option
         if name in CHOICES and isinstance(value, str):
             with naming(place):
                 check_known(name, value, CHOICES[name])
         found[name] = as_type(value, OPTIONS[name], place)
-    return found
+    return found | ({"change": (*found.get("change", ()), *changes)} if changes else {})
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is the path of a setting of the method, such as ``online_target.weight.end``."""
+    return name.partition(".")[0] in PARTS
 
 
 def _table(where: str, value: Any) -> dict[str, Any]:

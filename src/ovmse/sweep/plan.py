@@ -32,7 +32,7 @@ from ovmse.training.setup import setup
 CELLS, OFFLINE, LOGS, FAILED = "cells", "offline", "logs", "failed"
 """Directories of a sweep: the cells' runs, the shared offline phases, what each of them said, and why one failed."""
 NO_MATTER = {"type", "out", "checkpoint_minutes", "checkpoints_kept", "keep_checkpoint", "env_seconds", "env_restarts",
-             "env_python"}  # fmt: skip
+             "env_python", "ray_address"}  # fmt: skip
 """Settings that change nothing of what a run finds."""
 ONLINE_SETTINGS = {
     "online_env_steps", "schedule_env_steps", "updates_per_collect", "replay_env_steps", "evaluate_every_env_steps",

@@ -1,26 +1,54 @@
 """The processes of a sweep: which run is started when, on which core, and what became of it."""
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import psutil
 
 from ovmse.core.errors import number_of
 from ovmse.runs import checkpoints
 from ovmse.sweep.plan import Job, failure
-from ovmse.sweep.process import start
+from ovmse.sweep.process import order, start
 from ovmse.training.memory import GIB
 
-Process = subprocess.Popen[bytes]
+
+@runtime_checkable
+class Stdin(Protocol):
+    """The standard input of a process."""
+
+    def close(self) -> None:
+        """Ask the process to save and end."""
+
+
+@runtime_checkable
+class Process(Protocol):
+    """A run's process, here or elsewhere, as `subprocess.Popen` has it."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, as `poll` found it."""
+
+    @property
+    def stdin(self) -> Stdin | None:
+        """Closed, the process saves and ends."""
+
+    def poll(self) -> int | None:
+        """Whether it has ended: its exit code, or None."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def wait(self) -> int:
+        """Wait until it has ended."""
 
 
 def start_process(job: Job, core: int) -> Process:
     """Start a job's process."""
-    return start(job.config, job.log, job.failure, core)
+    return start(order(job.config, job.failure, core), job.log)
 
 
 @dataclass(frozen=True)
@@ -96,7 +124,7 @@ class Pool:
         if checkpoints.has_ended(one.job.run):
             self._compiled.add(one.job.kind)
         elif failure(one.job) is None:
-            self.stopped[one.job.run] = ended_by(one.process.returncode, one.job.log)
+            self.stopped[one.job.run] = ended_by(one.process.wait(), one.job.log)
 
     def _start_some(self) -> None:
         ahead = {job.run for job in self.waiting} | {one.job.run for one in self.running}
@@ -130,6 +158,10 @@ class Pool:
 
     def _needs(self, job: Job) -> int:
         return job.needs + (0 if job.kind in self._compiled else job.compiling)
+
+
+MakePool = Callable[[Sequence[Job], Callable[[str], None]], Pool]
+"""Makes a pool of jobs that says what is to be said by a function."""
 
 
 def close(process: Process) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -26,31 +27,56 @@ FAILED = 2
 
 
 class Order(msgspec.Struct):
-    """What a process is to do. config: the run; failure: the file to say in why it failed; core: where to run."""
+    """What a process is to do. config: the run; failure: the file to say in why it failed; core: where to run, None: on
+    one that no other process has claimed."""
 
     config: Config
     failure: Path
-    core: int
+    core: int | None
 
 
-def start(config: Config, log: Path, failure: Path, core: int) -> "subprocess.Popen[bytes]":
-    """Start the process of a run, or go on with a run that was stopped. log: the file that its output is added to."""
-    order = json.dumps({"config": describe(config), "failure": str(failure), "core": core})
+def order(config: Config, failure: Path, core: int | None = None) -> str:
+    """An `Order` as JSON."""
+    return json.dumps({"config": describe(config), "failure": str(failure), "core": core})
+
+
+def start(order: str, log: str | Path, folder: str | Path | None = None) -> "subprocess.Popen[bytes]":
+    """Start the process of a run, or go on with a run that was stopped.
+
+    order: an `Order` as JSON; log: the file that its output is added to; folder: where its paths begin, None: here.
+    """
     words = [sys.executable, "-P", "-m", "ovmse.sweep.process", order]
     environment = {"JAX_PLATFORMS": "cpu", **os.environ}
-    with log.open("ab") as file:
+    with Path(folder or ".", log).open("ab") as file:
         return subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment, start_new_session=True
+            words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment, start_new_session=True, cwd=folder
         )
+
+
+def carry_out(order: str, log: str, folder: str) -> int:
+    """Start the process of a run and wait for it; interrupted, wait until it has saved. Returns its exit code."""
+    process = start(order, log, folder)
+    assert process.stdin is not None
+    while process.poll() is None:
+        try:
+            time.sleep(0.2)  # not within `wait`, which an interruption from another thread does not reach
+        except KeyboardInterrupt:
+            process.stdin.close()
+    return process.returncode
 
 
 def main(words: list[str]) -> int:
     """Do what the one word says, an `Order` as JSON. Returns the exit code."""
-    order = files.as_type(json.loads(words[0]), Order, "order")
-    cores.pin(order.core)
+    given = files.as_type(json.loads(words[0]), Order, "order")
+    cores.pin(cores.claimed() if given.core is None else given.core)
     end_with_the_sweep()
+    return attempt(given.config, given.failure)
+
+
+def attempt(config: Config, failure: Path) -> int:
+    """Train, or go on; a file tells why a run failed. Returns the exit code."""
     try:
-        return run(order.config)
+        return run(config)
     except Unwritable as error:  # no fault of the run's
         print(error, flush=True)
         return 1
@@ -60,7 +86,7 @@ def main(words: list[str]) -> int:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
     print(reason, flush=True)
-    files.write_json(order.failure, {"reason": " ".join(reason.split())})
+    files.write_json(failure, {"reason": " ".join(reason.split())})
     return FAILED
 
 
@@ -81,7 +107,7 @@ def run(config: Config) -> int:
     sys.argv = ["ovmse", "train", *words_of(config)]  # how this run is made alone, for its versions.json
     begun = checkpoints.is_unfinished(out)
     if not begun:
-        remove(out)  # killed before it was a run
+        remove(out)  # killed before it was a run; refused where another process began it meanwhile
     try:
         try:
             train(config, display, resume=begun)
@@ -93,7 +119,7 @@ def run(config: Config) -> int:
         display.say(str(stopped))
         return stopped.code
     if not config.keep_checkpoint:  # there may be many cells, and few are trained for longer
-        remove(out / checkpoints.FOLDER)
+        shutil.rmtree(out / checkpoints.FOLDER, ignore_errors=True)
     return 0
 
 
@@ -103,9 +129,10 @@ def words_of(config: Config) -> list[str]:
 
 
 def remove(out: Path) -> None:
-    """Remove a directory, if it is there."""
+    """Remove a run's directory, if it is there. Raises `Unwritable` where another process works on it."""
     if out.exists():
-        shutil.rmtree(out)
+        with lock.held(out):
+            shutil.rmtree(out)
 
 
 def end_with_the_sweep() -> None:

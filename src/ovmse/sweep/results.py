@@ -1,6 +1,7 @@
-"""What came out of a sweep: a line per cell and seed in ``results.csv``, and a table over seeds."""
+"""What came out of a sweep: a line per cell and seed in ``results.csv`` and ``.parquet``, and a table over seeds."""
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +14,12 @@ from ovmse.render import format as fmt
 from ovmse.report.table import Column, Table, write_csv
 from ovmse.runs import checkpoints
 from ovmse.runs.metrics_file import RunRecord, load_run
-from ovmse.stats.estimates import bootstrap_interval, with_interval
+from ovmse.stats.estimates import Estimate, bootstrap_interval, with_interval
 from ovmse.sweep.grid import SEED, Cell
 from ovmse.sweep.plan import Job, failure
+from ovmse.system import files
 
-FILE = "results.csv"
+FILE, TYPED_FILE = "results.csv", "results.parquet"
 SEEDS, PAIRS = "seeds", "pairs"
 """Columns of counts, in the tables over seeds and over pairs."""
 SCORES = {
@@ -152,9 +154,38 @@ def read_finished(path: Path) -> dict[str, list[Line]]:
 
 
 def write(out: Path, cells: Sequence[Cell], lines: Sequence[Line]) -> None:
-    """Write ``results.csv``, whole or not at all."""
-    names = [*axes_of(cells), *COLUMNS]
-    write_csv(out / FILE, [Column("", name, [line.get(name) for line in lines]) for name in names])
+    """Write ``results.csv``, and the same as typed columns into ``results.parquet``; each whole or not at all."""
+    axes = {axis: kind_of([cell.point[axis] for cell in cells]) for axis in axes_of(cells)}
+    columns = {name: [line.get(name) for line in lines] for name in (*axes, *COLUMNS)}
+    write_csv(out / FILE, [Column("", name, values) for name, values in columns.items()])
+    write_parquet(out / TYPED_FILE, columns, axes | NUMBERS)
+
+
+def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]], kinds: Mapping[str, type]) -> None:
+    """Write columns as Parquet, each of its kind: whole numbers, numbers, or else text; None where there is nothing."""
+    import pyarrow as pa  # here: its wait is for those who write
+    from pyarrow import parquet
+
+    types = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    found = {}
+    for name, values in columns.items():
+        kind = kinds.get(name, str)
+        there = [None if value in (None, "") else kind(value) for value in values]
+        found[name] = pa.array(there, types[kind])
+    with files.replacing(path) as temporary:
+        parquet.write_table(pa.table(found), temporary)
+
+
+def kind_of(values: Sequence[str]) -> type[int] | type[float] | type[str]:
+    """What the values of an axis are, all of them: whole numbers, finite numbers, or names."""
+    kinds: tuple[type[int] | type[float], ...] = (int, float)
+    for kind in kinds:
+        try:
+            if all(math.isfinite(kind(value)) for value in values):
+                return kind
+        except ValueError:
+            continue
+    return str
 
 
 def table(cells: Sequence[Cell], lines: Sequence[Line]) -> Table:
@@ -162,16 +193,22 @@ def table(cells: Sequence[Cell], lines: Sequence[Line]) -> Table:
 
     Cells that diverged count as they ended; others that did not finish are counted beside.
     """
-    axes = axes_of(cells)
-    groups: dict[tuple[str, ...], list[Line]] = {tuple(cell.point[axis] for axis in axes): [] for cell in cells}
-    for line in lines:
-        groups[tuple(line[axis] for axis in axes)].append(line)
+    axes, groups = axes_of(cells), grouped(cells, lines)
     columns = [Column(axis, axis, [key[i] for key in groups]) for i, axis in enumerate(axes)]
     columns.append(Column(SEEDS, "", [_seeds(some) for some in groups.values()]))
     for name, show in SHOWN.items():
         means = [_mean(some, name, show) for some in groups.values()]
         columns.append(Column(heading(name), "", means))
     return Table(FILE, "Means over seeds", CAPTION, columns)
+
+
+def grouped(cells: Sequence[Cell], lines: Sequence[Line]) -> dict[tuple[str, ...], list[Line]]:
+    """The lines of each combination of the axes other than the seed, which may have none yet; in the grid's order."""
+    axes = axes_of(cells)
+    groups: dict[tuple[str, ...], list[Line]] = {tuple(cell.point[axis] for axis in axes): [] for cell in cells}
+    for line in lines:
+        groups[tuple(line[axis] for axis in axes)].append(line)
+    return groups
 
 
 def _seeds(lines: Iterable[Line]) -> str:
@@ -181,11 +218,19 @@ def _seeds(lines: Iterable[Line]) -> str:
     return ", ".join([str(names.count("finished") + names.count("diverged")), *beside])
 
 
-def _mean(lines: Iterable[Line], name: str, show: Callable[..., str]) -> str:
-    """The mean of a column over the seeds that have it, with its interval, in words."""
-    there = [line for line in lines if line.get(name) is not None]
-    if not there:
-        return "–"
-    values = np.array([line[name] for line in there], float)
-    found = with_interval(values.mean(), bootstrap_interval(values, statistic=np.mean), len(values))
-    return show(found, name=there[0]["score"])
+def mean_of(lines: Iterable[Line], name: str) -> Estimate | None:
+    """The mean of a column over the seeds that have it, with its interval (bootstrap); None where none has."""
+    values = np.array([line[name] for line in lines if line.get(name) is not None], float)
+    if not values.size:
+        return None
+    return with_interval(values.mean(), bootstrap_interval(values, statistic=np.mean), values.size)
+
+
+def score_of(lines: Iterable[Line]) -> str | None:
+    """What the scores of some lines are, win rates or returns, by the first that has any."""
+    return next((line["score"] for line in lines if line.get("score")), None)
+
+
+def _mean(lines: Sequence[Line], name: str, show: Callable[..., str]) -> str:
+    """A mean with its interval, in words."""
+    return show(mean_of(lines, name), name=score_of(lines) or "")

@@ -1,25 +1,28 @@
 """A sweep, top to bottom: read the grid, check every cell, run what is missing, and tell what came out."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
 from rich.console import Console
 
-from ovmse.core.errors import UserError, check_positive, typed_command
+from ovmse.core.errors import Unwritable, UserError, check_positive, typed_command
 from ovmse.runs import trusted_code
 from ovmse.sweep import plan, results
-from ovmse.sweep.grid import Cell, naming, read_cells
+from ovmse.sweep.given import Grid, grid_of
+from ovmse.sweep.grid import Cell, naming
+from ovmse.sweep.on_ray import connected
 from ovmse.sweep.plan import Job
-from ovmse.sweep.pool import Pool
+from ovmse.sweep.pool import MakePool, Pool
 from ovmse.sweep.results import FINISHED, Line, State
 from ovmse.sweep.show import seconds_of, show
 from ovmse.system import files, lock
 from ovmse.system.cores import usable_cores
 from ovmse.system.progress import ProgressBar, track
+from ovmse.system.ray_client import LOCAL
 from ovmse.system.signals import Interrupted, Stop
 
 GRID = "grid.toml"
@@ -39,26 +42,28 @@ class Swept:
 
 
 def sweep(
-    grid: Path,
+    grid: Path | Grid,
     out: Path,
     workers: int | None = None,
     retry_failed: bool = False,
     trust_code: bool = False,
     console: Console | None = None,
     finished: Path | None = None,
+    ray: str | None = None,
 ) -> list[Swept]:
     """Run the cells of a grid that are not finished yet, each in a process on a core of its own.
 
     The same call goes on with a sweep that was stopped or killed; one with more cells runs those that are new.
 
     Args:
-        grid: a grid file (docs/sweeps.md).
+        grid: a grid file (docs/sweeps.md), or what `grid_of` made of one.
         out: the directory of the sweep.
         workers: runs at the same time; by default one for each core that this process may use.
         retry_failed: go on with the cells that failed, too.
         trust_code: import and run the environments and methods of somebody's own that the grid names.
         console: where progress is shown; None: nowhere.
         finished: the ``results.csv`` of the same cells elsewhere; those that finished there are not run again.
+        ray: the address of a Ray to run the cells by, or ``local``; None: they are processes of this one.
 
     Returns:
         What became of every cell, in the grid's order.
@@ -70,31 +75,60 @@ def sweep(
     """
     if workers is not None:
         check_positive("--workers", workers)
-    found = look(grid, out, trust_code, console, finished)
-    wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
-    to_do = [one for one in found if one.state.name in wanted]
-    go_on = command(grid, out, workers, trust_code, finished)
-    with naming(grid):
-        jobs = plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
-    with opened(out, grid):
-        for job in (*jobs, *(job.after for job in jobs if job.after is not None)):
-            job.failure.unlink(missing_ok=True)
-        with ProgressBar(console) as bar, Stop(lambda: bar.say(STOPPING)) as stop:
-            pool = Pool(jobs, list(islice(cycle(usable_cores()), workers or len(usable_cores()))), bar.say)
-            try:
-                found = run(found, pool, out, bar, stop)
-            except KeyboardInterrupt as second:
-                pool.kill()
-                raise Interrupted(out, go_on, at_once=True) from second
-            finally:
-                pool.ask_to_stop()
+    grid = grid if isinstance(grid, Grid) else grid_of(grid)
+    go_on = command(grid, out, workers, trust_code, finished, ray)
+    found, jobs = prepared(grid, out, retry_failed, trust_code, console, finished)
+    places = on_cores(workers) if ray is None else connected(ray, workers)
+    with places as make, opened(out, grid, jobs), ProgressBar(console) as bar, Stop(lambda: bar.say(STOPPING)) as stop:
+        pool = make(jobs, bar.say)
+        try:
+            found = run(found, pool, out, bar, stop)
+        except KeyboardInterrupt as second:
+            pool.kill()
+            raise Interrupted(out, go_on, at_once=True) from second
+        finally:
+            pool.ask_to_stop()
     if stop.asked:
         raise Interrupted(out, go_on, stop.code)
     return found
 
 
+def on_cores(workers: int | None) -> AbstractContextManager[MakePool]:
+    """What makes a pool on the cores that this process may use, one run on each, or so many runs."""
+    found = usable_cores()
+    return nullcontext(lambda jobs, say: Pool(jobs, list(islice(cycle(found), workers or len(found))), say))
+
+
+def prepared(
+    grid: Grid,
+    out: Path,
+    retry_failed: bool = False,
+    trust_code: bool = False,
+    console: Console | None = None,
+    finished: Path | None = None,
+) -> tuple[list[Swept], list[Job]]:
+    """The cells of a grid as `look` finds them, and what is to be run of them, checked as `ovmse train` would."""
+    found = look(grid, out, trust_code, console, finished)
+    wanted = ("to do", "failed", "diverged") if retry_failed else ("to do",)
+    to_do = [one for one in found if one.state.name in wanted]
+    with naming(grid.name):
+        return found, plan.checked([one.cell for one in to_do], [one.job for one in to_do], console)
+
+
+def collect(
+    grid: Grid, out: Path, trust_code: bool = False, console: Console | None = None, finished: Path | None = None
+) -> list[Swept]:
+    """The cells of a grid as `look` finds them; ``results.csv`` and ``.parquet`` are written of them, unless a sweep is
+    at work, which does that."""
+    found = look(grid, out, trust_code, console, finished)
+    if (out / plan.CELLS).is_dir():
+        with suppress(Unwritable), lock.held(out):
+            write(out, found)
+    return found
+
+
 def look(
-    grid: Path,
+    grid: Path | Grid,
     out: Path,
     trust_code: bool = False,
     console: Console | None = None,
@@ -104,15 +138,16 @@ def look(
 
     Raises `UserError` for a grid, or a file of results, that can't be used.
     """
-    cells, elsewhere = read_cells(grid), {} if finished is None else results.read_finished(finished)
-    with naming(grid):
+    grid = grid if isinstance(grid, Grid) else grid_of(grid)
+    cells, elsewhere = grid.cells(), {} if finished is None else results.read_finished(finished)
+    with naming(grid.name):
         results.check_axes(cells)
     for cell in cells:
-        trusted_code.check(grid, cell.config, trust_code)
+        trusted_code.check(grid.name, cell.config, trust_code)
     found: list[Swept] = []
     there: dict[Path, Cell] = {}
     for cell in track(cells, "reading", len(cells), lambda cell: 1, console):
-        with naming(f"{grid}: {cell}"):
+        with naming(f"{grid.name}: {cell}"):
             job = plan.with_offline_phase(plan.placed(cell, out), trust_code)
             if (twin := there.setdefault(job.run, cell)) is not cell:
                 raise UserError(f"it is the same run as {twin}. Leave one of them out.")
@@ -125,7 +160,7 @@ def look(
 
 
 def run(found: list[Swept], pool: Pool, out: Path, bar: ProgressBar, stop: Stop) -> list[Swept]:
-    """Run what waits in a pool, and keep ``results.csv`` up to date. Returns the cells as they are then."""
+    """Run what waits in a pool, and keep the files of results up to date. Returns the cells as they are then."""
     jobs = [one.job for one in found]
     known = seconds_of([*jobs, *(job.after for job in jobs if job.after is not None)])
     done = sum(one.state == FINISHED for one in found)
@@ -153,7 +188,7 @@ def renewed(one: Swept, stopped: dict[Path, str]) -> Swept:
 
 
 def write(out: Path, found: list[Swept]) -> None:
-    """Write ``results.csv`` of the cells that are not still to do."""
+    """Write ``results.csv`` and ``.parquet`` of the cells that are not still to do."""
     results.write(out, [one.cell for one in found], [line for one in found for line in one.lines])
 
 
@@ -165,18 +200,25 @@ def said_of(job: Job, stopped: dict[Path, str]) -> str:
 
 
 def command(
-    grid: Path, out: Path, workers: int | None = None, trust_code: bool = False, finished: Path | None = None
+    grid: Grid,
+    out: Path,
+    workers: int | None = None,
+    trust_code: bool = False,
+    finished: Path | None = None,
+    ray: str | None = None,
 ) -> str:
     """The command that goes on with a sweep."""
     how: list[object] = [] if workers is None else ["--workers", workers]
     how += [] if finished is None else ["--finished", finished]
-    return typed_command("sweep", grid, "--out", out, *how, *(["--trust-code"] if trust_code else []))
+    how += {None: [], LOCAL: ["--ray"]}.get(ray, ["--ray-address", ray])
+    return typed_command("sweep", *grid.words, "--out", out, *how, *(["--trust-code"] if trust_code else []))
 
 
 @contextmanager
-def opened(out: Path, grid: Path) -> Iterator[None]:
+def opened(out: Path, grid: Grid, jobs: Sequence[Job] = ()) -> Iterator[None]:
     """A sweep's directory, new or gone on with, for this process alone.
 
+    jobs: what is to be run, also where it failed before.
     Raises `UserError` where it holds something else, or where another process works on it.
     """
     if out.exists() and not (out / plan.CELLS).is_dir() and (not out.is_dir() or any(out.iterdir())):
@@ -184,7 +226,14 @@ def opened(out: Path, grid: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     with lock.held(out):
         files.check_tree(out)
-        for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):  # the first one tells that it is a sweep's
-            files.make_folder(out / name)
-        files.write_text(out / GRID, grid.read_text("utf-8"))
+        make_folders(out)
+        files.write_text(out / GRID, grid.text)
+        for job in (*jobs, *(job.after for job in jobs if job.after is not None)):
+            job.failure.unlink(missing_ok=True)
         yield
+
+
+def make_folders(out: Path) -> None:
+    """Make the directories of a sweep, where they are missing."""
+    for name in (plan.CELLS, plan.OFFLINE, plan.LOGS, plan.FAILED):  # the first one tells that it is a sweep's
+        files.make_folder(out / name)

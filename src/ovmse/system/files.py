@@ -232,14 +232,16 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def as_type(value: Any, kind: Any, where: object) -> Any:
+def as_type(value: Any, kind: Any, where: object, strict: bool = True) -> Any:
     """A value read from JSON as a type that msgspec knows, such as a dataclass or a `TypedDict`.
 
-    A field that is missing is an error unless it has a default; one that is not known is left out.
+    A field that is missing is an error unless it has a default; one that is not known is left out. strict: a text is no
+    number, and none of the other things that it may say.
     Raises `UserError` that begins with `where` and says which field is wrong, what was expected and what came.
     """
     try:
-        return msgspec.convert(value, kind, dec_hook=lambda other, text: other(text))  # a `Path` of its text
+        # what msgspec does not know is made of the text: a `Path`
+        return msgspec.convert(value, kind, strict=strict, dec_hook=lambda other, text: other(text))
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_in_words(str(error), value)}.") from error
     except UnicodeError as error:

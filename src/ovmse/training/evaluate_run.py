@@ -67,7 +67,7 @@ def evaluate_run(
         raise UserError(f"--episodes-out {episodes_out}: expected a file in a directory that is there.")
     if workers is not None:
         check_positive("--workers", workers)
-    config = replace(config, evaluate_episodes=episodes, workers=workers or config.workers)
+    config = replace(config, evaluate_episodes=episodes, workers=workers or config.workers, ray_address=None)
     env = make_by_options(str(config.env), config.env_settings, config.env_python)
     check_env(run, config, env.spec)
     method = change_method(methods.find(config.method), config.change)

@@ -16,7 +16,7 @@ HELD_OUT = 0.2
 PLAY = (
     "env_settings", "online_env_steps", "schedule_env_steps", "episodes_per_collect", "updates_per_collect",
     "replay_env_steps", "evaluate_every_env_steps", "evaluate_episodes", "env_seconds", "env_restarts",
-    "env_python", "keep_experience", "guard_margin", "guard_patience",
+    "env_python", "ray_address", "keep_experience", "guard_margin", "guard_patience",
 )  # fmt: skip
 """Settings that mean something only where a run plays."""
 
