@@ -26,3 +26,13 @@ def test_what_another_thread_compiles_does_not():
         other.start()
         other.join()
     assert chunk.seconds > 0 and chunk.compiling == 0
+
+
+def test_what_a_part_compiles_counts_once_and_is_no_part_of_its_time():
+    clock = Clock()
+    with clock.measure("online") as whole, clock.measure("playing") as part:
+        jax.jit(lambda x: x * 5 + 2).lower(jnp.ones(11)).compile()
+        time.sleep(0.05)
+    summary = clock.summary()
+    assert summary["compile_s"] == round(whole.compiling, 3) > 0
+    assert 0.05 <= summary["playing_s"] == round(part.busy, 3) < summary["online_s"]

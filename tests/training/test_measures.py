@@ -41,6 +41,13 @@ def test_each_measure_is_a_column_of_means(run):
     np.testing.assert_array_equal(told, [row["measure_waiting_time"] for row in rows])
 
 
+def test_the_summary_tells_play_and_acting_from_the_rest(run):
+    summary = load_run(run).summary
+    work = summary["online_s"] + summary["evaluation_s"]
+    assert 0 < summary["acting_s"] < summary["playing_s"] < work
+    assert 0 < summary["compile_s"] < summary["wall_s"]
+
+
 def test_evaluate_writes_every_episode(run, tmp_path, capsys):
     out = tmp_path / "episodes.csv"
     words = ["--episodes", "10", "--trust-code", "--episodes-out", str(out)]

@@ -33,6 +33,7 @@ from ovmse.learning.rollout import (
 from ovmse.learning.workers import Workers, check_workers
 from ovmse.methods.method import Method
 from ovmse.methods.signatures import ActionInputs
+from ovmse.system.clock import Clock
 
 
 class Actor(NamedTuple):
@@ -52,18 +53,22 @@ Other turns are other episodes. Each agent acts at random with probability ε; w
 
 
 def make_collect(
-    config: Config, env: AnyEnvironment, method: Method, say: Callable[[str], None] = lambda text: None
+    config: Config,
+    env: AnyEnvironment,
+    method: Method,
+    say: Callable[[str], None] = lambda text: None,
+    clock: Clock | None = None,
 ) -> CollectFn:
     """What plays in an environment, for training, evaluation and recording; it is compiled once, when first called.
 
-    say: told of every host environment that had to be restarted.
+    say: told of every host environment that had to be restarted. clock: what play on the host took is added to it.
     Raises `UserError` where workers are asked for that can't play.
     """
     check_workers(config, env, method)
     if config.workers > 1:
         return Workers(config, env.spec, method, say)
     if is_host(env):
-        return _host_collect(config, cast(HostEnvironment, env), method, say)
+        return _host_collect(config, cast(HostEnvironment, env), method, say, clock or Clock())
     return _compiled_collect(config, cast(Environment, env), method)
 
 
@@ -145,7 +150,9 @@ def mender(
     return mend
 
 
-def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Callable[[str], None]) -> CollectFn:
+def _host_collect(
+    config: Config, env: HostEnvironment, method: Method, say: Callable[[str], None], clock: Clock
+) -> CollectFn:
     batch, together = config.episodes_per_collect, seeds_per_batch(config.seeds)
 
     def another() -> HostEnvironment:
@@ -167,15 +174,21 @@ def _host_collect(config: Config, env: HostEnvironment, method: Method, say: Cal
     step_all = over_seeds(step, config.seeds, keep=True, settings=(config, method))
 
     def play(actors: SeedBatches, turn: int, epsilon: float | None) -> SeedBatches:
-        return [play_round(actor, turn, epsilon) for actor in actors]
+        played = []
+        for actor in actors:
+            jax.block_until_ready(actor)  # so that the wait for what it learns is not counted as play
+            with clock.measure("playing"):
+                played.append(play_round(actor, turn, epsilon))
+        return played
 
     def play_round(actor: Actor, turn: int, epsilon: float | None) -> Rollout:
         [(acting, env_seeds, keys)] = begin_all([actor], np.int32(turn))
 
         def act_at(t: int, acting: Any, observation: Observation) -> tuple[Any, np.ndarray]:
             by_seed = jax.tree.map(lambda x: x.reshape(together, batch, *x.shape[1:]), observation)
-            [(acting, action)] = step_all([(actor, acting, by_seed, keys)], np.int32(t), _number(epsilon))
-            return acting, np.asarray(action).reshape(together * batch, -1)
+            with clock.measure("acting"):
+                [(acting, action)] = step_all([(actor, acting, by_seed, keys)], np.int32(t), _number(epsilon))
+                return acting, np.asarray(action).reshape(together * batch, -1)
 
         numbers = np.asarray(env_seeds).astype(np.int64).reshape(-1) % 2**31
         rollout = collect_host(list(envs), act_at, acting, numbers.tolist(), mend)

@@ -36,6 +36,8 @@ SPEED = {
     "online_updates_per_s": "online gradient updates per second",
     "online_env_steps_per_s": "online environment steps per second",
     "online_updates_per_env_step": "online gradient updates per environment step",
+    "playing_s": "play on the host, without compilation",
+    "acting_s": "of that, the team's acting",
     "waiting_for_play_s": "waiting for workers to play",
     "worker_restarts": "workers restarted",
     "peak_memory_bytes": "peak memory",

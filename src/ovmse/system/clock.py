@@ -36,6 +36,10 @@ class SavedClock(TypedDict, total=False):
     spent: dict[str, Chunk]
 
 
+PARTS = ("waiting_for_play", "playing", "acting")
+"""Kinds of work that lie within others, so that their compiling is counted there."""
+
+
 @dataclass
 class Clock:
     """Wall time, processor time, compile time and work done, the latter two by kind of work."""
@@ -95,8 +99,8 @@ class Clock:
         return {
             "wall_s": round(self.elapsed(), 3),
             "cpu_s": round(self.elapsed_cpu(), 3),
-            "compile_s": round(sum(c.compiling for c in self.spent.values()), 3),
-            **{f"{kind}_s": round(chunk.seconds, 3) for kind, chunk in self.spent.items()},
+            "compile_s": round(sum(c.compiling for kind, c in self.spent.items() if kind not in PARTS), 3),
+            **{f"{kind}_s": round(c.busy if kind in PARTS else c.seconds, 3) for kind, c in self.spent.items()},
             "offline_updates_per_s": rate("offline", "updates"),
             "online_updates_per_s": rate("online", "updates"),
             "online_env_steps_per_s": rate("online", "env_steps"),

@@ -102,7 +102,8 @@ def make_run(task: Task, out: Path, described: dict[str, Any], display: Display,
         "env": described["env_spec"],
         "data": None if dataset is None else dataset.metadata.checksum or digest(dataset.flat),
     }
-    collect = None if task.env is None else make_collect(config, task.env, task.method, display.say)
+    clock = Clock()
+    collect = None if task.env is None else make_collect(config, task.env, task.method, display.say, clock)
     keys, longest = seed_keys(config), 0 if log is None else int(log["length"].max())
     return Run(
         settings=checkpoints.settings_of(described),
@@ -120,7 +121,7 @@ def make_run(task: Task, out: Path, described: dict[str, Any], display: Display,
         listeners=[],
         online_logs=[],
         due=Interval(60 * config.checkpoint_minutes),
-        clock=Clock(),
+        clock=clock,
         display=display,
         stop=stop,
     )
