@@ -6,7 +6,9 @@ the log alone better than random play, and than the log; does the online phase a
 the world can be won, else the return), with its 95 % interval over seeds. Beside it the score before, the mean over the
 last fifth, and what the time went into: the environment, acting, learning. Settings were fixed by quick looks at four
 of the worlds with seed 100, which is not used again. Three seeds say little about which method is better; that is not
-the question.
+the question. **A second look**, written down after the first one at lbforaging and before its own runs: there a team
+that stands still is cut by the limit and values go on, so that nothing tells it that standing is bad. Does it move once
+the limit ends an episode, all else equal (`limit ends`)?
 
     python studies/worlds.py runs/worlds                # all of them
     python studies/worlds.py runs/worlds --world rware  # one of them
@@ -85,6 +87,7 @@ WORLDS = {
         ["reward_scale=20.0"],
         ["--rule", "world_rules:forage", "--epsilon", "0.6", "--episodes", "400"],
         budget(600, 5_000, 5, "--evaluate-episodes", "32"),
+        {"": (), "limit ends": LIMIT_ENDS},
     ),
     "rware": World(
         "gymnasium:rware:rware-tiny-2ag-easy-v2",
