@@ -14,6 +14,7 @@ import numpy as np
 
 from ovmse.render import format as fmt
 from ovmse.stats import ranking
+from ovmse.stats.estimates import estimate
 from ovmse.sweep import results
 from ovmse.sweep.paired import difference, in_words, pairs
 from ovmse.system.files import read_json_lines
@@ -266,6 +267,26 @@ def logs_only(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(header, shown) + "\n"
 
 
+def worlds(lines: Sequence[dict[str, Any]]) -> str:
+    """Of every world, way to learn and method the score with its interval, and what the time went into."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault((line["world"], line["arm"], line["method"]), []).append(line)
+    shown = []
+    for (world, arm, method), some in groups.items():
+        score, took = some[0]["score"], some[0]["seconds"]
+        numbers = [
+            fmt.with_interval(estimate([line[name] for line in some]), score)
+            for name in ("before", "mean_online", "last_fifth")
+        ]
+        parts = [took[name] for name in ("environment", "acting", "learning")]
+        shares = " / ".join(f"{100 * x / sum(parts):.0f}" for x in parts) + f" % of {sum(parts):.0f} s"
+        levels = [fmt.score(some[0][name], score) for name in ("random", "log")]
+        shown.append([f"{world}, {arm}" if arm else world, f"`{method}`", str(len(some)), *levels, *numbers, shares])
+    scores = "random", "the log", "before", "mean online", "last fifth"
+    return fmt.markdown(("world", "method", "seeds", *scores, "environment / acting / learning"), shown) + "\n"
+
+
 def read(name: str) -> list[Any]:
     """The cells of a study: lines of JSON, or those of a sweep's CSV file that have scores."""
     if (lines := RESULTS / f"{name}.jsonl").is_file():
@@ -285,6 +306,7 @@ TABLES = {
     "traffic": ("traffic", "studies/traffic.md", traffic),
     "traffic, online": ("traffic", "studies/traffic.md", traffic_online),
     "logs_only": ("logs_only", "logs-only.md", logs_only),
+    "worlds": ("worlds", "studies/worlds.md", worlds),
     "q_values, played": ("q_values", "studies/q-values.md", q_played),
 }
 """Each table: the file of its results, the page in docs/ that has it, and how it is made."""

@@ -37,7 +37,7 @@ from world_speed import seconds
 
 from ovmse.analysis.results import summarise_run
 from ovmse.data.dataset import Dataset
-from ovmse.render import draw
+from ovmse.render import draw, format as fmt
 from ovmse.runs.metrics_file import load_run
 from ovmse.stats import estimates
 from ovmse.system.cores import pin, usable_cores
@@ -217,34 +217,32 @@ def figure() -> Figure:
     """The score over the online phase, a panel for each world and way to learn: every seed, and each method's mean."""
     lines = tables.read("worlds")
     panels = list(dict.fromkeys((x["world"], x["arm"]) for x in lines))
+    rows = -(-len(panels) // 3)
     with matplotlib.rc_context(draw.THEME):
-        made = Figure(figsize=(9, 2.3 * -(-len(panels) // 3)), layout="constrained")
-        axes = made.subplots(-(-len(panels) // 3), 3, squeeze=False).flat
+        made = Figure(figsize=(9, 2.3 * rows + 0.5), layout="constrained")
+        axes = made.subplots(rows, 3, squeeze=False).ravel()
         for ax, panel in zip(axes, panels, strict=False):
             draw_world(ax, panel, [x for x in lines if (x["world"], x["arm"]) == panel])
-        for ax in list(axes)[len(panels) :]:
+        for ax in axes[len(panels) :]:
             ax.remove()
-        made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        made.supxlabel("environment steps online", fontsize=9.5)
+        made.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return made
 
 
 def draw_world(ax: Axes, panel: tuple[str, str], lines: Sequence[dict[str, Any]]) -> None:
     """One panel."""
-    ax.set_title(", ".join(x for x in panel if x))
-    for i, method in enumerate(METHODS):
-        curves = [line["curve"] for line in lines if line["method"] == method]
-        for steps, scores in curves:
-            ax.plot(steps, scores, color=draw.PALETTE[i], alpha=0.3, linewidth=0.9)
-        mean = estimates.curve(*([np.array(x) for x in part] for part in zip(*curves, strict=True)))
-        ax.plot(mean.x, mean.middle, color=draw.PALETTE[i], label=method)
-    for name, dash in (("log", "--"), ("random", ":")):
-        ax.axhline(
-            lines[0][name],
-            color=draw.MUTED,
-            linestyle=dash,
-            linewidth=1.2,
-            label=f"{name} play" if name == "random" else "the log",
-        )
+    ax.set_title("\n".join(x for x in panel if x))
+    ax.set_ylabel(fmt.SCORE_NAMES[lines[0]["score"]])
+    for colour, method in zip(draw.PALETTE, METHODS, strict=False):
+        curves = [np.array(line["curve"]) for line in lines if line["method"] == method]
+        for curve in curves:
+            ax.plot(*curve, color=colour, alpha=0.35, linewidth=0.9)
+        if curves:
+            mean = estimates.curve([curve[0] for curve in curves], [curve[1] for curve in curves])
+            ax.plot(mean.x, mean.middle, color=colour, label=method)
+    for name, label, dash in (("log", "the log", "--"), ("random", "random play", ":")):
+        ax.axhline(lines[0][name], color=draw.MUTED, linestyle=dash, linewidth=1.2, label=label)
     draw.progress_axis(ax, "", 4)
     draw.score_axis(ax, lines[0]["score"])
 
