@@ -29,8 +29,8 @@ from ovmse.training import (
     monitor,
     online_log,
     played_ahead,
-    refreshes,
     rollback,
+    settings_check,
     without_play,
 )
 from ovmse.training.continuation import check_phase, goes_on, note_settings
@@ -83,7 +83,7 @@ def start_run(task: Task, display: Display, stop: Stop, resume: bool, inexact: b
         display.say(evaluation_cost.in_steps(config, method, spec))
     if task.env is None and config.round is None:
         display.say(without_play.in_words(task.split, spec))
-    for line in refreshes.warnings(config, spec, method, task.dataset):
+    for line in settings_check.warnings(config, spec, method, task.dataset):
         display.say(line)
     keys = split(seed_keys(config), config.seeds)
     return run, over_seeds(lambda key: first_state(task, key), config.seeds, keep=True)(keys)

@@ -10,7 +10,7 @@ from ovmse import envs
 from ovmse.config import Config, LearnerConfig
 from ovmse.data.dataset import Dataset
 from ovmse.methods import METHODS
-from ovmse.training.refreshes import expected_updates, warnings
+from ovmse.training.settings_check import expected_updates, warnings
 
 GAME = envs.make("matrix:two_step", delay=58).spec
 
