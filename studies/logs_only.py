@@ -14,10 +14,11 @@ A round counts as a loss where the mean over 200 shifts, the same arrivals for b
 margin. Outcome: docs/logs-only.md. What is there already is not done again.
 """
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ovmse.core.errors import number_of
 from ovmse.data.dataset import Dataset
 from ovmse.render import draw
 from ovmse.runs import rounds_file
+from ovmse.runs.rounds_file import RoundRecord
 from ovmse.stats.estimates import Curve
 from ovmse.stats.paired import paired_difference
 from ovmse.system.files import read_json_lines, write_bytes, write_json_lines
@@ -45,6 +47,8 @@ RULES = 29.3
 ARMS = {"tested": "with the acceptance test", "untested": "every new team is deployed"}
 ROUNDS = 3
 """Rounds of each arm."""
+TRIAL = 50
+"""Shifts of a new team that a trial judges by; what it says changes nothing in the arms."""
 LEARNER = "--method cfcql --gamma 0.9 --hidden 32 --learning-rate 1e-3 --batch-episodes 16 --target-rate 0.05"
 VERDICTS = {
     "tested": "--fqe-updates 2000 --fits 8 --least-coverage 0.02",
@@ -128,6 +132,19 @@ def next_round(study: Study, arm: str, before: Path, number: int, seed: int) -> 
     return out
 
 
+def tried(made: Path, seed: int, number: int) -> RoundRecord:
+    """A round with the verdict of a trial: 50 shifts of its new team, which explores as the deployed one did."""
+    copy = made.with_name(f"{made.name}-tried")
+    if not copy.exists():
+        log = play(exported(made, "last"), made.with_name(f"{made.name}-trial.csv"), TRIAL, "--epsilon", 0.2,
+                   "--seed", 50_000 + 1_000 * seed + number)  # fmt: skip
+        shutil.copytree(made, copy)
+        run("trial", copy, "--data", imported(log))
+    found = rounds_file.read(copy)
+    assert found is not None
+    return found.rounds[-1]
+
+
 def line(arm: str, seed: int, number: int, before: Path, made: Path) -> dict[str, Any]:
     """What a round's verdict said, and what is true of it in the plant; values there are discounted, as it has them."""
     found = rounds_file.read(made)
@@ -135,6 +152,10 @@ def line(arm: str, seed: int, number: int, before: Path, made: Path) -> dict[str
     said, old, new = found.rounds[-1], earned(exported(before)), earned(exported(made, "last"))
     truth = paired_difference(new["each"].tolist(), old["each"].tolist())
     accepted = said.accepted or arm == "untested"
+    trial = None
+    if arm == "tested" and (by := tried(made, seed, number)).trial is not None:
+        trial = {"accepted": by.accepted, **asdict(by.trial)}
+        del trial["data"]  # a place on this machine
     return {
         "seed": seed, "arm": arm, "round": number, "accepted": accepted,
         "said": said.difference, "low": said.low, "high": said.high, "allowed": 0.05 * abs(said.behaviour_return),
@@ -142,6 +163,7 @@ def line(arm: str, seed: int, number: int, before: Path, made: Path) -> dict[str
         "true": truth.value, "true_low": truth.low, "true_high": truth.high,
         "value": float(new["each"].mean()), "return_before": old["return"], "return_new": new["return"],
         "return_deployed": new["return"] if accepted else old["return"],
+        "trial": trial,
     }  # fmt: skip
 
 

@@ -243,7 +243,7 @@ def logs_only(lines: Sequence[dict[str, Any]]) -> str:
     for arm in sorted({line["arm"] for line in lines}):
         here = [line for line in lines if line["arm"] == arm]
         first = [line["return_before"] for line in here if line["round"] == 1]
-        shown.append([arm, "0", str(len(first)), earned(first), *[""] * 4])
+        shown.append([arm, "0", str(len(first)), earned(first), *[""] * 6])
         for number in sorted({line["round"] for line in here}):
             some = [line for line in here if line["round"] == number]
             counts = (
@@ -251,9 +251,15 @@ def logs_only(lines: Sequence[dict[str, Any]]) -> str:
                 [line["true"] > 0 for line in some],
                 [line["accepted"] and line["true"] < -line["allowed"] for line in some],
             )
+            trials = [line for line in some if line.get("trial")]
+            passed = [line for line in trials if line["trial"]["accepted"]]
+            lost = sum(line["true"] < -line["allowed"] for line in passed)
+            by_trial = [str(len(passed)), str(lost)] if trials else ["", ""]
             followed = fmt.score(float(np.mean([line["coverage"] for line in some])), "win_rate")
             values = earned([line["return_deployed"] for line in some])
-            shown.append([arm, str(number), str(len(some)), values, *(str(sum(x)) for x in counts), followed])
+            shown.append(
+                [arm, str(number), str(len(some)), values, *(str(sum(x)) for x in counts), *by_trial, followed]
+            )
     header = (
         "arm",
         "round",
@@ -262,6 +268,8 @@ def logs_only(lines: Sequence[dict[str, Any]]) -> str:
         "accepted",
         "truly better",
         "lost more than the margin",
+        "accepted by trial",
+        "and lost",
         "followed",
     )
     return fmt.markdown(header, shown) + "\n"

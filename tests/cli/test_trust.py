@@ -34,6 +34,7 @@ WALK = {
     "tune": ["finetune", "--data", "{data}", "--out", "{run}", *SMALL],
     "sweep": ["{folder}/grid.toml", "--out", "{new}"],
     "improve": ["{run}", "--data", "{data}", "--out", "{new}", "--updates", "2"],
+    "trial": ["{run}", "--data", "{data}"],
     "evaluate": ["{run}"],
     "export": ["{run}", "--to", "{new}"],
     "report": ["{run}"],

@@ -1,4 +1,4 @@
-"""Paired differences: by hand, and the interval by its formula."""
+"""Differences of two arms: by hand, and the interval by its formula."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from scipy import stats
 
-from ovmse.stats.paired import paired_difference
+from ovmse.stats.paired import paired_difference, unpaired_difference
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)
 
@@ -45,3 +45,16 @@ def test_the_protocols_numbers_of_pairs_have_the_power_that_it_says():
         shift, bound = d * pairs**0.5, stats.t.ppf(0.975, pairs - 1)
         power = 1 - stats.nct.cdf(bound, pairs - 1, shift) + stats.nct.cdf(-bound, pairs - 1, shift)
         assert power == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 50), (40, 7)])
+def test_the_unpaired_interval_is_welchs(n, m):
+    rng = np.random.default_rng(n)
+    ours, theirs = rng.normal(size=n), rng.normal(1.0, 3.0, size=m)
+    value, low, high = unpaired_difference(ours.tolist(), theirs.tolist())
+    expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    assert (value, low, high) == pytest.approx((ours.mean() - theirs.mean(), *expected), rel=1e-9)
+
+
+def test_scores_without_spread_have_no_width():
+    assert unpaired_difference([2.0, 2.0], [1.5, 1.5, 1.5]) == (0.5, 0.5, 0.5)

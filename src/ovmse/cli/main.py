@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": ("inspect:inspect", "Check every step of a dataset, and say what to expect of it."),
     "train": ("train:train_command", "Pre-train a team on a dataset, hand it over, fine-tune it online."),
     "improve": ("improve:improve", "A round on logs that a deployed team brought back; says which team to deploy."),
+    "trial": ("trial:trial", "Judge a round's new team by episodes that it played itself."),
     "tune": ("tune:tune_command", "Search good settings for several methods, on an equal budget."),
     "sweep": ("sweep:sweep", "Run a grid of training runs, one on each core, and put them in one table."),
     "evaluate": ("evaluate:evaluate", "Play greedily with a run's teams, on fresh episodes."),

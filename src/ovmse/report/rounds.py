@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ovmse.render import format as fmt
-from ovmse.runs.rounds_file import RoundRecord, Rounds
+from ovmse.runs.rounds_file import RoundRecord, Rounds, Trial
 
 
 def columns(rounds: Rounds) -> dict[str, list[str]]:
@@ -22,8 +22,13 @@ def _cells(one: RoundRecord) -> dict[str, str]:
         "behaviour": fmt.number(one.behaviour_return),
         "deployed": fmt.number(one.deployed.fqe),
         "new": fmt.number(one.new.fqe),
-        "difference": f"{fmt.number(one.difference)} [{fmt.number(one.low)} to {fmt.number(one.high)}]",
+        "difference": _interval(one),
         "may lose": fmt.number(one.allowed),
         "coverage": fmt.score(one.new.coverage, "win_rate"),
+        "trial": "–" if one.trial is None else _interval(one.trial),
         "verdict": "accepted" if one.accepted else "the deployed one stays",
     }
+
+
+def _interval(one: RoundRecord | Trial) -> str:
+    return f"{fmt.number(one.difference)} [{fmt.number(one.low)} to {fmt.number(one.high)}]"

@@ -18,6 +18,23 @@ class JudgedTeam:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What so many episodes that the new team played earned on average, beside those of the deployed one; data: theirs.
+
+    Values are discounted returns; difference: new − deployed, with its 95 % interval low to high (Welch).
+    """
+
+    data: str
+    episodes: int
+    value: float
+    deployed_episodes: int
+    deployed_value: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """One round. Values are discounted returns.
 
@@ -26,7 +43,7 @@ class RoundRecord:
     updates: of the round. episodes, held_out: of the new logs, all of them and those that judged. behaviour_return:
     what these earned. deployed, new: the two teams. difference: new − deployed, with its interval low to high over so
     many fits. moved: how far it moved in the second half of their updates. allowed: how much worse than the deployed
-    one the new team may be. accepted, reason: the verdict.
+    one the new team may be. accepted, reason: the verdict, of the logs or of the trial where there was one.
     """
 
     number: int
@@ -50,6 +67,7 @@ class RoundRecord:
     allowed: float
     accepted: bool
     reason: str
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)

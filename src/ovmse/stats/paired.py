@@ -1,4 +1,4 @@
-"""Paired differences: two arms of an experiment on equal seeds and data."""
+"""Differences of two arms: paired, on equal seeds and data; of bootstrap replicates; and unpaired."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -60,3 +60,19 @@ def bootstrapped_difference(ours: Sequence[float], theirs: Sequence[float]) -> P
     assert found.low is not None and found.high is not None
     half = (found.high - found.low) / 2 * found.n**0.5
     return found._replace(low=found.value - half, high=found.value + half)
+
+
+def unpaired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """The difference of two means, `ours` − `theirs`, and its 95 % interval (low, high) by Welch's t.
+
+    Args:
+        ours, theirs: scores that have nothing in common, at least two of each.
+    """
+    samples = [np.asarray(scores, float) for scores in (ours, theirs)]
+    value = float(samples[0].mean() - samples[1].mean())
+    squares = np.array([scores.var(ddof=1) / len(scores) for scores in samples])
+    if not squares.sum() > 0:
+        return value, value, value
+    freedom = squares.sum() ** 2 / sum(x**2 / (len(scores) - 1) for x, scores in zip(squares, samples, strict=True))
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2) * squares.sum() ** 0.5)
+    return value, value - half, value + half

@@ -195,7 +195,9 @@ def in_words(found: RoundRecord) -> str:
     """The verdict, for its user to read."""
     values = f"{found.new.fqe:.2f}, the deployed one {found.deployed.fqe:.2f}"
     interval = f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-    ends = "the new team is to be deployed" if found.accepted else "the deployed team stays"
+    ends = (
+        "the new team is to be deployed" if found.accepted else "the deployed team stays, until a trial says otherwise"
+    )
     if abs(found.moved) > found.allowed:
         ends += (
             f". The fits have not settled: the difference moved by {found.moved:+.2f} in the second half of their "
