@@ -68,7 +68,7 @@ def test_what_the_new_team_earned_itself_decides(made, tmp_path, capsys, more, a
     assert one.trial.difference == pytest.approx(ours - theirs) and one.trial.low < ours - theirs < one.trial.high
     assert (one.trial.episodes, one.trial.deployed_episodes) == (16, 16)
     assert ("the new team is to be deployed" if accepted else "the deployed team stays") in shown
-    assert "Next: ovmse export" in shown and "[" in columns(found)["trial"][0]
+    assert "Next: ovmse export" in shown and "; trial " in columns(found)["verdict"][0]
 
 
 def test_the_other_teams_play_is_refused(made, tmp_path, monkeypatch):

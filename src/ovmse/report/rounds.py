@@ -13,20 +13,20 @@ def columns(rounds: Rounds) -> dict[str, list[str]]:
 
 
 def _cells(one: RoundRecord) -> dict[str, str]:
-    return {
+    verdict = "accepted" if one.accepted else "the deployed one stays"
+    return {  # what matters first: the table is wider than a page
         "round": str(one.number),
+        "verdict": f"{verdict}; trial {_interval(one.trial)}" if one.trial else verdict,
+        "difference": _interval(one),
+        "may lose": fmt.number(one.allowed),
+        "coverage": fmt.score(one.new.coverage, "win_rate"),
+        "new": fmt.number(one.new.fqe),
+        "deployed": fmt.number(one.deployed.fqe),
+        "behaviour": fmt.number(one.behaviour_return),
         "logs": f"{Path(one.data).name} ({one.held_out} of {one.episodes} held out)",
         "method": one.method,
         "Q_off": one.offline_value,
         "updates": fmt.plain(one.updates),
-        "behaviour": fmt.number(one.behaviour_return),
-        "deployed": fmt.number(one.deployed.fqe),
-        "new": fmt.number(one.new.fqe),
-        "difference": _interval(one),
-        "may lose": fmt.number(one.allowed),
-        "coverage": fmt.score(one.new.coverage, "win_rate"),
-        "trial": "–" if one.trial is None else _interval(one.trial),
-        "verdict": "accepted" if one.accepted else "the deployed one stays",
     }
 
 
