@@ -1,9 +1,12 @@
 """What stands for Ray where it is not installed: tasks are processes, actors are objects of this process."""
 
+import importlib.util
 import signal
 import subprocess
 import sys
 import types
+
+import pytest
 
 IN_A_PROCESS = "import sys; from ovmse.sweep.process import carry_out; sys.exit(carry_out(*sys.argv[1:]))"
 
@@ -69,3 +72,11 @@ def stand_in():
         cancel=lambda reference, force=False: reference.send_signal(signal.SIGINT),
         exceptions=types.SimpleNamespace(RayError=RayError, TaskCancelledError=TaskCancelledError),
     )
+
+
+def ray_or_stand_in(monkeypatch, real):
+    """Ray itself, without which the test is skipped, or the stand-in in its place."""
+    if real and importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    if not real:
+        monkeypatch.setitem(sys.modules, "ray", stand_in())

@@ -1,11 +1,10 @@
 """Sweeps by Ray: by what stands for it, and by Ray itself where it is installed."""
 
-import importlib.util
 import sys
 import threading
 
 import pytest
-from support.ray_stand_in import RayError, TaskCancelledError, stand_in
+from support.ray_stand_in import RayError, TaskCancelledError, ray_or_stand_in, stand_in
 from support.sweeps import Place
 
 from ovmse.cli.main import main
@@ -20,10 +19,7 @@ from ovmse.system.signals import Interrupted
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
 @pytest.mark.parametrize("real", [False, True])
 def test_a_sweep_by_ray_is_stopped_and_ends_as_a_local_one_does(place, tmp_path, monkeypatch, real):
-    if real and importlib.util.find_spec("ray") is None:
-        pytest.skip("ray is not installed")
-    if not real:
-        monkeypatch.setitem(sys.modules, "ray", stand_in())
+    ray_or_stand_in(monkeypatch, real)
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     local, place = place.results()[0], Place(tmp_path)
     ctrl_c = threading.Thread(target=place.press_ctrl_c, args=("offline/*/config.json",))

@@ -1,6 +1,5 @@
 """Runs whose episodes worker processes play: the same with any number of workers, stopped or not."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from support.episodes import SMALL
 from support.junction import Junction
-from support.ray_stand_in import stand_in
+from support.ray_stand_in import ray_or_stand_in, stand_in
 from support.stopping import StopIn, assert_same_rows
 
 from ovmse.cli.main import main
@@ -106,10 +105,7 @@ def test_a_run_stopped_and_gone_on_with_by_other_workers_ends_like_an_undisturbe
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
 @pytest.mark.parametrize("real", [False, True])
 def test_a_run_whose_workers_ray_has_ends_like_one_with_local_workers(two, tmp_path, monkeypatch, real):
-    if real and importlib.util.find_spec("ray") is None:
-        pytest.skip("ray is not installed")
-    if not real:
-        monkeypatch.setitem(sys.modules, "ray", stand_in())
+    ray_or_stand_in(monkeypatch, real)
     ended = train(replace(CONFIG, out=tmp_path / "ray", ray_address="local"))
     sys.modules["ray"].shutdown()
     assert checksum(ended) == checksum(two)

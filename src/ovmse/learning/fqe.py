@@ -169,8 +169,7 @@ def programs(settings: FitSettings, spec: EnvSpec, data: Replay, together: int) 
 
     def learn(fit: Fit, data: Replay, updates: Array) -> tuple[Fit, Array]:
         followed = only(data, fit.policy, fit.drawn, spec.n_actions)
-        state = fit.state._replace(sums=phases.zero_sums())
-        state = phases.learn_offline(config, spec, EVALUATION, state, followed, updates, lengths)
+        state = phases.learn_offline(config, spec, EVALUATION, fit.state, followed, updates, lengths)
         return fit._replace(state=state), finiteness.is_well(state.sums.halt)
 
     def estimate(fit: Fit, data: Replay) -> Array:

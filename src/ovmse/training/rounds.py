@@ -1,5 +1,6 @@
 """A batch round on the host: how the deployed team goes on, and whether the new one may take its place."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -97,7 +98,9 @@ def judge(run: Run, states: SeedBatches) -> None:
         resampled=tuple(len(log["length"]) for log in (*known, evaluation.log)),
     )
     data = from_flat(joined([*known, evaluation.log]), run.task.spec)
-    policies = policies_of(run, states, data)
+    new = teams(run, states)
+    deployed = pytree_files.restore(run.out / FILES["before"], jax.eval_shape(lambda team: team, new))
+    policies = policies_of((deployed, new), data)
     fit = fitter(settings, run.task.spec, data, len(policies))
 
     def advance(done: int, clock: Clock) -> None:
@@ -112,9 +115,14 @@ def judge(run: Run, states: SeedBatches) -> None:
     )
     held_out_rows = slice(sum(int((log["length"] + 1).sum()) for log in known), None)
     found = record(run, evaluation, policies[:, held_out_rows], values, halfway)
-    name: Literal["last", "before"] = "last" if found.accepted else "before"
-    rounds_file.write(run.out, Rounds(name, FILES[name], [*rounds_before(config.round), found]))
+    write_down(run.out, [*rounds_before(config.round), found])
     run.display.say(in_words(found))
+
+
+def write_down(out: Path, found: list[RoundRecord]) -> None:
+    """Write down the rounds so far, and the team to deploy by the verdict on the last of them."""
+    name: Literal["last", "before"] = "last" if found[-1].accepted else "before"
+    rounds_file.write(out, Rounds(name, FILES[name], found))
 
 
 def rounds_before(chosen: RoundConfig) -> list[RoundRecord]:
@@ -125,13 +133,11 @@ def rounds_before(chosen: RoundConfig) -> list[RoundRecord]:
     return [] if before is None else before.rounds
 
 
-def policies_of(run: Run, states: SeedBatches, data: Replay) -> UInt[np.ndarray, "P R N"]:
-    """What the deployed team and the new one would do at every row of a log."""
+def policies_of(those: Iterable[Team], data: Replay) -> UInt[np.ndarray, "P R N"]:
+    """What the first seed's team of each would do at every row of a log (on the host)."""
     longest, log = int(data.index.length.max()), jax.device_put(data)
     act = eqx.filter_jit(lambda team, data: joint_actions(team, data, longest))
-    new = teams(run, states)
-    deployed = pytree_files.restore(run.out / FILES["before"], jax.eval_shape(lambda team: team, new))
-    return np.stack([np.asarray(act(jax.tree.map(lambda x: x[0], team), log)) for team in (deployed, new)])
+    return np.stack([np.asarray(act(jax.tree.map(lambda x: x[0], team), log)) for team in those])
 
 
 def record(

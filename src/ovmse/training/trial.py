@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-import equinox as eqx
-import jax
 import numpy as np
 
 from ovmse import methods
@@ -15,17 +12,16 @@ from ovmse.core.errors import UserError, number_of, typed_command
 from ovmse.core.types import EnvSpec
 from ovmse.data.dataset import Dataset
 from ovmse.data.same_plant import as_play_of
-from ovmse.learning.fqe import joint_actions
 from ovmse.learning.replay import from_flat
 from ovmse.methods.overrides import change_method
 from ovmse.policy.load import FILES, names_of
 from ovmse.runs import rounds_file
-from ovmse.runs.rounds_file import RoundRecord, Rounds, Trial
+from ovmse.runs.rounds_file import RoundRecord, Trial
 from ovmse.runs.saved_config import read_config, read_spec
 from ovmse.stats.paired import unpaired_difference
 from ovmse.system import jax_setup
 from ovmse.training.evaluate_run import restore_teams
-from ovmse.training.rounds import verdict
+from ovmse.training.rounds import policies_of, verdict, write_down
 
 FEWEST = 2
 """Episodes that an interval takes."""
@@ -63,21 +59,16 @@ def trial(run: Path, data: str, trusted: bool = False) -> RoundRecord:
     tried = Trial(data, len(ours), float(np.mean(ours)), len(theirs), float(np.mean(theirs)), difference, low, high)
     accepted, reason = verdict(low, found.rounds[-1].allowed, None, 0.0)
     judged = replace(found.rounds[-1], accepted=accepted, reason=f"by trial: {reason}", trial=tried)
-    name: Literal["last", "before"] = "last" if accepted else "before"
-    rounds_file.write(run, Rounds(name, FILES[name], [*found.rounds[:-1], judged]))
+    write_down(run, [*found.rounds[:-1], judged])
     return judged
 
 
 def check_played_by_new(run: Path, config: Config, spec: EnvSpec, played: Dataset) -> None:
     """Raise `UserError` where episodes follow the deployed team of a round more than its new one."""
     parts = change_method(methods.find(config.method), config.change).parts_online
-    log, longest = jax.device_put(from_flat(played.flat, played.spec)), int(played.length.max())
-    act = eqx.filter_jit(lambda team, log: joint_actions(team, log, longest))
-    shares = []
-    for name in ("last", "before"):
-        team = jax.tree.map(lambda x: x[0], restore_teams(run / FILES[name], config, spec, parts))
-        shares.append(agreement(played.flat, np.asarray(act(team, log))).agent_coverage or 0.0)
-    new, deployed = shares
+    those = (restore_teams(run / FILES[name], config, spec, parts) for name in ("last", "before"))
+    policies = policies_of(those, from_flat(played.flat, played.spec))
+    new, deployed = (agreement(played.flat, policy).agent_coverage or 0.0 for policy in policies)
     if new < deployed:
         export = typed_command("export", run, "--teams", "last", "--to", "DIR")
         raise UserError(
