@@ -7,6 +7,7 @@ A sweep's results are kept by copying its ``results.csv`` there first, such as t
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,11 @@ CONTROLLERS = {
     "offline-ends": "the limit ends: offline phase",
     "finetune-ends": "the limit ends: then `finetune`",
     "ovmse-ends": "the limit ends: then `ovmse`",
+    "offline-long": "longer: offline phase",
+    "finetune-long": "longer: then `finetune`",
+    "ovmse-long": "longer: then `ovmse`",
 }
+BUSY = {f"{name}-busy": text for name, text in CONTROLLERS.items() if "-" not in name}
 JAM = 60  # seconds that a car waits on the mean of a morning
 TASKS = ("3m", "two_step, 58 steps of waiting", "simple_spread", "2s3z")
 
@@ -185,27 +190,28 @@ def coverage(lines: Sequence[dict[str, Any]]) -> str:
     return fmt.markdown(header, shown) + "\n"
 
 
-def traffic(lines: Sequence[dict[str, Any]]) -> str:
+def traffic(lines: Sequence[dict[str, Any]], called: dict[str, str] = CONTROLLERS, corner: str = "controller") -> str:
     """Of every controller the mean wait of a car over all mornings and teams, its spread, and its worst morning."""
     shown = []
-    for name, text in CONTROLLERS.items():
+    for name, text in called.items():
         if some := [line["seconds_waited_per_car"] for line in lines if line["controller"] == name]:
             waits, of_teams = np.concatenate(some), ", ".join(f"{np.mean(one):.1f}" for one in some)
             told = [f"{x:.1f}" for x in (waits.mean(), waits.std(), np.median(waits), waits.max())]
             shown.append([text, of_teams, *told, f"{(waits > JAM).sum()} of {waits.size}"])
     spread = "mean", "standard deviation", "median", "worst morning"
-    return fmt.markdown(("controller", "each team", *spread, f"above {JAM} s"), shown) + "\n"
+    return fmt.markdown((corner, "each team", *spread, f"above {JAM} s"), shown) + "\n"
 
 
 def traffic_online(lines: Sequence[dict[str, Any]]) -> str:
     """Of every way to go online the hours waited on its mornings, by quarters of the phase, and the worst of them."""
     shown = []
-    for name in ("finetune", "ovmse", "finetune-ends", "ovmse-ends"):
+    looks = {"": "", "ends": ", the limit ends", "long": ", longer", "busy": ", 1.2 × the cars"}
+    for name in (f"{method}{'-' * bool(look)}{look}" for look in looks for method in ("finetune", "ovmse")):
         if some := [line["online"] for line in lines if line["controller"] == name]:
             hours = np.array(some)
             told = [f"{part.mean():.1f}" for part in np.array_split(hours, 4, axis=1)]
-            called = f"`{name.partition('-')[0]}`{', the limit ends' if '-' in name else ''}"
-            shown.append([called, *told, f"{hours.max():.1f}"])
+            method, _, look = name.partition("-")
+            shown.append([f"`{method}`{looks[look]}", *told, f"{hours.max():.1f}"])
     quarters = "first quarter", "second", "third", "fourth"
     return fmt.markdown(("hours that all cars waited on a morning", *quarters, "worst morning"), shown) + "\n"
 
@@ -312,6 +318,11 @@ TABLES = {
     "fqe_error": ("fqe_error", "selection.md", fqe_error),
     "coverage": ("coverage", "studies/coverage.md", coverage),
     "traffic": ("traffic", "studies/traffic.md", traffic),
+    "traffic, busy": (
+        "traffic",
+        "studies/traffic.md",
+        partial(traffic, called=BUSY, corner="controller, 1.2 × the cars"),
+    ),
     "traffic, online": ("traffic", "studies/traffic.md", traffic_online),
     "logs_only": ("logs_only", "logs-only.md", logs_only),
     "worlds": ("worlds", "studies/worlds.md", worlds),

@@ -1,6 +1,6 @@
 """A city's own signals log, an offline phase learns from that, an online phase goes on: who waits how long?
 
-    python studies/traffic.py runs/traffic
+    python studies/traffic.py runs/traffic [--looks=-long --looks=-busy]
 
 Needs ``pip install 'ovmse[sumo]'``. What is in the directory already (log, runs) is not made again. Each controller
 plays the same mornings; its waits are a line of studies/results/traffic.jsonl.
@@ -9,7 +9,8 @@ plays the same mornings; its waits are a line of studies/results/traffic.jsonl.
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -29,61 +30,83 @@ from ovmse.system.files import append_json_lines, write_bytes
 
 RESULTS = tables.RESULTS / "traffic.jsonl"
 SETTINGS = {"seconds": 1800, "depart_offset_seconds": 60}
-ENV = ["--env", "sumo:cologne3", *(word for x in SETTINGS.items() for word in ("--env-settings", "{}={}".format(*x)))]
 RULES = {"fixed_time": 0.0, "longest_queue": 0.0, "max_pressure": 0.0, "log": 0.2, "random": 1.0}
 """How often each agent acts at random; the log is of max-pressure, and random play has any rule behind it."""
-LOOKS = {"": [], "-ends": ["--no-bootstrap-at-limit"]}
-"""What the runs of each look are called by, and what their settings add."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the question: its traffic, its budget, and what its runs' settings add."""
+
+    demand: float = 1.0
+    logged: int = 200  # mornings of the log
+    updates: int = 2_000  # of the offline phase
+    mornings: int = 64  # of the online phase
+    updates_per_collect: int = 32
+    seeds: int = 3
+    more: tuple[str, ...] = ("--no-bootstrap-at-limit",)
+
+    @property
+    def env(self) -> list[str]:
+        """The environment, as the command line is told."""
+        settings = SETTINGS | ({} if self.demand == 1.0 else {"demand": self.demand})
+        typed = (("--env-settings", f"{setting}={value}") for setting, value in settings.items())
+        return ["--env", "sumo:cologne3", *chain.from_iterable(typed)]
+
+
+LONG = Look(logged=300, updates=3_000, mornings=120, updates_per_collect=64, seeds=5)
+LOOKS = {"": Look(more=()), "-ends": Look(), "-long": LONG, "-busy": replace(LONG, demand=1.2)}
+"""What the runs and results of each look are called by."""
 FIRST = 1_000_000  # the first seed of the mornings that controllers are judged by
 
 Act = Callable[[np.ndarray, np.ndarray, Any], tuple[np.ndarray, Any]]
 """(observations, legal actions, what is carried) → actions, what is carried."""
 
 
-def main(
-    out: tyro.conf.Positional[Path],
-    episodes: int = 200,
-    updates: int = 2_000,
-    mornings: int = 64,
-    seeds: int = 3,
-    judged_by: int = 32,
-) -> None:
+def main(out: tyro.conf.Positional[Path], looks: tuple[str, ...] = tuple(LOOKS), judged_by: int = 32) -> None:
     """Run what is not there yet, and judge it.
 
     Args:
-        out: the directory of the log and the runs.
-        episodes: mornings in the log.
-        updates: gradient updates of the offline phase.
-        mornings: mornings of the online phase.
-        seeds: repetitions.
+        out: the directory of the logs and the runs.
+        looks: which of `LOOKS`.
         judged_by: mornings that each controller is judged by.
     """
-    rule = ["--rule", "sumo:max_pressure", "--epsilon", str(RULES["log"])]
-    make(out / "log", "collect", *ENV, *rule, "--episodes", str(episodes))
-    steps = mornings * SETTINGS["seconds"] // 10
-    train = ["train", *ENV, "--data", str(out / "log"), "--seeds", str(seeds), "--keep-experience"]
-    train += ["--offline-updates", str(updates), "--evaluate-every-updates", str(updates)]
-    train += ["--online-env-steps", str(steps), "--evaluate-every-env-steps", str(steps // 2)]
-    train += ["--updates-per-collect", "32", "--batch-episodes", "16", "--evaluate-episodes", "8"]
-    for look, more in LOOKS.items():
-        make(out / f"ovmse{look}", *train, *more, "--method", "ovmse")
-        make(out / f"finetune{look}", *train, *more, "--method", "finetune", "--pretrained", str(out / f"ovmse{look}"))
-    env, done = TrafficSignals("cologne3", **SETTINGS), finished(RESULTS, "controller", "seed")
-    for name, epsilon in RULES.items():
-        if (name, 0) not in done:
-            keep(env, by_rule("max_pressure" if name in ("log", "random") else name, epsilon), judged_by, name, 0)
-    if ("max_pressure_again", 0) not in done:
-        keep(env, by_rule("max_pressure", 0.0), 3 * judged_by, "max_pressure_again", 0, first=FIRST + judged_by)
-    for look, method, seed in product(LOOKS, ("offline", "finetune", "ovmse"), range(seeds)):
-        name, run = method + look, out / f"{'ovmse' if method == 'offline' else method}{look}"
-        if (name, seed) not in done:
-            online = () if method == "offline" else waited_online(run / "experience" / f"seed-{seed}")
-            teams = "offline" if method == "offline" else "last"
-            keep(env, by_team(load(run, seed, teams)), judged_by, name, seed, online)
-    for table in ("traffic", "traffic, online"):
+    for name in looks:
+        run(out, name, LOOKS[name], judged_by)
+    for table in ("traffic", "traffic, busy", "traffic, online"):
         tables.renew(table)
     _, png = draw.save(figure(), tables.DOCS / "figures" / "traffic", write_bytes)
     png.unlink()
+
+
+def run(out: Path, name: str, look: Look, judged_by: int) -> None:
+    """One look: its log, its two runs, and the mornings of all controllers."""
+    log = out / f"log{'' if look.logged == Look.logged else name}"
+    rule = ["--rule", "sumo:max_pressure", "--epsilon", str(RULES["log"])]
+    make(log, "collect", *look.env, *rule, "--episodes", str(look.logged))
+    steps = look.mornings * SETTINGS["seconds"] // 10
+    train = ["train", *look.env, "--data", str(log), "--seeds", str(look.seeds), "--keep-experience"]
+    train += ["--offline-updates", str(look.updates), "--evaluate-every-updates", str(look.updates)]
+    train += ["--online-env-steps", str(steps), "--evaluate-every-env-steps", str(steps // 2)]
+    train += ["--updates-per-collect", str(look.updates_per_collect), "--batch-episodes", "16"]
+    train += ["--evaluate-episodes", "8", *look.more]
+    make(out / f"ovmse{name}", *train, "--method", "ovmse")
+    make(out / f"finetune{name}", *train, "--method", "finetune", "--pretrained", str(out / f"ovmse{name}"))
+    env, done = TrafficSignals("cologne3", **SETTINGS, demand=look.demand), finished(RESULTS, "controller", "seed")
+    called = "-busy" if look.demand > 1 else ""
+    for rule_name, epsilon in RULES.items():
+        if (rule_name + called, 0) not in done:
+            act = by_rule("max_pressure" if rule_name in ("log", "random") else rule_name, epsilon)
+            keep(env, act, judged_by, rule_name + called, 0)
+    if (f"max_pressure_again{called}", 0) not in done:
+        act = by_rule("max_pressure", 0.0)
+        keep(env, act, 3 * judged_by, f"max_pressure_again{called}", 0, first=FIRST + judged_by)
+    for method, seed in product(("offline", "finetune", "ovmse"), range(look.seeds)):
+        trained = out / f"{'ovmse' if method == 'offline' else method}{name}"
+        if (method + name, seed) not in done:
+            online = () if method == "offline" else waited_online(trained / "experience" / f"seed-{seed}")
+            team = load(trained, seed, "offline" if method == "offline" else "last")
+            keep(env, by_team(team), judged_by, method + name, seed, online)
 
 
 def make(out: Path, *words: str) -> None:
