@@ -125,7 +125,13 @@ class Run:
         return load(self.path, seed, teams)
 
     def evaluate(
-        self, episodes: int = 512, seed: int = 1_000_000, teams: TeamChoice = "deployed", trust_code: bool = False
+        self,
+        episodes: int = 512,
+        seed: int = 1_000_000,
+        teams: TeamChoice = "deployed",
+        trust_code: bool = False,
+        workers: int | None = None,
+        ray_address: str | None = None,
     ) -> "pd.DataFrame":
         """Play greedily with the run's teams, on fresh episodes, as `ovmse evaluate` does.
 
@@ -136,6 +142,8 @@ class Run:
                 ones all the same, or as they left the offline phase; or of each seed the offline one where the guard
                 found the last one below it (docs/guard.md).
             trust_code: import and run the environment or method of somebody's own that the directory names.
+            workers: processes that play side by side in a host environment; None: as many as the run had.
+            ray_address: with workers: have them on this Ray: auto, HOST:PORT, or local for one of this machine alone.
 
         Returns:
             One row per seed: its team, and ``win_rate``, ``return`` and ``episode_length``. They are in the run's
@@ -149,5 +157,6 @@ class Run:
         from ovmse.training.display import default_display
         from ovmse.training.evaluate_run import evaluate_run
 
-        config = read_config(self.path, trust_code)
-        return pd.DataFrame(evaluate_run(config, self.path, episodes, seed, teams, default_display()))
+        config, display = read_config(self.path, trust_code), default_display()
+        rows = evaluate_run(config, self.path, episodes, seed, teams, display, workers=workers, ray_address=ray_address)
+        return pd.DataFrame(rows)

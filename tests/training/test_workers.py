@@ -14,6 +14,7 @@ from support.junction import Junction
 from support.ray_stand_in import ray_or_stand_in, stand_in
 from support.stopping import StopIn, assert_same_rows
 
+import ovmse
 from ovmse.cli.main import main
 from ovmse.config import Config
 from ovmse.core.errors import UserError
@@ -121,18 +122,32 @@ def test_ray_needs_workers_and_cores_for_them(monkeypatch, capsys):
         connect_for("auto", 3)
 
 
-def test_evaluation_is_the_same_with_and_without_workers(two):
+def test_evaluation_is_the_same_with_and_without_workers_and_by_ray(two, monkeypatch):
     config = read_config(two.out, trusted=True)
     by_workers, alone = (evaluate_run(config, two.out, 10, 3, "last", Display(), workers=n) for n in (2, 1))
     assert_same_rows(by_workers, alone, rel=1e-5)
+    monkeypatch.setitem(sys.modules, "ray", stand_in())
+    assert main(["evaluate", str(two.out), "--episodes", "10", "--seed", "3", "--ray", "--trust-code"]) == 0
+    assert json.loads((two.out / "evaluation.json").read_text()) == [row | {"teams": "deployed"} for row in by_workers]
+    found = ovmse.Run(two.out).evaluate(10, 3, trust_code=True, workers=2, ray_address="local")
+    assert found["return"].tolist() == [row["return"] for row in by_workers]
 
 
-def test_collect_records_the_same_by_any_number_of_workers(tmp_path):
+def test_collect_records_the_same_by_any_number_of_workers_and_by_ray(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", stand_in())
     words = ["collect", "--env", "support.junction:Junction", "--quality", "random", "--episodes", "10"]
-    for name, workers in (("two", "2"), ("three", "3")):
-        assert main([*words, "--episodes-per-collect", "4", "--workers", workers, "--out", str(tmp_path / name)]) == 0
-    two, three = (Dataset.open(tmp_path / name) for name in ("two", "three"))
-    assert len(two.length) == 10 and two.metadata.checksum == three.metadata.checksum
+    words += ["--episodes-per-collect", "4"]
+    for name, workers in (("two", ["2"]), ("three", ["3"]), ("ray", ["2", "--ray"])):
+        assert main([*words, "--workers", *workers, "--out", str(tmp_path / name)]) == 0
+    two, three, ray = (Dataset.open(tmp_path / name) for name in ("two", "three", "ray"))
+    assert len(two.length) == 10
+    assert two.metadata.checksum == three.metadata.checksum == ray.metadata.checksum
+
+
+def test_a_rule_plays_without_workers(tmp_path, capsys):
+    for words in (["--workers", "2"], ["--ray"]):
+        assert main(["collect", "--rule", "support.junction:rule", *words, "--out", str(tmp_path / "log")]) == 2
+        assert "plays in one environment: leave --workers and --ray out" in capsys.readouterr().err
 
 
 def test_rounds_under_way_that_are_damaged_are_named(tmp_path):

@@ -8,6 +8,7 @@ from ovmse.cli.options import Run
 from ovmse.core.errors import number_of, typed_command
 from ovmse.core.literals import TeamChoice
 from ovmse.system.progress import Terminal, say
+from ovmse.system.ray_client import LOCAL
 
 
 def evaluate(
@@ -17,6 +18,8 @@ def evaluate(
     teams: TeamChoice = "deployed",
     episodes_out: Path | None = None,
     workers: int | None = None,
+    ray: bool = False,
+    ray_address: str | None = None,
     trust_code: bool = False,
 ) -> None:
     """Play greedily with a run's teams, on episodes that training never evaluated on.
@@ -31,6 +34,8 @@ def evaluate(
         episodes_out: the CSV with a line for every episode, its return, length, win and what the environment measures;
             by default evaluation.csv in the run's directory.
         workers: processes that play side by side in a host environment; by default as many as the run had.
+        ray: with workers: have them on a Ray of this machine (ovmse[ray]), which ends with this command.
+        ray_address: with workers: have them on the Ray at this address, or auto.
         trust_code: import and run the environment or method of somebody's own that the directory names.
     """
     from ovmse.runs.measure_columns import in_words, measures_among
@@ -39,9 +44,8 @@ def evaluate(
     from ovmse.training.evaluate_run import EPISODES, evaluate_run
 
     console = Terminal()
-    rows = evaluate_run(
-        read_config(run, trust_code), run, episodes, seed, teams, Display(console), episodes_out, workers
-    )
+    config, where = read_config(run, trust_code), ray_address or (LOCAL if ray else None)
+    rows = evaluate_run(config, run, episodes, seed, teams, Display(console), episodes_out, workers, where)
     measures = measures_among(rows[0])
     title = f"{run}: {number_of(episodes, 'greedy episode')} per team"
     table = Table("seed", "team", "win rate", "return", "length", *map(in_words, measures), title=title)

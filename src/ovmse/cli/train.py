@@ -40,8 +40,6 @@ def train_command(default: Config) -> Callable[..., None]:
         if resume is not None and preset is not None:
             raise UserError("a run goes on by its own settings: leave --preset out.")
         config = replace(config, ray_address=LOCAL) if ray else config
-        if config.ray_address is not None and config.workers == 1:
-            raise UserError("--ray is for workers, of which there are none: give --workers, or leave it out.")
         run(config, Display(Terminal()), resume is not None, allow_inexact_resume)
 
     return train

@@ -75,8 +75,8 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     every = [collecting, *(replace(collecting, quality=x, out=beside(collecting.out, x)) for x in also)]
     if collecting.rule is not None and also:
         raise UserError(f"--also cuts qualities from a trained team's run; the rule {collecting.rule} is not trained.")
-    if collecting.rule is not None and collecting.workers > 1:
-        raise UserError(f"--workers: the rule {collecting.rule} plays in one environment. Leave --workers out.")
+    if collecting.rule is not None and (collecting.workers > 1 or collecting.ray_address is not None):
+        raise UserError(f"the rule {collecting.rule} plays in one environment: leave --workers and --ray out.")
     if len({each.quality for each in every}) < len(every):
         raise UserError(f"each quality can be collected once: got {', '.join(each.quality for each in every)}.")
     for each in every:
@@ -216,6 +216,7 @@ def behaviour_config(collecting: Collecting) -> Config:
         env_settings=collecting.env_settings,
         env_python=collecting.env_python,
         workers=collecting.workers,
+        ray_address=collecting.ray_address,
         method=BEHAVIOUR_METHOD,
         learner=collecting.learner,
         change=collecting.change,

@@ -10,7 +10,7 @@ from ovmse.core.errors import UserError, check_known
 Quality = Literal["random", "medium", "expert", "medium-replay", "mixed"]
 QUALITIES = get_args(Quality)
 BEHAVIOUR_METHOD = "scratch"
-PATHS = ("out", "behaviour", "env_python")
+PATHS = ("out", "behaviour", "env_python", "ray_address")
 """Settings that say where things are, and change nothing in the data."""
 
 
@@ -52,6 +52,8 @@ class Collecting:
     """a Python interpreter in which the environment runs, in a process of its own, with its own versions of packages"""
     workers: int = 1
     """processes that play whole episodes side by side, each with a host environment of its own, where that is slow"""
+    ray_address: str | None = None
+    """with workers: a Ray to have them on: auto or HOST:PORT, or local, as --ray says, for one of this machine alone"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """networks and optimiser of the behaviour team"""
     float16: bool = False

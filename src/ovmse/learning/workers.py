@@ -47,6 +47,8 @@ class Round:
 def check_workers(config: Config, env: AnyEnvironment | None, method: Method) -> None:
     """Raise `UserError` where a run that asks for workers can't have them."""
     if config.workers == 1:
+        if config.ray_address is not None:
+            raise UserError("--ray is for workers, of which there are none: give --workers, or leave it out.")
         return
     if env is None or not is_host(env):
         what = "nothing is played" if env is None else f"{env.spec.name} is in JAX, where episodes are compiled"

@@ -43,11 +43,12 @@ def evaluate_run(
     display: Display,
     episodes_out: Path | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
 ) -> list[dict[str, Any]]:
     """Greedy scores of a run's teams on fresh episodes, a row per seed; written to `evaluation.json` too.
 
     Every episode has a line in `episodes_out`, by default `evaluation.csv` in the run's directory. workers: as many
-    play in a host environment; None: as many as in the run.
+    play in a host environment; None: as many as in the run. ray_address: the Ray that has them, whatever the run had.
 
     teams: `deployed` are the last ones, but of a batch round the one that it accepted or kept; `safe` the last ones,
     but the offline one of each seed whose last one the guard found below it.
@@ -67,7 +68,7 @@ def evaluate_run(
         raise UserError(f"--episodes-out {episodes_out}: expected a file in a directory that is there.")
     if workers is not None:
         check_positive("--workers", workers)
-    config = replace(config, evaluate_episodes=episodes, workers=workers or config.workers, ray_address=None)
+    config = replace(config, evaluate_episodes=episodes, workers=workers or config.workers, ray_address=ray_address)
     env = make_by_options(str(config.env), config.env_settings, config.env_python)
     check_env(run, config, env.spec)
     method = change_method(methods.find(config.method), config.change)
