@@ -8,7 +8,9 @@ last fifth, and what the time went into: the environment, acting, learning. Sett
 of the worlds with seed 100, which is not used again. Three seeds say little about which method is better; that is not
 the question. **A second look**, written down after the first one at lbforaging and before its own runs: there a team
 that stands still is cut by the limit and values go on, so that nothing tells it that standing is bad. Does it move once
-the limit ends an episode, all else equal (`limit ends`)?
+the limit ends an episode, all else equal (`limit ends`)? **A third look**, written down before its runs: does foraging
+get above random play by five times as many offline updates, in steps of 0.001, and twice as many environment steps
+(`longer`)?
 
     python studies/worlds.py runs/worlds                # all of them
     python studies/worlds.py runs/worlds --world rware  # one of them
@@ -87,7 +89,7 @@ WORLDS = {
         ["reward_scale=20.0"],
         ["--rule", "world_rules:forage", "--epsilon", "0.6", "--episodes", "400"],
         budget(600, 5_000, 5, "--evaluate-episodes", "32"),
-        {"": (), "limit ends": LIMIT_ENDS},
+        {"": (), "limit ends": LIMIT_ENDS, "longer": budget(3_000, 10_000, 5, "--learning-rate", "0.001")},
     ),
     "rware": World(
         "gymnasium:rware:rware-tiny-2ag-easy-v2",
