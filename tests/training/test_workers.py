@@ -144,10 +144,31 @@ def test_collect_records_the_same_by_any_number_of_workers_and_by_ray(tmp_path, 
     assert two.metadata.checksum == three.metadata.checksum == ray.metadata.checksum
 
 
-def test_a_rule_plays_without_workers(tmp_path, capsys):
-    for words in (["--workers", "2"], ["--ray"]):
-        assert main(["collect", "--rule", "support.junction:rule", *words, "--out", str(tmp_path / "log")]) == 2
-        assert "plays in one environment: leave --workers and --ray out" in capsys.readouterr().err
+def test_a_rule_plays_the_same_by_any_number_of_workers(tmp_path, monkeypatch, capsys):
+    (tmp_path / "junction_rules.py").write_text("""
+def first(obs, avail):
+    return avail.argmax(-1)
+
+def wrong(obs, avail):
+    return [0]
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["collect", "--env", "support.junction:Junction", "--rule", "junction_rules:first", "--episodes", "9"]
+    words += ["--epsilon", "0.5"]
+    for workers in ("1", "3"):
+        assert main([*words, "--workers", workers, "--out", str(tmp_path / workers)]) == 0
+    one, three = (Dataset.open(tmp_path / name) for name in ("1", "3"))
+    assert len(one.length) == 9 and one.metadata.checksum == three.metadata.checksum
+    assert len(np.unique(one.flat["obs"][one.flat["length"].cumsum() - 1], axis=0)) > 1
+    capsys.readouterr()
+    for told, more in (
+        ("plays on this machine: leave --ray out", ["--ray"]),
+        ("is for environments on the host; matrix:climbing is in JAX", ["--env", "matrix:climbing", "--workers", "2"]),
+        ("step 0: expected", ["--rule", "junction_rules:wrong", "--workers", "2"]),
+    ):
+        assert main([*words, *more, "--out", str(tmp_path / "none")]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "none").exists()
 
 
 def test_rounds_under_way_that_are_damaged_are_named(tmp_path):

@@ -1,6 +1,10 @@
 """Play by a rule in use, such as a city's own signals: a function of what the agents see and of what is legal."""
 
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import jax
@@ -13,8 +17,9 @@ from ovmse.core.types import EnvSpec, Flat, Observation, StepResult
 from ovmse.data.flat import pack
 from ovmse.envs.guarded import GuardedEnv
 from ovmse.envs.naming import load
+from ovmse.envs.process import ProcessEnv
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, check_action, is_host
-from ovmse.envs.settings import make_by_options
+from ovmse.envs.settings import make_by_options, parse_settings
 from ovmse.learning.play import mender
 from ovmse.learning.rollout import Acting, Rollout, collect_host
 from ovmse.system.clock import Clock
@@ -40,23 +45,44 @@ def find(name: str) -> Rule:
 
 
 def record(collecting: Collecting, env: AnyEnvironment, display: Display) -> list[Flat]:
-    """The episodes that `collecting` asks for, played by its rule, whose agents act at random with probability ε."""
-    name, limits, clock = str(collecting.rule), Config(), Clock()
+    """The episodes that `collecting` asks for, played by its rule, whose agents act at random with probability ε.
+
+    With workers each has the environment in a process of its own; how many there are changes nothing in what is played.
+    """
+    name, limits, clock, workers = str(collecting.rule), Config(), Clock(), collecting.workers
     rule = find(name)
+    if workers > 1 and not is_host(env):
+        raise UserError(f"--workers {workers} is for environments on the host; {env.spec.name} is in JAX.")
 
     def another() -> HostEnvironment:
-        return on_host(make_by_options(collecting.env, collecting.env_settings, collecting.env_python))
+        if workers == 1:
+            return on_host(make_by_options(collecting.env, collecting.env_settings, collecting.env_python))
+        python = collecting.env_python or Path(sys.executable)
+        return ProcessEnv(python, collecting.env, parse_settings(collecting.env_settings), limits.env_seconds)
 
-    guarded = GuardedEnv(another, limits.env_seconds)
-    mend = mender([guarded], limits.env_restarts, display.say)
-    parts = []
+    guarded = [GuardedEnv(another, limits.env_seconds) for _ in range(workers)]
+    mend, free = mender(guarded, limits.env_restarts, display.say), SimpleQueue[int]()
+    for i in range(workers):
+        free.put(i)
+
+    def one(episode: int) -> Rollout:
+        i, rng = free.get(), np.random.default_rng([collecting.seed, episode])
+        try:
+            return play(guarded[i], name, rule, collecting.epsilon, rng, lambda _, fault: mend(i, fault))
+        finally:
+            free.put(i)
+
+    parts, pool = [], ThreadPoolExecutor(workers)
     display.phase("record", 0, collecting.episodes, "episodes")
-    for episode in range(collecting.episodes):
-        rng = np.random.default_rng([collecting.seed, episode])
-        with clock.measure("record"):
-            played = play(guarded, name, rule, collecting.epsilon, rng, mend)
-        parts.append(pack(played.episodes, np.asarray(played.won)))
-        display.advance(episode + 1, clock)
+    try:
+        played = map(one, range(collecting.episodes)) if workers == 1 else pool.map(one, range(collecting.episodes))
+        for episode in range(collecting.episodes):
+            with clock.measure("record"):
+                rollout = next(played)
+            parts.append(pack(rollout.episodes, np.asarray(rollout.won)))
+            display.advance(episode + 1, clock)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     return parts
 
 

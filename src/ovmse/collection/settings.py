@@ -51,7 +51,7 @@ class Collecting:
     env_python: Path | None = None
     """a Python interpreter in which the environment runs, in a process of its own, with its own versions of packages"""
     workers: int = 1
-    """processes that play whole episodes side by side, each with a host environment of its own, where that is slow"""
+    """processes with a host environment each, which play whole episodes side by side, where that is slow"""
     ray_address: str | None = None
     """with workers: a Ray to have them on: auto or HOST:PORT, or local, as --ray says, for one of this machine alone"""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
