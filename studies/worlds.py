@@ -218,7 +218,8 @@ def level(path: Path, score: str) -> float:
 def figure() -> Figure:
     """The score over the online phase, a panel for each world and way to learn: every seed, and each method's mean."""
     lines = tables.read("worlds")
-    panels = list(dict.fromkeys((x["world"], x["arm"]) for x in lines))
+    found = {(x["world"], x["arm"]) for x in lines}
+    panels = [(name, arm) for name, world in WORLDS.items() for arm in world.arms if (name, arm) in found]
     rows = -(-len(panels) // 3)
     with matplotlib.rc_context(draw.THEME):
         made = Figure(figsize=(9, 2.3 * rows + 0.5), layout="constrained")
