@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ovmse import envs
-from ovmse.collection.collect import Behaviour, behaviour_config, collect, halfway, judged
+from ovmse.collection.behaviour import Behaviour, behaviour_config, halfway, judged
+from ovmse.collection.collect import collect
 from ovmse.collection.settings import Collecting
 from ovmse.core.errors import UserError
 from ovmse.learning import learner
