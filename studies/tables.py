@@ -47,7 +47,10 @@ CONTROLLERS = {
     "finetune-long": "longer: then `finetune`",
     "ovmse-long": "longer: then `ovmse`",
 }
-BUSY = {f"{name}-busy": text for name, text in CONTROLLERS.items() if "-" not in name}
+BUSY = {f"{name}-busy": text for name, text in CONTROLLERS.items() if "-" not in name} | {
+    "finetune-guarded": "with the guard: then `finetune`",
+    "ovmse-guarded": "with the guard: then `ovmse`",
+}
 JAM = 60  # seconds that a car waits on the mean of a morning
 TASKS = ("3m", "two_step, 58 steps of waiting", "simple_spread", "2s3z")
 
@@ -205,7 +208,13 @@ def traffic(lines: Sequence[dict[str, Any]], called: dict[str, str] = CONTROLLER
 def traffic_online(lines: Sequence[dict[str, Any]]) -> str:
     """Of every way to go online the hours waited on its mornings, by quarters of the phase, and the worst of them."""
     shown = []
-    looks = {"": "", "ends": ", the limit ends", "long": ", longer", "busy": ", 1.2 × the cars"}
+    looks = {
+        "": "",
+        "ends": ", the limit ends",
+        "long": ", longer",
+        "busy": ", 1.2 × the cars",
+        "guarded": ", the same, guarded",
+    }
     for name in (f"{method}{'-' * bool(look)}{look}" for look in looks for method in ("finetune", "ovmse")):
         if some := [line["online"] for line in lines if line["controller"] == name]:
             hours = np.array(some)

@@ -22,6 +22,7 @@ from cells import finished
 from matplotlib.figure import Figure
 
 from ovmse.collection import rules
+from ovmse.core.literals import TeamChoice
 from ovmse.data.dataset import Dataset
 from ovmse.envs.sumo import TrafficSignals
 from ovmse.policy.load import load
@@ -43,8 +44,10 @@ class Look:
     updates: int = 2_000  # of the offline phase
     mornings: int = 64  # of the online phase
     updates_per_collect: int = 32
+    evaluations: int = 2  # of the online phase, after the first
     seeds: int = 3
     more: tuple[str, ...] = ("--no-bootstrap-at-limit",)
+    begins: str | None = None  # the look whose offline phase is taken over; by default one of its own
 
     @property
     def env(self) -> list[str]:
@@ -55,7 +58,9 @@ class Look:
 
 
 LONG = Look(logged=300, updates=3_000, mornings=120, updates_per_collect=64, seeds=5)
-LOOKS = {"": Look(more=()), "-ends": Look(), "-long": LONG, "-busy": replace(LONG, demand=1.2)}
+BUSY = replace(LONG, demand=1.2)
+GUARDED = replace(BUSY, more=(*BUSY.more, "--guard-margin", "0.2"), evaluations=8, begins="-busy")
+LOOKS = {"": Look(more=()), "-ends": Look(), "-long": LONG, "-busy": BUSY, "-guarded": GUARDED}
 """What the runs and results of each look are called by."""
 FIRST = 1_000_000  # the first seed of the mornings that controllers are judged by
 
@@ -81,17 +86,19 @@ def main(out: tyro.conf.Positional[Path], looks: tuple[str, ...] = tuple(LOOKS),
 
 def run(out: Path, name: str, look: Look, judged_by: int) -> None:
     """One look: its log, its two runs, and the mornings of all controllers."""
-    log = out / f"log{'' if look.logged == Look.logged else name}"
+    before = name if look.begins is None else look.begins
+    log = out / f"log{'' if look.logged == Look.logged else before}"
     rule = ["--rule", "sumo:max_pressure", "--epsilon", str(RULES["log"])]
     make(log, "collect", *look.env, *rule, "--episodes", str(look.logged))
     steps = look.mornings * SETTINGS["seconds"] // 10
     train = ["train", *look.env, "--data", str(log), "--seeds", str(look.seeds), "--keep-experience"]
     train += ["--offline-updates", str(look.updates), "--evaluate-every-updates", str(look.updates)]
-    train += ["--online-env-steps", str(steps), "--evaluate-every-env-steps", str(steps // 2)]
+    train += ["--online-env-steps", str(steps), "--evaluate-every-env-steps", str(steps // look.evaluations)]
     train += ["--updates-per-collect", str(look.updates_per_collect), "--batch-episodes", "16"]
     train += ["--evaluate-episodes", "8", *look.more]
-    make(out / f"ovmse{name}", *train, "--method", "ovmse")
-    make(out / f"finetune{name}", *train, "--method", "finetune", "--pretrained", str(out / f"ovmse{name}"))
+    same = ["--pretrained", str(out / f"ovmse{before}")]
+    make(out / f"ovmse{name}", *train, "--method", "ovmse", *(same if look.begins else ()))
+    make(out / f"finetune{name}", *train, "--method", "finetune", *same)
     env, done = TrafficSignals("cologne3", **SETTINGS, demand=look.demand), finished(RESULTS, "controller", "seed")
     called = "-busy" if look.demand > 1 else ""
     for rule_name, epsilon in RULES.items():
@@ -101,11 +108,13 @@ def run(out: Path, name: str, look: Look, judged_by: int) -> None:
     if (f"max_pressure_again{called}", 0) not in done:
         act = by_rule("max_pressure", 0.0)
         keep(env, act, 3 * judged_by, f"max_pressure_again{called}", 0, first=FIRST + judged_by)
-    for method, seed in product(("offline", "finetune", "ovmse"), range(look.seeds)):
+    methods = ("offline", "finetune", "ovmse") if look.begins is None else ("finetune", "ovmse")
+    for method, seed in product(methods, range(look.seeds)):
         trained = out / f"{'ovmse' if method == 'offline' else method}{name}"
         if (method + name, seed) not in done:
             online = () if method == "offline" else waited_online(trained / "experience" / f"seed-{seed}")
-            team = load(trained, seed, "offline" if method == "offline" else "last")
+            last: TeamChoice = "safe" if "--guard-margin" in look.more else "last"
+            team = load(trained, seed, "offline" if method == "offline" else last)
             keep(env, by_team(team), judged_by, method + name, seed, online)
 
 
