@@ -44,7 +44,8 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
     covered = np.array([one.coverage is None or one.coverage >= selecting.least_coverage for one in agreed])
     returns = discounted_returns(dataset.flat, gamma)
     logged = float(returns.mean())
-    for updates in UPDATES if selecting.updates is None else (selecting.updates,):
+    choices = UPDATES if selecting.updates is None else (selecting.updates,)
+    for updates in choices:
         fitted = fit_values(selecting.fit(updates), dataset.spec, data, policies, display)
         if not np.isfinite(fitted.start).all():
             broken = those[int(np.argwhere(~np.isfinite(fitted.start))[0, 0])]
@@ -52,7 +53,8 @@ def select(selecting: Selecting, display: Display | None = None) -> Selected:
         fqe, moved = (x.mean(axis=(1, 2)) for x in (fitted.start, fitted.start - fitted.halfway))
         if (well := settled(fqe, moved, logged)[covered]).all():
             break
-        display.say(f"{updates:,} updates: {number_of(int((~well).sum()), 'estimate')} had not settled")
+        if updates < choices[-1]:
+            display.say(f"{updates:,} updates: {number_of(int((~well).sum()), 'estimate')} had not settled; once more")
     low, high = ranking.interval(ranking.bootstrap_means(fitted.start, seed=selecting.seed))
     rows = []
     for i, one in enumerate(those):
