@@ -12,8 +12,8 @@ from support.episodes import write_two_step
 
 from ovmse import envs
 from ovmse.collection import rebuild as making, recipes
-from ovmse.collection.catalogue import listing, print_listing
 from ovmse.collection.behaviour import behaviour_config
+from ovmse.collection.catalogue import listing, print_listing
 from ovmse.collection.collect import collect
 from ovmse.collection.mix import mix
 from ovmse.collection.rebuild import make

@@ -270,3 +270,16 @@ def test_the_newer_form_of_step_is_taken(lab):
 def test_bad_names_and_settings_are_named(lab, name, settings, message):
     with pytest.raises(UserError, match=message):
         envs.make(name, **settings)
+
+
+def test_a_loss_at_the_limit_that_tells_nothing_is_no_crash(lab):
+    class Terse(Skirmish):
+        def step(self, actions):
+            reward, over, info = super().step(actions)
+            return (reward, over, {"battle_won": True}) if info.get("battle_won") else (0.0, over, {})
+
+    lab.Terse = Terse
+    env = envs.make("pymarl:lab:Terse", health=1)
+    assert play(env, SHOOT)[-1].won
+    end = play(env, STOP)[-1]
+    assert end.truncated and not end.won

@@ -1,6 +1,5 @@
 """What environments with the interface of SMAC's ``MultiAgentEnv`` return, in the many ways in which they do."""
 
-import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,9 +18,24 @@ class Look(NamedTuple):
     legal: list[np.ndarray] | None
 
 
-def look(env: Any) -> Look:
-    """Ask an environment what its team sees; arrays are copies."""
-    return Look(_rows(env.get_obs(), np.float32) or [], _state(env), _legal(env))
+def look(env: Any, n_actions: int | None = None) -> Look:
+    """Ask an environment what its team sees; arrays are copies. n_actions: of each agent, where that is known."""
+    state = asked(env, "get_state")
+    state = None if state is None else np.array(state, np.float32).ravel()
+    return Look(_rows(env.get_obs(), np.float32) or [], state, _legal(env, n_actions))
+
+
+def asked(env: Any, name: str, *about: Any) -> Any:
+    """What a method returns; None where there is none, or it is not implemented. What goes wrong inside is raised."""
+    try:
+        method = getattr(env, name, None)
+        return None if method is None else method(*about)
+    except NotImplementedError:
+        return None
+    except AttributeError as error:
+        if error.name == name:  # of what it wraps
+            return None
+        raise
 
 
 def actions_of(action: np.ndarray) -> list[int]:
@@ -33,7 +47,8 @@ def parts(where: str, returned: Any) -> tuple[np.ndarray, bool, bool, Mapping[st
     """Of what a step returned: the rewards, whether the episode is over, whether a time limit cut it, and the info.
 
     SMAC returns (reward, terminated, info), newer kin (observations, reward, terminated, truncated, info). Rewards and
-    ends may stand per agent: all must be at an end. Raises `UserError` for anything else.
+    ends may stand per agent: all must be at an end, and it was cut where that is the task's own for not all of them.
+    Raises `UserError` for anything else.
     """
     if not isinstance(returned, tuple | list) or len(returned) not in (3, 5):
         got = f"{len(returned)} values" if isinstance(returned, tuple | list) else type(returned).__name__
@@ -42,8 +57,10 @@ def parts(where: str, returned: Any) -> tuple[np.ndarray, bool, bool, Mapping[st
     if isinstance(info, list | tuple):  # one per agent
         info = {key: value for each in info for key, value in each.items()}
     info = info or {}
-    over, cut = (bool(np.all(_values(flags))) for flags in (terminated, truncated))
-    return np.asarray(_values(reward), float).reshape(-1), over, cut or info.get("episode_limit") in (True, 1), info
+    ended, late = (np.asarray(_values(flags), bool) for flags in (terminated, truncated))
+    over = bool(ended.all())
+    cut = not over and bool((ended | late).all()) or info.get("episode_limit") in (True, 1)
+    return np.asarray(_values(reward), float).reshape(-1), over, cut, info
 
 
 def sizes(name: str, env: Any, first: Look | None) -> dict[str, Any]:
@@ -52,9 +69,7 @@ def sizes(name: str, env: Any, first: Look | None) -> dict[str, Any]:
     first: what was seen after a reset; where it is None, only what the environment tells counts. Raises `UserError`
     where a size can't be told.
     """
-    told: dict[str, Any] = {}
-    with contextlib.suppress(NotImplementedError, AttributeError):
-        told = dict(env.get_env_info())
+    told = dict(asked(env, "get_env_info") or {})
     found = {
         "n_agents": told.get("n_agents", getattr(env, "n_agents", None)),
         "n_actions": _told(told, "n_actions", env, "get_total_actions"),
@@ -109,34 +124,30 @@ def by_name(build: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _told(told: Mapping[str, Any], key: str, env: Any, method: str) -> Any:
-    if key in told:
-        return told[key]
-    with contextlib.suppress(NotImplementedError, AttributeError):
-        return getattr(env, method)()
-    return None
+    return told[key] if key in told else asked(env, method)
 
 
-def _state(env: Any) -> np.ndarray | None:
-    with contextlib.suppress(NotImplementedError, AttributeError):
-        state = env.get_state()
-        return None if state is None else np.array(state, np.float32).ravel()
-    return None
+def _legal(env: Any, n_actions: int | None) -> list[np.ndarray] | None:
+    """Which actions are legal, by masks, or by lists of their numbers, as Pogema has them.
 
-
-def _legal(env: Any) -> list[np.ndarray] | None:
-    with contextlib.suppress(NotImplementedError, AttributeError):
-        given = env.get_avail_actions()
-        return None if given is None else [_mask(np.array(row).ravel()) for row in _values(given)]
-    return None
-
-
-def _mask(row: np.ndarray) -> np.ndarray:
-    """The mask that a row is, or whose legal actions it lists, as Pogema does: then some number is above 1."""
-    if row.dtype.kind in "iu" and row.max(initial=0) > 1:
-        mask = np.zeros(row.max() + 1, bool)
-        mask[row] = True
-        return mask
-    return row.astype(bool)
+    A row with a number above 1 is a list, and so are the others beside it. What could be either (ascending 0 and 1) is
+    a mask where another row can only be one, or where it has a place for each of the `n_actions`.
+    """
+    given = asked(env, "get_avail_actions")
+    if given is None and (n_agents := getattr(env, "n_agents", None)) is not None:
+        each = [asked(env, "get_avail_agent_actions", i) for i in range(n_agents)]
+        given = None if any(row is None for row in each) else each
+    if given is None:
+        return None
+    rows = [np.array(row).ravel() for row in _values(given)]
+    whole = all(row.dtype.kind in "iu" or not row.size for row in rows)
+    lists = whole and any(row.max(initial=0) > 1 for row in rows)
+    if whole and not lists and n_actions is not None and all((np.diff(row) > 0).all() for row in rows):
+        lists = any(len(row) < n_actions for row in rows)
+    if not lists:
+        return [row.astype(bool) for row in rows]
+    size = max([n_actions or 0, *(1 + int(row.max(initial=0)) for row in rows)])
+    return [np.isin(np.arange(size), row) for row in rows]
 
 
 def _rows(values: Any, dtype: type) -> list[np.ndarray] | None:

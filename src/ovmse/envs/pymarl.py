@@ -14,7 +14,17 @@ from ovmse.core.padding import NO_OP, padded
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs import measures as own_measures, trial
 from ovmse.envs.contained import Generators, quiet
-from ovmse.envs.interface import Look, actions_of, by_name, count_of, look, parts, sizes, takes
+from ovmse.envs.interface import (
+    Look,
+    actions_of,
+    asked,
+    by_name,
+    count_of,
+    look,
+    parts,
+    sizes,
+    takes,
+)
 from ovmse.envs.naming import check_settings, load
 from ovmse.envs.protocol import is_json, require, require_json
 from ovmse.envs.trial import Crashed, Habits
@@ -128,14 +138,14 @@ class MultiAgentTeam:
         timeouts = count_of(self._env, "timeouts")
         with self._watched(contextlib.redirect_stdout(io.StringIO())):
             returned = self._env.step(actions_of(action))
-            seen = look(self._env)
+            seen = look(self._env, self._n_actions)
         rewards, terminated, cut, info = parts(f"{self.spec.name}, step {self._t}", returned)
         reward = float(self._combine(rewards))
-        if terminated and not info and not reward and self._talks:
+        late = self._t >= self.spec.episode_limit
+        if terminated and not info and not reward and self._talks and not late:
             raise Crashed("the game crashed: its step returned 0, True, {}")
         told = [bool(info[key]) for key in self._win_keys if key in info]
         self._talks, self._has_win = self._talks or bool(info), self._has_win or bool(told)
-        late = self._t >= self.spec.episode_limit
         explained = "episode_limit" in info or timeouts is not None or any(told) or not self._cut_at_limit
         cut |= (count_of(self._env, "timeouts") or 0) > (timeouts or 0)
         truncated = cut or (late and not (terminated and explained))
@@ -168,6 +178,8 @@ class MultiAgentTeam:
         self._generators.seed(seed)
         with self._generators.lent(), quiet():
             self._env = self._make(seed)
+            told = (asked(self._env, "get_env_info") or {}).get("n_actions", asked(self._env, "get_total_actions"))
+            self._n_actions = None if told is None else int(told)
 
     def _reset(self, seed: int) -> Look:
         """The first row after ``reset``, which is told the seed as the environment takes one, if any."""
@@ -181,7 +193,7 @@ class MultiAgentTeam:
                     with contextlib.suppress(NotImplementedError):
                         self._env.seed(seed)
                 self._env.reset()
-            return look(self._env)
+            return look(self._env, self._n_actions)
 
     def _observation(self, seen: Look, over: bool = False) -> Observation:
         rows, state, legal = seen
