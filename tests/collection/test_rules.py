@@ -27,6 +27,12 @@ def short(obs, avail):
 
 def halves(obs, avail):
     return np.full(len(avail), 0.5)
+
+def broken(obs, avail):
+    return {}["hm"]
+
+def leaves(obs, avail):
+    raise SystemExit(4)
 """
 
 
@@ -69,6 +75,8 @@ def test_it_is_made_again_bit_for_bit_by_who_trusts_the_rule(asked):
         ("town_rules:fourth", r"step 0: action 3 of agent 0 is illegal; legal: \[0, 1, 2\]"),
         ("town_rules:short", r"expected 2 whole numbers, an action for each agent; got \[0\]"),
         ("town_rules:halves", "expected 2 whole numbers"),
+        ("town_rules:broken", "the rule town_rules:broken, step 0 raised KeyError: 'hm' .town_rules.py, line 19"),
+        ("town_rules:leaves", "the rule town_rules:leaves, step 0 raised SystemExit: 4"),
     ],
 )
 def test_a_rule_that_cannot_be_used_is_refused(asked, rule, message):

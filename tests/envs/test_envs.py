@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from support.junction import Junction
 from support.places import ROOT
 
 from ovmse import envs
@@ -646,3 +647,15 @@ def test_the_environment_of_the_documentation(monkeypatch):
     env = envs.make("my_lab:Meet", limit=30)
     envs.check(env, episodes=5)
     assert envs.make(env.spec.name, **env.spec.settings).spec == env.spec
+
+
+@pytest.mark.parametrize("method", ["reset_host", "step_host"])
+def test_a_check_tells_what_the_environment_raised_and_where(method):
+    env = Junction()
+
+    def fails(argument):
+        raise KeyError("hm")
+
+    setattr(env, method, fails)
+    with pytest.raises(UserError, match=rf"check of .*: seed 0: {method}.* raised KeyError: 'hm' \(test_envs.py, line"):
+        envs.check(env)

@@ -176,6 +176,15 @@ def test_an_interpreter_that_will_not_do_is_named(tmp_path, text, message):
     assert str(python) in str(raised.value)
 
 
+def test_an_interpreter_is_looked_for_in_this_directory_first(here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script(tmp_path, "echo no licence >&2; exit 4")
+    with pytest.raises(UserError, match="the last that it said: no licence"):  # "./python" is the same path
+        ProcessEnv(Path("python"), "own_walk:Walk", {})
+    with pytest.raises(UserError, match=f"{tmp_path} is a directory; give the interpreter"):
+        ProcessEnv(tmp_path, "own_walk:Walk", {})
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

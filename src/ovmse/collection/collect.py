@@ -45,8 +45,10 @@ def collect(collecting: Collecting, display: Display | None = None, also: Sequen
     every = [collecting, *(replace(collecting, quality=x, out=beside(collecting.out, x)) for x in also)]
     if collecting.rule is not None and also:
         raise UserError(f"--also cuts qualities from a trained team's run; the rule {collecting.rule} is not trained.")
-    if collecting.rule is not None and collecting.ray_address is not None:
-        raise UserError(f"the rule {collecting.rule} plays on this machine: leave --ray out.")
+    if collecting.rule is not None:
+        rules.find(collecting.rule)
+        if collecting.ray_address is not None:
+            raise UserError(f"the rule {collecting.rule} plays on this machine: leave --ray out.")
     if len({each.quality for each in every}) < len(every):
         raise UserError(f"each quality can be collected once: got {', '.join(each.quality for each in every)}.")
     for each in every:

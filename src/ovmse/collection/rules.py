@@ -1,6 +1,7 @@
 """Play by a rule in use, such as a city's own signals: a function of what the agents see and of what is legal."""
 
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +13,10 @@ import numpy as np
 
 from ovmse.collection.settings import Collecting
 from ovmse.config import Config
-from ovmse.core.errors import UserError, unknown
+from ovmse.core.errors import UserError, raised, unknown
 from ovmse.core.types import EnvSpec, Flat, Observation, StepResult
 from ovmse.data.flat import pack
-from ovmse.envs.guarded import GuardedEnv
+from ovmse.envs.guarded import EnvFault, GuardedEnv
 from ovmse.envs.naming import load
 from ovmse.envs.process import ProcessEnv
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, check_action, is_host
@@ -58,17 +59,25 @@ def record(collecting: Collecting, env: AnyEnvironment, display: Display) -> lis
         if workers == 1:
             return on_host(make_by_options(collecting.env, collecting.env_settings, collecting.env_python))
         python = collecting.env_python or Path(sys.executable)
-        return ProcessEnv(python, collecting.env, parse_settings(collecting.env_settings), limits.env_seconds)
+        processes.append(ProcessEnv(python, collecting.env, parse_settings(collecting.env_settings)))
+        processes[-1].seconds = limits.env_seconds
+        return processes[-1]
 
+    processes, stopped = list[ProcessEnv](), threading.Event()
     guarded = [GuardedEnv(another, limits.env_seconds) for _ in range(workers)]
     mend, free = mender(guarded, limits.env_restarts, display.say), SimpleQueue[int]()
     for i in range(workers):
         free.put(i)
 
+    def unless_stopped(i: int, fault: EnvFault) -> None:
+        if stopped.is_set():
+            raise fault
+        mend(i, fault)
+
     def one(episode: int) -> Rollout:
         i, rng = free.get(), np.random.default_rng([collecting.seed, episode])
         try:
-            return play(guarded[i], name, rule, collecting.epsilon, rng, lambda _, fault: mend(i, fault))
+            return play(guarded[i], name, rule, collecting.epsilon, rng, lambda _, fault: unless_stopped(i, fault))
         finally:
             free.put(i)
 
@@ -82,7 +91,10 @@ def record(collecting: Collecting, env: AnyEnvironment, display: Display) -> lis
             parts.append(pack(rollout.episodes, np.asarray(rollout.won)))
             display.advance(episode + 1, clock)
     finally:
+        stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()
     return parts
 
 
@@ -94,7 +106,12 @@ def play(env: Any, name: str, rule: Rule, epsilon: float, rng: np.random.Generat
 
     def act_at(t: int, carried: Any, observation: Observation) -> tuple[Any, np.ndarray]:
         obs, avail = np.asarray(observation.obs[0]), np.asarray(observation.avail[0])
-        action = checked(f"the rule {name}, step {t}", env.spec, avail, rule(obs.copy(), avail.copy()))
+        where = f"the rule {name}, step {t}"
+        try:
+            chosen = rule(obs.copy(), avail.copy())
+        except (Exception, SystemExit) as error:
+            raise raised(where, error) from error
+        action = checked(where, env.spec, avail, chosen)
         at_random = [rng.choice(np.flatnonzero(legal)) for legal in avail]
         return carried, np.where(rng.random(len(avail)) < epsilon, at_random, action)[None]
 

@@ -3,7 +3,9 @@
 import difflib
 import os
 import shlex
+import traceback
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 MOST = 2**31 - 1
 """The largest whole number that a setting may be: arrays count by 32 bits."""
@@ -18,6 +20,13 @@ class UserError(ValueError):
 
 class Unwritable(UserError):
     """A directory that can't be written to, or not now: nothing is wrong with what was asked for."""
+
+
+def raised(what: str, error: BaseException) -> UserError:
+    """The error for what code of the user's own raised; it says where in that code."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    return UserError(f"{what} raised {type(error).__name__}: {error} ({place}).")
 
 
 def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> UserError:

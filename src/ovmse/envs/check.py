@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr
 
-from ovmse.core.errors import UserError, check_positive
+from ovmse.core.errors import UserError, check_positive, raised
 from ovmse.core.types import EnvSpec, Observation, StepResult
 from ovmse.envs.protocol import (
     Environment,
@@ -96,10 +96,23 @@ def _check_spec(env: Any) -> None:
 
 
 def _host(env: Any) -> Player:
-    def step(seed: int, t: int, state: None, action: np.ndarray) -> tuple[Any, ...]:
-        return None, *unpacked("step_host", env.step_host(action.copy()), 2)
+    def reset(seed: int) -> tuple[Any, ...]:
+        return None, _called(f"seed {seed}: reset_host", env.reset_host, seed)
 
-    return Player(env.spec, "_host", lambda seed: (None, env.reset_host(seed)), step)
+    def step(seed: int, t: int, state: None, action: np.ndarray) -> tuple[Any, ...]:
+        returned = _called(f"seed {seed}: step_host at step {t}", env.step_host, action.copy())
+        return None, *unpacked("step_host", returned, 2)
+
+    return Player(env.spec, "_host", reset, step)
+
+
+def _called(where: str, function: Callable[..., Any], argument: Any) -> Any:
+    try:
+        return function(argument)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise raised(where, error) from error
 
 
 def _compiled(env: Environment) -> Player:

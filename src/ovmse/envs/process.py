@@ -48,7 +48,8 @@ class ProcessEnv:
     It has ``spec``, ``repeatable``, ``names``, ``reset_host`` and ``step_host`` as the environment in there. The last
     two raise `ProcessFault` where that fails, has died or does not answer; a process that failed so is ended.
 
-    player: the module of ovmse that plays whole episodes in there (`play`); it is then one of many, on one thread.
+    seconds: the longest that an answer may take. player: the module of ovmse that plays whole episodes in there
+    (`play`); it is then one of many, on one thread.
 
     Raises `UserError` where the interpreter can't be used, and for whatever `ovmse.envs.make` raises in it.
     """
@@ -59,10 +60,11 @@ class ProcessEnv:
         self, python: Path, name: str, settings: dict[str, Any], seconds: float = SECONDS, player: str | None = None
     ) -> None:
         require_json(name, settings)
-        self._seconds, self._errors = seconds, tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
+        python = _absolute(python)
+        self.seconds, self._errors = seconds, tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
         try:
             self._process = subprocess.Popen(
-                [str(Path(python).expanduser()), str(WORKER), *([player] if player else [])],
+                [str(python), str(WORKER), *([player] if player else [])],
                 env=os.environ | (ONE_THREAD if player else {}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -134,7 +136,7 @@ class ProcessEnv:
 
     def _asked(self, kind: bytes, content: bytes, seconds: float | None = None) -> bytes:
         """The content of the answer. seconds: the longest without a sign of life."""
-        seconds = seconds or self._seconds
+        seconds = seconds or self.seconds
         if self._fate is not None:
             raise ProcessFault(self._fate)
         try:
@@ -177,6 +179,17 @@ class ProcessEnv:
         self._errors.seek(0)
         lines = self._errors.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
         return f"its process ended ({how})" + (f"; the last that it said: {lines[-1].strip()}" if lines else "")
+
+
+def _absolute(python: Path) -> Path:
+    """An interpreter of this directory by its whole path, since a bare name would be looked for elsewhere.
+
+    Raises `UserError` for a directory.
+    """
+    python = python.expanduser()
+    if python.is_dir():
+        raise UserError(f"--env-python {python} is a directory; give the interpreter, such as {python}/bin/python.")
+    return python.absolute() if python.exists() else python
 
 
 def _kill(process: subprocess.Popen) -> None:
