@@ -87,7 +87,7 @@ def test_no_episode_is_learned_from_twice(two):
 
 def test_a_run_stopped_and_gone_on_with_by_other_workers_ends_like_an_undisturbed_one(two, tmp_path):
     wanted = replace(CONFIG, out=tmp_path / "stopped", workers=3)
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="--resume .*stopped --trust-code"):
         train(wanted, StopIn("online"))
     saved = checkpoints.newest(wanted.out, pytest.fail)
     assert len(list(saved.path.glob("ahead-*.bin"))) == 2 * 3  # for each seed the rounds under way: 2 ahead, and one

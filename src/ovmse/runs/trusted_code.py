@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ovmse.config import NO_ENV, Config
-from ovmse.core.errors import UserError
+from ovmse.core.errors import UserError, typed_command
 from ovmse.system.plugins import KNOWN_MODULES, RULES, module_of
 from ovmse.system.ray_client import LOCAL
 
@@ -22,6 +22,11 @@ def names_of_code(config: Config) -> list[str]:
     found += [f"the interpreter {str(config.env_python)!r}"] if config.env_python else []
     found += [] if config.ray_address in (None, LOCAL) else [f"the Ray at {config.ray_address!r}"]
     return found + [f"the method {name!r}" for name in own_methods(config)]
+
+
+def resume_command(config: Config, out: Path) -> str:
+    """The command that goes on with a run, as its user types it."""
+    return typed_command("train", "--resume", out, *(["--trust-code"] if names_of_code(config) else []))
 
 
 def own_module(env: str | None) -> str | None:

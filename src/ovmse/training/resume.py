@@ -16,6 +16,7 @@ from ovmse.learning.replay import Replay, first_rows, with_size
 from ovmse.learning.rounds import handover_to_logs
 from ovmse.runs import checkpoints
 from ovmse.runs.checkpoints import Saved
+from ovmse.runs.trusted_code import resume_command
 from ovmse.system import files, pytree_files
 from ovmse.system.signals import Interrupted
 from ovmse.training import online_log
@@ -27,7 +28,7 @@ def save_when_due(run: Run, states: SeedBatches) -> None:
     if run.stop.asked or run.due.is_over():
         save(run, states)
     if run.stop.asked:
-        raise Interrupted(run.out, code=run.stop.code)
+        raise Interrupted(run.out, resume_command(run.task.config, run.out), run.stop.code)
 
 
 def save(run: Run, states: SeedBatches, handover: bool = False) -> Path:

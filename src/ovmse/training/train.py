@@ -10,7 +10,7 @@ from ovmse.core.networks import Team
 from ovmse.learning.parallel import SeedBatches, over_seeds
 from ovmse.learning.phases import Phase, handover
 from ovmse.learning.play import closing
-from ovmse.runs import checkpoints, directory
+from ovmse.runs import checkpoints, directory, trusted_code
 from ovmse.system import files, lock, pytree_files
 from ovmse.system.signals import Interrupted, Stop
 from ovmse.training import metrics, online_log, rollback, rounds
@@ -84,7 +84,7 @@ def train(
         try:
             return finish(*run_phases(task, display, resume, allow_inexact_resume, on_row))
         except KeyboardInterrupt as stop:  # a second Ctrl-C
-            raise Interrupted(out, at_once=True) from stop
+            raise Interrupted(out, trusted_code.resume_command(config, out), at_once=True) from stop
 
 
 def run_phases(
