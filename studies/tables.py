@@ -213,7 +213,7 @@ def traffic_online(lines: Sequence[dict[str, Any]]) -> str:
         "ends": ", the limit ends",
         "long": ", longer",
         "busy": ", 1.2 × the cars",
-        "guarded": ", the same, guarded",
+        "guarded": ", 1.2 × the cars, with the guard",
     }
     for name in (f"{method}{'-' * bool(look)}{look}" for look in looks for method in ("finetune", "ovmse")):
         if some := [line["online"] for line in lines if line["controller"] == name]:
