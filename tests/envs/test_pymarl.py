@@ -1,5 +1,6 @@
 """Environments with SMAC's interface: ends told apart, crashes, what survives a reset, and the many forms it takes."""
 
+import gc
 import random
 import sys
 import types
@@ -283,3 +284,19 @@ def test_a_loss_at_the_limit_that_tells_nothing_is_no_crash(lab):
     assert play(env, SHOOT)[-1].won
     end = play(env, STOP)[-1]
     assert end.truncated and not end.won
+
+
+def test_a_game_ends_with_its_adapter_and_with_python(lab):
+    closed = []
+
+    class Closing(Skirmish):
+        def close(self):
+            closed.append(self)
+
+    lab.Closing = Closing
+    env = envs.make("pymarl:lab:Closing")
+    env.reset_host(0)
+    made = len(closed) + 1
+    del env
+    gc.collect()
+    assert len(closed) == made and len(set(map(id, closed))) == made

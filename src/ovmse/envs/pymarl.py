@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -104,6 +105,8 @@ class MultiAgentTeam:
         check_known("at_limit", at_limit, ("truncated", "terminal"))
         self._make, self._generators = make, Generators()
         self._env: Any = None
+        self._held: list[Any] = []  # the environment, for whoever closes it when the adapter, or Python, ends
+        weakref.finalize(self, _close, self._held)
         check_positive("reward_scale", reward_scale)
         self._combine, self._scale = np.sum if reward == "sum" else np.mean, reward_scale
         self._win_keys = WIN_KEYS if win_key is None else (win_key,)
@@ -161,8 +164,7 @@ class MultiAgentTeam:
 
     def close(self) -> None:
         """End the game."""
-        with contextlib.suppress(Exception), quiet():
-            getattr(self._env, "close", lambda: None)()
+        _close(self._held)
 
     @contextlib.contextmanager
     def _watched(self, silence: Any) -> Any:
@@ -178,6 +180,7 @@ class MultiAgentTeam:
         self._generators.seed(seed)
         with self._generators.lent(), quiet():
             self._env = self._make(seed)
+            self._held.append(self._env)
             told = (asked(self._env, "get_env_info") or {}).get("n_actions", asked(self._env, "get_total_actions"))
             self._n_actions = None if told is None else int(told)
 
@@ -217,6 +220,13 @@ class MultiAgentTeam:
         self._stale = True
         anew = fresh is not False and not kept and trial.same(rows, trial.play(self, 0, actions)[0])
         return Habits(anew if fresh is None else fresh, kept or anew, self._has_win, self._talks)
+
+
+def _close(held: list[Any]) -> None:
+    """Close an environment, once."""
+    while held:
+        with contextlib.suppress(Exception), quiet():
+            getattr(held.pop(), "close", lambda: None)()
 
 
 def from_class(target: str, **settings: Any) -> MultiAgentTeam:
