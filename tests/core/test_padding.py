@@ -1,8 +1,10 @@
 """Unlike agents in one shape: nothing of their own is lost, nothing is added, and who is out of play is known."""
 
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
+from ovmse.core.errors import UserError
 from ovmse.core.kinds import kinds_of
 from ovmse.core.padding import NO_OP, out_of_play, own_actions, padded, present
 
@@ -42,3 +44,8 @@ def test_actions_that_an_agent_never_has_are_masked():
 def test_agents_with_the_same_features_and_actions_are_of_a_kind():
     assert kinds_of([(3, 2), (4, 2), (3, 2)]) == (0, 1, 0)
     assert kinds_of([(3, 2), (3, 2)]) == ()
+
+
+def test_a_row_longer_than_told_is_named():
+    with pytest.raises(UserError, match="agent 1: expected at most 2 features, or actions, as told before; got 3"):
+        padded([np.zeros(1), np.zeros(3)], 2)

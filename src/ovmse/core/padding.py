@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ovmse.core.errors import UserError
+
 NO_OP = 0
 """The one legal action of an agent that is out of play."""
 
@@ -17,8 +19,12 @@ NO_OP = 0
 def padded(own: Sequence[Any], size: int, numpy: Any = np) -> Any:
     """Each agent's features [..., O_i], or masks [..., A_i], as one array [..., N, size]: zeros after its own.
 
-    numpy: ``jax.numpy`` for arrays of JAX.
+    numpy: ``jax.numpy`` for arrays of JAX. Raises `UserError` for a row that is longer than `size`.
     """
+    for i, x in enumerate(own):
+        if x.shape[-1] > size:
+            most = f"at most {size} features, or actions, as told before"
+            raise UserError(f"agent {i}: expected {most}; got {x.shape[-1]}.")
     wide = [numpy.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])]) for x in own]
     return numpy.stack(wide, axis=-2)
 

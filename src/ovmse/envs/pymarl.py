@@ -147,7 +147,7 @@ class MultiAgentTeam:
         late = self._t >= self.spec.episode_limit
         if terminated and not info and not reward and self._talks and not late:
             raise Crashed("the game crashed: its step returned 0, True, {}")
-        told = [bool(info[key]) for key in self._win_keys if key in info]
+        told = [bool(np.all(info[key])) for key in self._win_keys if key in info]
         self._talks, self._has_win = self._talks or bool(info), self._has_win or bool(told)
         explained = "episode_limit" in info or timeouts is not None or any(told) or not self._cut_at_limit
         cut |= (count_of(self._env, "timeouts") or 0) > (timeouts or 0)
