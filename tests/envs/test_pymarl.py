@@ -300,3 +300,19 @@ def test_a_game_ends_with_its_adapter_and_with_python(lab):
     del env
     gc.collect()
     assert len(closed) == made and len(set(map(id, closed))) == made
+
+
+def test_a_fault_in_the_trial_is_one_of_many(lab):
+    class Flaky(Skirmish):
+        failed = False
+
+        def step(self, actions):
+            if not Flaky.failed:
+                Flaky.failed = True
+                raise RuntimeError("licence server lost")
+            return super().step(actions)
+
+    lab.Flaky = Flaky
+    env = envs.make("pymarl:lab:Flaky")
+    assert Flaky.failed
+    envs.check(env)

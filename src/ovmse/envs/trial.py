@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovmse.core.errors import UserError
 from ovmse.envs.protocol import HostEnvironment
 
 STEPS = 200  # at most, of an episode
@@ -42,12 +43,12 @@ def play(
         played.append(actions[t] if actions else _any_legal(rng, observation.avail))
         try:
             observation, result = env.step_host(played[-1])
-        except Crashed:
-            break
-        except Exception:
+        except UserError:
             if not actions:
                 raise
             break  # what was legal in the first episode is not in this one
+        except Exception:
+            break  # it crashed, or failed as it may do later, where that is counted
         seen += [np.asarray(x) for x in (*observation, *result)]
         if result.terminal or result.truncated:
             break
