@@ -293,7 +293,9 @@ def test_the_default_wins_where_nothing_is_better(tmp_path, data, runs):
 
 
 @pytest.mark.parametrize(
-    "trouble", [Killed(), Interrupted(Path("x")), KeyboardInterrupt()], ids=lambda x: type(x).__name__
+    "trouble",
+    [Killed(), Interrupted(Path("x"), "the same command again"), KeyboardInterrupt()],
+    ids=lambda x: type(x).__name__,
 )
 @pytest.mark.parametrize("at", [0, 3])
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from ovmse.learning import learner, replay as replays
 from ovmse.learning.play import Actor, CollectFn, begin, closing, make_collect
 from ovmse.learning.replay import Replay
 from ovmse.learning.rollout import Teams
+from ovmse.learning.workers import check_workers
 from ovmse.system import files, jax_setup, provenance
 from ovmse.system.clock import Clock
 from ovmse.training.display import Display
@@ -117,7 +118,8 @@ def write(
 
 def write_by_rule(collecting: Collecting, env: AnyEnvironment, display: Display) -> Dataset:
     """Play by a rule in use, and write the dataset."""
-    parts = rules.record(collecting, env, display)
+    check_workers(behaviour_config(collecting), env, methods.find(BEHAVIOUR_METHOD))
+    parts = rules.record(collecting, display)
     text = f"the rule {collecting.rule}; each agent acts at random with probability ε = {collecting.epsilon}"
     told = getattr(env, "names", None) or {}
     names = Names(env.spec.agents or None, **{kind: tuple(given) for kind, given in told.items()})

@@ -20,7 +20,7 @@ from ovmse.envs.guarded import EnvFault, GuardedEnv
 from ovmse.envs.naming import load
 from ovmse.envs.process import ProcessEnv
 from ovmse.envs.protocol import AnyEnvironment, Environment, HostEnvironment, check_action, is_host
-from ovmse.envs.settings import make_by_options, parse_settings
+from ovmse.envs.settings import make_by_options
 from ovmse.learning.play import mender
 from ovmse.learning.rollout import Acting, Rollout, collect_host
 from ovmse.system.clock import Clock
@@ -45,23 +45,22 @@ def find(name: str) -> Rule:
     return cast(Rule, rule)
 
 
-def record(collecting: Collecting, env: AnyEnvironment, display: Display) -> list[Flat]:
+def record(collecting: Collecting, display: Display) -> list[Flat]:
     """The episodes that `collecting` asks for, played by its rule, whose agents act at random with probability ε.
 
     With workers each has the environment in a process of its own; how many there are changes nothing in what is played.
     """
     name, limits, clock, workers = str(collecting.rule), Config(), Clock(), collecting.workers
     rule = find(name)
-    if workers > 1 and not is_host(env):
-        raise UserError(f"--workers {workers} is for environments on the host; {env.spec.name} is in JAX.")
 
     def another() -> HostEnvironment:
         if workers == 1:
             return on_host(make_by_options(collecting.env, collecting.env_settings, collecting.env_python))
         python = collecting.env_python or Path(sys.executable)
-        processes.append(ProcessEnv(python, collecting.env, parse_settings(collecting.env_settings)))
-        processes[-1].seconds = limits.env_seconds
-        return processes[-1]
+        process = cast(ProcessEnv, make_by_options(collecting.env, collecting.env_settings, python))
+        process.seconds = limits.env_seconds
+        processes.append(process)
+        return process
 
     processes, stopped = list[ProcessEnv](), threading.Event()
     guarded = [GuardedEnv(another, limits.env_seconds) for _ in range(workers)]

@@ -63,6 +63,12 @@ def parts(where: str, returned: Any) -> tuple[np.ndarray, bool, bool, Mapping[st
     return np.asarray(_values(reward), float).reshape(-1), over, cut, info
 
 
+def actions_told(env: Any) -> int | None:
+    """How many actions an environment tells that each agent has; None where it does not."""
+    told = _told(dict(asked(env, "get_env_info") or {}), "n_actions", env, "get_total_actions")
+    return None if told is None else int(told)
+
+
 def sizes(name: str, env: Any, first: Look | None) -> dict[str, Any]:
     """``n_agents``, ``n_actions``, ``obs_size``, ``state_size`` and ``episode_limit`` (None where it is not told).
 

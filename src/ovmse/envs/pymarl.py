@@ -18,7 +18,7 @@ from ovmse.envs.contained import Generators, quiet
 from ovmse.envs.interface import (
     Look,
     actions_of,
-    asked,
+    actions_told,
     by_name,
     count_of,
     look,
@@ -114,6 +114,7 @@ class MultiAgentTeam:
         self._cut_at_limit = at_limit == "truncated"
         self._t, self._has_win, self._talks = 0, win_key is not None, habits is not None and habits.talks
         self._renew(0)
+        self._n_actions = actions_told(self._env)
         found = sizes(name, self._env, self._reset(0) if launch else None)
         limits = [int(x) for x in (found.pop("episode_limit"), episode_limit) if x is not None]
         if not limits:
@@ -181,8 +182,6 @@ class MultiAgentTeam:
         with self._generators.lent(), quiet():
             self._env = self._make(seed)
             self._held.append(self._env)
-            told = (asked(self._env, "get_env_info") or {}).get("n_actions", asked(self._env, "get_total_actions"))
-            self._n_actions = None if told is None else int(told)
 
     def _reset(self, seed: int) -> Look:
         """The first row after ``reset``, which is told the seed as the environment takes one, if any."""

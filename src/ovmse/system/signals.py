@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ovmse.core.errors import typed_command
-
 
 class Interrupted(Exception):
     """The run was stopped; what `out` holds can be gone on with, in the way that `how` says.
@@ -16,9 +14,9 @@ class Interrupted(Exception):
     code: the exit code, 128 and the signal's number. at_once: it was not saved where it stood.
     """
 
-    def __init__(self, out: Path, how: str = "", code: int = 130, at_once: bool = False):
+    def __init__(self, out: Path, how: str, code: int = 130, at_once: bool = False):
         saved = "stopped at once; what was saved before is" if at_once else "stopped; the run is saved"
-        super().__init__(f"{saved} in {out}. Go on with: {how or typed_command('train', '--resume', out)}")
+        super().__init__(f"{saved} in {out}. Go on with: {how}")
         self.out, self.code = out, code
 
 
